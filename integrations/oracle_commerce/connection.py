@@ -1,0 +1,277 @@
+"""The record of a connection, and what can be read from it: statuses, findings, due times. Pure.
+
+What is remembered is frozen; what can be derived (the status of the connection and of its slots, when work is due) is
+never stored beside it. Changes are in `transitions.py`, storage in `records.py`.
+
+Times are seconds since the epoch by the server's clock.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Step(StrEnum):
+    """A stage of a run. Their order is kept in `tasks/onboarding.py`."""
+
+    VALIDATE_KEY = "validate_key"
+    CHECK_SHIPPING_METHODS = "check_shipping_methods"
+    REGISTER_SLOT = "register_slot"
+
+
+class ConnectionStatus(StrEnum):
+    """What other systems need to know of a connection."""
+
+    ONBOARDING = "onboarding"
+    ACTIVE = "active"
+    DEGRADED = "degraded"  # works in part; the findings say what
+    NEEDS_REAUTHORISATION = "needs_reauthorisation"
+    UNREACHABLE = "unreachable"
+    DISCONNECTED = "disconnected"
+
+
+class SlotStatus(StrEnum):
+    """Where the registration of one slot stands."""
+
+    PENDING = "pending"
+    REGISTERED = "registered"
+    RETRYING = "retrying"
+    FAILED = "failed"
+    NOT_OFFERED = "not_offered"
+    CONTESTED = "contested"
+
+
+class KeyVerdict(StrEnum):
+    """What the store said to the application key."""
+
+    PENDING = "pending"
+    VALID = "valid"
+    DOUBTED = "doubted"  # refused once; a second exchange decides
+    REJECTED = "rejected"
+
+
+class ShippingVerdict(StrEnum):
+    """Whether the store has an enabled shipping method."""
+
+    PENDING = "pending"
+    CONFIGURED = "configured"
+    MISSING = "missing"
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why an attempt did not succeed. `code` is explained in `causes.py`; `detail` is evidence without secrets."""
+
+    code: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """One worker's right to do a piece of work, until its lease ends."""
+
+    owner: str
+    until: float
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A piece of unfinished work: one step of the connection, or one slot.
+
+    It may start at `not_before`, and is handed out by the tick at `due_at`. The two differ while a message is expected
+    to start it (the tick then only rescues a lost message) and while a claim is held (the tick rescues a lost worker).
+    """
+
+    not_before: float
+    due_at: float
+    attempts: int = 0
+    deaths: int = 0  # claims whose lease ended without an outcome
+    claim: Claim | None = None
+
+    def is_held(self, now: float) -> bool:
+        """Whether a worker holds it."""
+        return self.claim is not None and self.claim.until > now
+
+    def is_ready(self, now: float) -> bool:
+        """Whether a worker may claim it."""
+        return now >= self.not_before and not self.is_held(now)
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """What is known of the application key; the key itself is kept sealed beside the record."""
+
+    fingerprint: str
+    expires_at: float | None = None
+    verdict: KeyVerdict = KeyVerdict.PENDING
+    doubted_since: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ShippingMethods:
+    """What the store said about its shipping methods."""
+
+    verdict: ShippingVerdict = ShippingVerdict.PENDING
+    enabled: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One webhook position: what was last established (`verdict`), and the work that is still to be done on it."""
+
+    required: bool = True
+    verdict: SlotStatus | None = None
+    work: Work | None = None
+    last_attempts: int = 0  # how many the last finished work took
+    cause: Cause | None = None
+
+    @property
+    def attempts(self) -> int:
+        """How often the current work, or else the last, was tried."""
+        return self.work.attempts if self.work else self.last_attempts
+
+    @property
+    def status(self) -> SlotStatus:
+        """The verdict, or how far the first registration has come."""
+        if self.verdict is not None:
+            return self.verdict
+        return SlotStatus.RETRYING if self.cause else SlotStatus.PENDING
+
+    @property
+    def next_attempt_at(self) -> float | None:
+        """When the wait for the next attempt ends, if it is waiting."""
+        if self.work is None or self.work.claim is not None or self.cause is None:
+            return None
+        return self.work.not_before
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Which piece of work is meant: a step of the connection, or the registration of one slot."""
+
+    step: Step
+    slot: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.step}/{self.slot}" if self.slot else str(self.step)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing a check has to report."""
+
+    code: str
+    detail: str = ""
+    slot: str | None = None
+    next_attempt_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What ended the steps before the slots were reached: `passing` if waiting may help."""
+
+    cause: Cause
+    passing: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """One merchant's link to one store.
+
+    `step` is the stage the connection as a whole is at, `work` what is to be done for it: None while the slots are
+    being registered, for then each slot has its own.
+    """
+
+    merchant_id: str
+    store_url: str
+    run: int
+    started_at: float
+    updated_at: float
+    credential: Credential
+    step: Step
+    work: Work | None
+    shipping_methods: ShippingMethods = ShippingMethods()
+    trouble: Trouble | None = None
+    cause: Cause | None = None  # of the last attempt at `step`
+    slots: Mapping[str, Slot] = field(default_factory=dict)
+    wrote_to_store: bool = False  # in this pass: then a second look follows soon
+    disconnected: bool = False
+
+    @property
+    def status(self) -> ConnectionStatus:
+        """Derived, so that four slot tasks at once cannot overwrite each other's summary."""
+        if self.disconnected:
+            return ConnectionStatus.DISCONNECTED
+        if self.credential.verdict is KeyVerdict.REJECTED:
+            return ConnectionStatus.NEEDS_REAUTHORISATION
+        if self.trouble is not None and self.trouble.passing:
+            return ConnectionStatus.UNREACHABLE
+        if self.trouble is not None or self.shipping_methods.verdict is ShippingVerdict.MISSING:
+            return ConnectionStatus.DEGRADED
+        if self.shipping_methods.verdict is ShippingVerdict.PENDING or not all(
+            slot.verdict for slot in self.slots.values()
+        ):
+            return ConnectionStatus.ONBOARDING
+        return ConnectionStatus.ACTIVE if all(map(_satisfies, self.slots.values())) else ConnectionStatus.DEGRADED
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Everything there is to report, the connection's first, then slot by slot."""
+        return tuple(_findings(self))
+
+    def work_on(self, target: Target) -> Work | None:
+        """The unfinished work behind a target, None if it is done or its stage has passed or not come."""
+        if target.step is not self.step or self.disconnected:
+            return None
+        if target.slot is None:
+            return self.work
+        slot = self.slots.get(target.slot)
+        return slot.work if slot else None
+
+    def unfinished(self) -> Iterator[tuple[Target, Work]]:
+        """All work of the current stage that is not finished, waiting or held."""
+        if self.disconnected:
+            return
+        if self.work is not None:
+            yield Target(self.step), self.work
+        if self.step is Step.REGISTER_SLOT:
+            for name, slot in self.slots.items():
+                if slot.work is not None:
+                    yield Target(self.step, name), slot.work
+
+    def ready(self, now: float) -> set[Target]:
+        """The work that may be started now."""
+        return {target for target, work in self.unfinished() if work.is_ready(now)}
+
+    def due(self) -> dict[str | None, float]:
+        """When the tick should look: slot name (None for the connection as a whole) -> due time."""
+        return {target.slot: work.due_at for target, work in self.unfinished()}
+
+    @property
+    def due_at(self) -> float | None:
+        """The earliest of all due times."""
+        return min(self.due().values(), default=None)
+
+
+def _satisfies(slot: Slot) -> bool:
+    if slot.verdict is SlotStatus.NOT_OFFERED:
+        return not slot.required
+    return slot.verdict is SlotStatus.REGISTERED
+
+
+def _findings(connection: Connection) -> Iterator[Finding]:
+    again = connection.work.not_before if connection.work else None
+    if connection.credential.verdict is KeyVerdict.REJECTED:
+        yield Finding("key_rejected", connection.cause.detail if connection.cause else "", next_attempt_at=again)
+    elif connection.credential.verdict is KeyVerdict.DOUBTED:
+        yield Finding("key_doubted", next_attempt_at=again)
+    if connection.trouble is not None:
+        yield Finding(connection.trouble.cause.code, connection.trouble.cause.detail, next_attempt_at=again)
+    elif connection.cause is not None and connection.cause.code != "key_rejected":  # the key's verdict is told above
+        yield Finding(connection.cause.code, connection.cause.detail, next_attempt_at=again)
+    if connection.shipping_methods.verdict is ShippingVerdict.MISSING:
+        yield Finding("no_shipping_methods", next_attempt_at=again)
+    for name, slot in connection.slots.items():
+        if slot.cause is not None:
+            yield Finding(slot.cause.code, slot.cause.detail, slot=name, next_attempt_at=slot.next_attempt_at)

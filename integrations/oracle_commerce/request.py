@@ -1,0 +1,62 @@
+"""A producer's request to connect a merchant, checked before anything is done about it. Pure.
+
+{"merchant_id": "m-1", "store_url": "https://ccadmin-...", "application_key": "sealed.v1...."}
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from integrations.errors import RequestRefused
+
+MAX_FIELD_LENGTH = 16 * 1024
+"""Characters, per field."""
+
+_FIELDS = ("merchant_id", "store_url", "application_key")
+_MERCHANT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,127}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectRequest:
+    """The three fields, present and of the right kind; the key is still sealed."""
+
+    merchant_id: str
+    store_url: str
+    application_key: str = field(repr=False)
+
+
+def parse_request(request: object) -> ConnectRequest:
+    """Raises RequestRefused naming the field and the remedy; never repeats a value."""
+    if not isinstance(request, Mapping):
+        raise RequestRefused(
+            "request", "not_an_object", "send one JSON object with merchant_id, store_url and application_key"
+        )
+    unknown = sorted(str(name) for name in request if name not in _FIELDS)
+    if unknown:
+        # Not even the name is repeated: with a comma missing, a key becomes one.
+        raise RequestRefused(
+            "request", "unknown_field", f"send only {', '.join(_FIELDS)}; {len(unknown)} other field(s) came along"
+        )
+    for name in _FIELDS:
+        _check(name, request.get(name))
+    if not is_merchant_id(request["merchant_id"]):
+        raise RequestRefused(
+            "merchant_id",
+            "bad_merchant_id",
+            "use 1 to 128 letters, digits, dots, dashes, underscores or tildes, starting with a letter or digit",
+        )
+    return ConnectRequest(**{name: request[name] for name in _FIELDS})
+
+
+def is_merchant_id(value: object) -> bool:
+    """Whether this can be a merchant's id: it stands in keys, in callback URLs and on command lines."""
+    return isinstance(value, str) and _MERCHANT_ID.fullmatch(value) is not None
+
+
+def _check(name: str, value: object) -> None:
+    if value is None or value == "":
+        raise RequestRefused(name, "missing", f"send {name}; it was missing or empty")
+    if not isinstance(value, str):
+        raise RequestRefused(name, "not_text", f"send {name} as a text")
+    if len(value) > MAX_FIELD_LENGTH:
+        raise RequestRefused(name, "too_large", f"send at most {MAX_FIELD_LENGTH} characters of {name}")

@@ -1,0 +1,124 @@
+"""What a slot carries, and how our callback URL gets in and out of it without removing anybody else's. Pure.
+
+A slot holds a list of URLs, and an update replaces the list: a careless one cuts off the merchant's order management.
+An update may name only some properties, and the others stay (Oracle, "updateWebHook"; list rule in "Get started with
+the API"). So we send the merged list and nothing else: headers, basic authentication, resend settings and the secret,
+which is shared with others, are never touched.
+
+The API knows no condition on a write. A URL that a rival adds between our read and our write is lost, and no later
+answer can show it; we keep that moment as short as one round trip. What can be seen afterwards is looked at:
+`changed_meanwhile`.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Literal
+from urllib.parse import quote, urlsplit
+
+from integrations.errors import PermanentError, TransientError
+
+BodyStyle = Literal["urls", "url"]
+Content = Mapping[str, object]
+
+_SETTINGS_OF_OTHERS = (
+    "headers",
+    "basicAuthentication",
+    "maxNumberOfResendAttempts",
+    "resendDelaySeconds",
+    "applyResendDelayToFirstAttempt",
+    "includeChangesOnly",
+    "subEntityTruncationSize",
+    "urlApplicationSuppressionList",
+)
+
+
+def callback_url_for(template: str, merchant_id: str, slot: str) -> str:
+    """The callback URL of one merchant's slot."""
+    return template.replace("{merchant_id}", quote(merchant_id, safe="")).replace("{slot}", quote(slot, safe=""))
+
+
+def urls_in(content: Content) -> tuple[str, ...]:
+    """The URLs a slot carries, as the store spells them.
+
+    Raises PermanentError when that cannot be told: then nothing may be written.
+    """
+    held = content.get("urls")
+    if held is None:
+        held = content.get("url")
+        held = [held] if isinstance(held, str) else held
+    if held is None:
+        return ()
+    if isinstance(held, str):  # as the admin's form shows them; a comma may also stand inside a URL
+        held = re.split(r",\s*(?=https?://)", held)
+    if isinstance(held, list) and all(url is None or isinstance(url, str) for url in held):
+        return tuple(url for url in held if url and url.strip())
+    raise PermanentError("slot_unreadable")
+
+
+def carries(urls: tuple[str, ...], callback_url: str) -> bool:
+    """Whether our callback URL is there, once."""
+    return sum(_same(url, callback_url) for url in urls) == 1
+
+
+def registration_body(content: Content, callback_url: str, style: BodyStyle) -> dict[str, object] | None:
+    """The body of the write that puts our callback URL into a slot; None if it is there already.
+
+    Raises PermanentError when the slot has room for one URL only and somebody else's is in it.
+    """
+    urls = urls_in(content)
+    if carries(urls, callback_url):
+        return None
+    others = foreign(urls, callback_url)
+    if style == "url":
+        if others:
+            raise PermanentError("slot_occupied")
+        return {"url": callback_url}
+    return {"urls": [*others, callback_url]}
+
+
+def check_registered(content: Content, callback_url: str) -> None:
+    """Look at what came back after a write: raises TransientError if our callback URL is not in it, once."""
+    if not carries(urls_in(content), callback_url):
+        raise TransientError("registration_not_kept")
+
+
+def says_urls(content: Content | None) -> bool:
+    """Whether an answer to a write tells what the slot now carries."""
+    return content is not None and ("urls" in content or "url" in content)
+
+
+def changed_meanwhile(read: Content, came_back: Content, callback_url: str) -> bool:
+    """Whether somebody else wrote between our read and the answer to our write, as far as that can be seen."""
+    if foreign(urls_in(read), callback_url) != foreign(urls_in(came_back), callback_url):
+        return True
+    return any(
+        name in read and name in came_back and _plain(read[name]) != _plain(came_back[name])
+        for name in _SETTINGS_OF_OTHERS
+    )
+
+
+def foreign(urls: tuple[str, ...], callback_url: str) -> tuple[str, ...]:
+    """The URLs that are not ours, in the store's order and spelling."""
+    return tuple(url for url in urls if not _same(url, callback_url))
+
+
+def _same(url: str, callback_url: str) -> bool:
+    return _comparable(url) == _comparable(callback_url)
+
+
+def _comparable(url: str) -> str:
+    """A store may spell scheme, host and default port its own way; the rest of a URL is told apart by case."""
+    text = url.strip()
+    try:
+        parts = urlsplit(text)
+        port = f":{parts.port}" if parts.port not in {None, 443} else ""
+    except ValueError:
+        return text
+    if parts.hostname is None or parts.username is not None:
+        return text
+    return parts._replace(scheme=parts.scheme.lower(), netloc=f"{parts.hostname}{port}").geturl()
+
+
+def _plain(value: object) -> str:
+    """Oracle's samples quote numbers; "5" and 5 are the same setting, and so are null and an empty map."""
+    return "" if value in (None, {}, []) else str(value).lower()

@@ -1,0 +1,350 @@
+"""What may happen to a connection. Pure: each function takes the record and the time, and tells what it becomes.
+
+A result is either a `Change` (the record afterwards, with what the timeline shall say of it) or a `Stop` (nothing
+changes, and why). Anything that runs twice, late or beside its twin ends in a `Stop`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+
+from integrations.oracle_commerce.connection import (
+    Cause,
+    Claim,
+    Connection,
+    Credential,
+    KeyVerdict,
+    ShippingMethods,
+    ShippingVerdict,
+    Slot,
+    SlotStatus,
+    Step,
+    Target,
+    Trouble,
+    Work,
+)
+from integrations.oracle_commerce.schedule import Pace
+
+NO_DETAILS: Mapping[str, bool] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """The time by the server's clock, and the paces that count from it."""
+
+    now: float
+    pace: Pace
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """One line of the timeline."""
+
+    what: str
+    target: Target | None = None
+    attempt: int | None = None
+    cause: Cause | None = None
+    started_at: float | None = None
+    details: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """The record as it is afterwards. `target` is the claimed or finished work, for those who go on with it."""
+
+    connection: Connection
+    notes: tuple[Note, ...] = ()
+    sealed_key: str | None = None  # set when the application key changes
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Nothing changes."""
+
+    reason: str
+
+
+# --- Beginning ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """What a checked connect request asks for."""
+
+    merchant_id: str
+    store_url: str
+    sealed_key: str
+    fingerprint: str
+    expires_at: float | None
+    slots: Mapping[str, bool]  # slot name -> required
+
+
+def begin(connection: Connection | None, desired: Desired, first: Step, at: Moment) -> Change | Stop:
+    """Start a run; the same store with the same key starts nothing new."""
+    if (
+        connection is not None
+        and not connection.disconnected
+        and connection.store_url == desired.store_url
+        and connection.credential.fingerprint == desired.fingerprint
+    ):
+        return Stop("unchanged")
+    run = connection.run + 1 if connection else 1
+    started = Connection(
+        merchant_id=desired.merchant_id,
+        store_url=desired.store_url,
+        run=run,
+        started_at=at.now,
+        updated_at=at.now,
+        credential=Credential(fingerprint=desired.fingerprint, expires_at=desired.expires_at),
+        step=first,
+        work=_at_once(at),
+        slots={name: Slot(required=required) for name, required in desired.slots.items()},
+    )
+    details: dict[str, object] = {"store_url": desired.store_url, "fingerprint": desired.fingerprint}
+    return Change(started, (Note("run_started", details=details),), sealed_key=desired.sealed_key)
+
+
+# --- Claiming -------------------------------------------------------------------------------------------------------
+
+
+def claim(connection: Connection, run: int, target: Target, owner: str, at: Moment) -> Change | Stop:
+    """Take a piece of work for one lease, counting the attempt before anything is done about it."""
+    if run != connection.run:
+        return Stop("superseded")
+    work = connection.work_on(target)
+    if work is None:
+        return Stop("already_done")
+    if work.is_held(at.now):
+        return Stop("held_by_another")
+    if at.now < work.not_before:
+        return Stop("not_yet")
+    deaths = work.deaths + (1 if work.claim else 0)
+    if deaths >= at.pace.retry_attempts:
+        lost = replace(work, deaths=deaths, claim=None)
+        return _give_up(_with_work(connection, target, lost), target, Cause("worker_lost"), at, since=None)
+    claimed = replace(
+        work,
+        claim=Claim(owner, until=at.now + at.pace.lease, since=at.now),
+        due_at=at.now + at.pace.lease,
+        attempts=work.attempts + 1,
+        deaths=deaths,
+    )
+    return Change(_with_work(connection, target, claimed))
+
+
+def is_mine(connection: Connection, run: int, target: Target, owner: str) -> bool:
+    """Whether the claim is still ours, so that our outcome counts."""
+    work = _any_work(connection, target)
+    return run == connection.run and work is not None and work.claim is not None and work.claim.owner == owner
+
+
+# --- Outcomes. All take a record in which the claim is still the caller's ---------------------------------------------
+
+
+def key_proven(connection: Connection, target: Target, following: Step, at: Moment) -> Change:
+    """The store exchanged the application key for an access token."""
+    proven = replace(connection.credential, verdict=KeyVerdict.VALID, doubted_since=None)
+    return _advance(replace(connection, credential=proven), target, following, at, {})
+
+
+def shipping_checked(connection: Connection, target: Target, enabled: int, following: Step, at: Moment) -> Change:
+    """The store told how many enabled shipping methods it has; with none, the run ends until there are some."""
+    if enabled:
+        checked = replace(connection, shipping_methods=ShippingMethods(ShippingVerdict.CONFIGURED, enabled))
+        return _advance(checked, target, following, at, {"enabled": enabled})
+    again = at.now + at.pace.recheck_degraded
+    missing = replace(
+        connection,
+        shipping_methods=ShippingMethods(ShippingVerdict.MISSING, 0),
+        trouble=None,
+        cause=None,
+        work=Work(not_before=again, due_at=again),
+        updated_at=at.now,
+    )
+    return Change(missing, (_note("no_shipping_methods", connection, target),))
+
+
+def slot_registered(connection: Connection, target: Target, at: Moment, *, wrote: bool, rival: bool = False) -> Change:
+    """Our callback URL is in the slot. `rival`: somebody else changed the slot while we did."""
+    details = {"wrote": wrote} | ({"changed_meanwhile": True} if rival else {})
+    return _slot_finished(connection, target, SlotStatus.REGISTERED, at, details=details)
+
+
+def waits(connection: Connection, target: Target, cause: Cause, until: float, at: Moment) -> Change:
+    """The attempt failed in a way that may pass: try again at `until`, or give up after the last attempt."""
+    work = _claimed(connection, target)
+    if work.attempts >= at.pace.retry_attempts:
+        return _give_up(connection, target, cause, at, since=_since(work))
+    waiting = replace(work, claim=None, not_before=until, due_at=until)
+    changed = _with_cause(_with_work(connection, target, waiting), target, cause)
+    note = Note("waits", target, work.attempts, cause, _since(work), {"until": until})
+    return Change(replace(changed, updated_at=at.now), (note,))
+
+
+def ended(connection: Connection, target: Target, cause: Cause, at: Moment) -> Change:
+    """Somebody must act: the step, or this slot alone, ends without success."""
+    work = _claimed(connection, target)
+    if target.slot is not None:
+        verdict = SlotStatus.NOT_OFFERED if cause.code == "slot_not_offered" else SlotStatus.FAILED
+        return _slot_finished(connection, target, verdict, at, cause=cause)
+    return _step_ended(connection, target, Trouble(cause, passing=False), at, since=_since(work))
+
+
+def key_refused(connection: Connection, target: Target, cause: Cause, at: Moment) -> Change:
+    """The store said no to the application key. One no is a doubt; a second, some minutes later, is a verdict.
+
+    Whichever step met it, the connection goes back to validating the key; unfinished slots wait for the answer.
+    """
+    since = connection.credential.doubted_since
+    first = at.now if since is None else since
+    confirmed = since is not None and at.now - since >= at.pace.confirm_rejection
+    credential = replace(
+        connection.credential,
+        verdict=KeyVerdict.REJECTED if confirmed else KeyVerdict.DOUBTED,
+        doubted_since=first,
+    )
+    again = (
+        at.now + at.pace.revalidate_every
+        if confirmed
+        else (at.now if since is None else since) + at.pace.confirm_rejection
+    )
+    attempt = _claimed(connection, target).attempts
+    started = _since(_claimed(connection, target))
+    released = _with_cause(_release(connection, target), target, cause)
+    back = replace(
+        released,
+        credential=credential,
+        step=Step.VALIDATE_KEY,
+        work=Work(not_before=again, due_at=again),
+        cause=cause,
+        trouble=None if confirmed else connection.trouble,
+        updated_at=at.now,
+    )
+    what = "key_rejected" if confirmed else "key_doubted"
+    return Change(back, (Note(what, target, attempt, cause, started, {"until": again}),))
+
+
+# --- How it is done -------------------------------------------------------------------------------------------------
+
+
+def _at_once(at: Moment) -> Work:
+    """Work a message is being sent for: the tick looks only if that message is lost."""
+    return Work(not_before=at.now, due_at=at.now + at.pace.lease)
+
+
+def _advance(
+    connection: Connection, target: Target, following: Step, at: Moment, details: Mapping[str, object]
+) -> Change:
+    note = _note(f"{target.step}_done", connection, target, details)
+    clear = replace(connection, step=following, trouble=None, cause=None, updated_at=at.now)
+    if following is not Step.REGISTER_SLOT:
+        return Change(replace(clear, work=_at_once(at)), (note,))
+    slots = {name: replace(slot, work=_opened(slot, at)) for name, slot in clear.slots.items()}
+    return Change(replace(clear, work=None, slots=slots, wrote_to_store=False), (note,))
+
+
+def _opened(slot: Slot, at: Moment) -> Work:
+    """A slot another task is still busy with (the key was doubted meanwhile) keeps its claim."""
+    if slot.work is not None and slot.work.is_held(at.now):
+        return slot.work
+    return _at_once(at)
+
+
+def _give_up(connection: Connection, target: Target, cause: Cause, at: Moment, *, since: float | None) -> Change:
+    """The last attempt is over: recorded as failed, and left to the next re-validation."""
+    if target.slot is not None:
+        return _slot_finished(connection, target, SlotStatus.FAILED, at, cause=cause)
+    return _step_ended(connection, target, Trouble(cause, passing=True), at, since=since)
+
+
+def _step_ended(connection: Connection, target: Target, trouble: Trouble, at: Moment, *, since: float | None) -> Change:
+    again = at.now + at.pace.recheck_degraded
+    work = _any_work(connection, target)
+    note = Note(
+        "gave_up" if trouble.passing else "ended", target, work.attempts if work else None, trouble.cause, since
+    )
+    ended_here = replace(
+        connection, trouble=trouble, cause=None, work=Work(not_before=again, due_at=again), updated_at=at.now
+    )
+    return Change(ended_here, (note,))
+
+
+def _slot_finished(
+    connection: Connection,
+    target: Target,
+    verdict: SlotStatus,
+    at: Moment,
+    *,
+    cause: Cause | None = None,
+    details: Mapping[str, bool] = NO_DETAILS,
+) -> Change:
+    name = _slot_name(target)
+    slot = connection.slots[name]
+    finished = replace(slot, verdict=verdict, work=None, last_attempts=slot.attempts, cause=cause)
+    since = _since(slot.work) if slot.work else None
+    note = Note(f"slot_{verdict}", target, finished.last_attempts, cause, since, details)
+    changed = replace(
+        connection,
+        slots={**connection.slots, name: finished},
+        wrote_to_store=connection.wrote_to_store or details.get("wrote", False),
+        updated_at=at.now,
+    )
+    if changed.step is Step.REGISTER_SLOT and not any(slot.work for slot in changed.slots.values()):
+        changed = _rest(changed, at)
+    return Change(changed, (note,))
+
+
+def _rest(connection: Connection, at: Moment) -> Connection:
+    """All slots have an outcome: look at the connection again when there is reason to."""
+    again = at.pace.next_look(connection, at.now)
+    return replace(connection, step=Step.VALIDATE_KEY, work=Work(not_before=again, due_at=again))
+
+
+def _slot_name(target: Target) -> str:
+    if target.slot is None:
+        raise ValueError("a slot's outcome needs the slot")
+    return target.slot
+
+
+def _any_work(connection: Connection, target: Target) -> Work | None:
+    """The work behind a target; a slot's also while the connection went back to validating its key."""
+    if target.slot is not None:
+        slot = connection.slots.get(target.slot)
+        return slot.work if slot else None
+    return connection.work if connection.step is target.step else None
+
+
+def _claimed(connection: Connection, target: Target) -> Work:
+    work = _any_work(connection, target)
+    if work is None:
+        raise ValueError("only claimed work has an outcome")
+    return work
+
+
+def _with_work(connection: Connection, target: Target, work: Work) -> Connection:
+    if target.slot is None:
+        return replace(connection, work=work)
+    slot = replace(connection.slots[target.slot], work=work)
+    return replace(connection, slots={**connection.slots, target.slot: slot})
+
+
+def _with_cause(connection: Connection, target: Target, cause: Cause) -> Connection:
+    if target.slot is None:
+        return replace(connection, cause=cause)
+    slot = replace(connection.slots[target.slot], cause=cause)
+    return replace(connection, slots={**connection.slots, target.slot: slot})
+
+
+def _release(connection: Connection, target: Target) -> Connection:
+    return _with_work(connection, target, replace(_claimed(connection, target), claim=None))
+
+
+def _since(work: Work) -> float | None:
+    return work.claim.since if work.claim else None
+
+
+def _note(what: str, connection: Connection, target: Target, details: Mapping[str, object] | None = None) -> Note:
+    work = _any_work(connection, target)
+    return Note(
+        what, target, work.attempts if work else None, None, _since(work) if work else None, dict(details or {})
+    )
