@@ -208,9 +208,8 @@ def key_refused(connection: Connection, target: Target, cause: Cause, at: Moment
         if confirmed
         else (at.now if since is None else since) + at.pace.confirm_rejection
     )
-    attempt = _claimed(connection, target).attempts
-    started = _since(_claimed(connection, target))
-    released = _with_cause(_release(connection, target), target, cause)
+    work = _claimed(connection, target)
+    released = _with_cause(_with_work(connection, target, replace(work, claim=None, not_before=again)), target, cause)
     back = replace(
         released,
         credential=credential,
@@ -218,10 +217,13 @@ def key_refused(connection: Connection, target: Target, cause: Cause, at: Moment
         work=Work(not_before=again, due_at=again),
         cause=cause,
         trouble=None if confirmed else connection.trouble,
+        slots={name: _without_key(slot, cause) for name, slot in released.slots.items()}
+        if confirmed
+        else released.slots,
         updated_at=at.now,
     )
     what = "key_rejected" if confirmed else "key_doubted"
-    return Change(back, (Note(what, target, attempt, cause, started, {"until": again}),))
+    return Change(back, (Note(what, target, work.attempts, cause, _since(work), {"until": again}),))
 
 
 # --- How it is done -------------------------------------------------------------------------------------------------
@@ -335,8 +337,12 @@ def _with_cause(connection: Connection, target: Target, cause: Cause) -> Connect
     return replace(connection, slots={**connection.slots, target.slot: slot})
 
 
-def _release(connection: Connection, target: Target) -> Connection:
-    return _with_work(connection, target, replace(_claimed(connection, target), claim=None))
+def _without_key(slot: Slot, cause: Cause) -> Slot:
+    """A slot that was under way has failed with the key; one with a verdict keeps it, one never tried stays pending."""
+    if slot.work is None:
+        return slot
+    verdict = slot.verdict or SlotStatus.FAILED
+    return replace(slot, verdict=verdict, work=None, last_attempts=slot.attempts, cause=cause)
 
 
 def _since(work: Work) -> float | None:

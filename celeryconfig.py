@@ -1,0 +1,87 @@
+"""Celery's settings, each with its reason. Figures and traps are from the reliability study in docs/reliability.md.
+
+Order of times: call deadline < lease < visibility timeout. The record decides what is done; these settings only keep
+messages moving.
+"""
+
+import sys
+
+from kombu import Exchange, Queue
+
+from integrations.errors import SettingsError
+from integrations.settings import load_settings
+from tasks.queues import QUEUES, REQUESTS, TICKS
+
+try:
+    _settings = load_settings()
+except SettingsError as error:
+    sys.exit(str(error))  # an operator reads this; a traceback would hide it
+
+# --- Broker -----------------------------------------------------------------------------------------------------------
+broker_url = _settings.broker_url
+broker_connection_retry_on_startup = True  # a worker may start before the server
+broker_connection_max_retries = None  # the default gives up after 100
+_visibility_timeout = 1.5 * _settings.lease + 5
+broker_transport_options = {
+    "visibility_timeout": _visibility_timeout,  # longer than a task runs; a second copy would only find nothing to do
+    "unacked_restore_interval": 5,  # look for the messages of lost workers every 5 s ...
+    "unacked_restore_throttle": 1,  # ... and each time, not every tenth
+    "socket_timeout": 10,  # a dead connection fails instead of hanging
+    "socket_connect_timeout": 3,
+    "socket_keepalive": True,
+    "health_check_interval": 10,  # a half-open connection is noticed
+    "priority_steps": [0],  # we use no priorities: one list per queue, not four
+    "queue_order_strategy": "round_robin",  # a flood of requests does not hold up runs that are under way
+}
+visibility_timeout = _visibility_timeout
+
+# --- Results: the record is the result --------------------------------------------------------------------------------
+result_backend = None
+task_ignore_result = True
+result_extended = False  # would store arguments
+task_store_errors_even_if_ignored = False
+
+# --- Delivery ---------------------------------------------------------------------------------------------------------
+task_acks_late = True  # a killed worker's message comes back sooner than its lease ends
+task_reject_on_worker_lost = True  # safe only because the record counts claims and bounds them
+task_acks_on_failure = True  # a failure is recorded, not redelivered
+task_acks_on_timeout = True
+worker_prefetch_multiplier = 1  # nothing waits behind a slow store
+worker_deduplicate_successful_tasks = False  # the record deduplicates
+worker_cancel_long_running_tasks_on_connection_loss = False  # made repeats more frequent
+worker_eta_task_limit = 1000  # a fuse: nothing of ours uses ETA or countdown
+task_publish_retry_policy = {"max_retries": 3, "interval_start": 0.1, "interval_step": 0.3, "interval_max": 1}
+
+# --- Processes --------------------------------------------------------------------------------------------------------
+worker_pool = "threads"  # the work is waiting for stores: a hung one holds a cheap thread, not one of few processes
+worker_concurrency = _settings.concurrency
+worker_soft_shutdown_timeout = 0  # warm shutdown: tasks are shorter than any sensible grace period
+worker_disable_rate_limits = True
+
+# --- Tick -------------------------------------------------------------------------------------------------------------
+beat_schedule = {
+    "tick": {"task": "occ.tick", "schedule": 1.0, "options": {"expires": 5}},  # late ticks are of no use
+}
+beat_max_loop_interval = 1
+beat_schedule_filename = str(_settings.data_dir / "beat-schedule")
+
+# --- Queues -----------------------------------------------------------------------------------------------------------
+task_default_queue = REQUESTS
+task_queues = [Queue(name, Exchange(name), routing_key=name) for name in QUEUES]
+task_create_missing_queues = False  # a typo must not make a queue nobody reads
+task_routes = {"occ.tick": {"queue": TICKS}}
+
+# --- Safety -----------------------------------------------------------------------------------------------------------
+task_serializer = result_serializer = "json"
+accept_content = result_accept_content = ["json"]
+task_remote_tracebacks = False
+timezone = "UTC"
+
+# --- Monitoring -------------------------------------------------------------------------------------------------------
+worker_send_task_events = True  # for Flower; arguments hold ids only
+task_send_sent_event = False
+task_track_started = False
+worker_hijack_root_logger = False  # structlog owns the logs
+worker_redirect_stdouts = False
+
+imports = ("tasks.onboarding",)

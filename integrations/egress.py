@@ -1,0 +1,255 @@
+"""Which addresses a call may go to, checked at the moment of dialling, and the dialling itself.
+
+A name is looked up once per connection, every address it leads to is checked, and only those are dialled: a name that
+answers differently the next time (DNS rebinding) gains nothing. However a URL spells its host, what counts is the
+numeric address the system is about to connect to.
+"""
+
+import errno
+import ipaddress
+import re
+import socket
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain, zip_longest
+from typing import Any
+
+from integrations.deadline import Deadline, DeadlineSocket, time_left
+from integrations.errors import PermanentError, TransientError
+from integrations.settings import DevStore
+
+Resolve = Callable[..., Iterable[tuple[Any, ...]]]
+"""Called and answering like `socket.getaddrinfo`."""
+
+STORE_PORT = 443
+LOCALHOST = "localhost"
+_LOOPBACK = ("127.0.0.1", "::1")
+_MOST_DIALLED = 4
+_LEAST_SHARE = 0.05
+
+# RFC 1123 labels in lower case. Encoded international labels ("xn--") are left out: no Oracle host has one, and what
+# they look like to a person is not what they are.
+_LABEL = re.compile(r"(?!xn--)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
+_LONGEST_NAME = 253
+# The C library reads these as IPv4 addresses: 127.1, 2130706433, 0x7f.0.0.1.
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII)
+
+# Our own tables, because those of `ipaddress` grew from one Python release to the next.
+# https://www.iana.org/assignments/iana-ipv4-special-registry and -ipv6-special-registry
+_NOT_PUBLIC_IPV4 = tuple(
+    map(
+        ipaddress.IPv4Network,
+        (
+            "0.0.0.0/8",
+            "10.0.0.0/8",
+            "100.64.0.0/10",  # shared by carriers; one cloud keeps its metadata service here
+            "127.0.0.0/8",
+            "168.63.129.16/32",  # the platform address of one cloud, though public by its number
+            "169.254.0.0/16",  # link-local: metadata services
+            "172.16.0.0/12",
+            "192.0.0.0/24",
+            "192.0.2.0/24",
+            "192.88.99.0/24",
+            "192.168.0.0/16",
+            "198.18.0.0/15",
+            "198.51.100.0/24",
+            "203.0.113.0/24",
+            "224.0.0.0/4",
+            "240.0.0.0/4",
+        ),
+    )
+)
+_GLOBAL_IPV6 = ipaddress.IPv6Network("2000::/3")  # beyond it: mapped, translated, unique local, link-local, multicast
+_NOT_PUBLIC_IPV6 = tuple(
+    map(
+        ipaddress.IPv6Network,
+        (
+            "2001::/23",  # protocol assignments, among them Teredo, which carries IPv4 addresses
+            "2001:db8::/32",
+            "2002::/16",  # 6to4 carries IPv4 addresses
+            "3fff::/20",
+        ),
+    )
+)
+
+
+def is_public(address: str) -> bool:
+    """Whether this numeric address is on the public internet; False for whatever is not a plain address."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return not any(parsed in network for network in _NOT_PUBLIC_IPV4)
+    if parsed.scope_id is not None or parsed not in _GLOBAL_IPV6:
+        return False
+    return not any(parsed in network for network in _NOT_PUBLIC_IPV6)
+
+
+def is_ip_address(host: str) -> bool:
+    """Whether this is an IP address in its usual notation, without brackets."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def is_host_name(host: str) -> bool:
+    """Whether this is a plain name of several labels, in lower case, that nobody could read as an address."""
+    labels = host.split(".")
+    return (
+        len(host) <= _LONGEST_NAME
+        and len(labels) > 1
+        and all(_LABEL.fullmatch(label) for label in labels)
+        and not _NUMBER.fullmatch(labels[-1])
+    )
+
+
+def dialling_order(addresses: Iterable[str]) -> list[str]:
+    """At most four of the addresses, the families taking turns: one that leads nowhere must not use up the time."""
+    distinct = list(dict.fromkeys(addresses))
+    first_is_ipv6 = bool(distinct) and ":" in distinct[0]
+    first, second = ([a for a in distinct if (":" in a) is wanted] for wanted in (first_is_ipv6, not first_is_ipv6))
+    turns = chain.from_iterable(zip_longest(first, second))
+    return [address for address in turns if address is not None][:_MOST_DIALLED]
+
+
+class Egress:
+    """Dials stores, and nothing else: https on port 443 of public addresses, and what `dev_stores` excepts."""
+
+    def __init__(self, dev_stores: Sequence[DevStore] = (), resolve: Resolve = socket.getaddrinfo) -> None:
+        self._dev_stores = tuple(dev_stores)
+        self._look_ups = _LookUps(resolve)
+
+    def check(self, scheme: str, host: str, port: int) -> None:
+        """Refuse, before any name is looked up, what no address could make right. Raises PermanentError."""
+        dev_port = any(store.port in {None, port} for store in self._dev_stores)
+        if not dev_port and (scheme != "https" or port != STORE_PORT):
+            raise PermanentError("egress_blocked", "not https on port 443")
+        if is_ip_address(host):
+            if not self._is_dev_store(host, port):
+                raise PermanentError("egress_blocked", "an IP address instead of a name")
+        elif host == LOCALHOST:
+            if not dev_port:
+                raise PermanentError("egress_blocked", "the name of this machine")
+        elif not is_host_name(host):
+            raise PermanentError("egress_blocked", "not a plain host name")
+
+    def addresses(self, scheme: str, host: str, port: int) -> list[str]:
+        """The numeric addresses a host stands for, all of them checked.
+
+        Raises PermanentError when a single one is not to be called, TransientError when the name cannot be looked up.
+        """
+        self.check(scheme, host, port)
+        if is_ip_address(host):
+            found = [host]
+        elif host == LOCALHOST:
+            found = [address for address in _LOOPBACK if self._is_dev_store(address, port)]
+        else:
+            found = self._look_ups.addresses(host, port)
+        if not found or not all(self._may_be_dialled(scheme, address, port) for address in found):
+            # Which address it is stays here: a merchant could otherwise read the names of our network through us.
+            raise PermanentError("egress_blocked", "the name leads to an address that is not public")
+        return found
+
+    def dial(self, scheme: str, host: str, port: int, connect_timeout: float) -> socket.socket:
+        """A connection to one of the addresses of a host, tried in turn within `connect_timeout` seconds.
+
+        Raises PermanentError `egress_blocked`, TransientError `store_unreachable` or `store_timeout`. None of them is
+        an OSError: urllib3 would take that for a connection that broke and may be tried again.
+        """
+        order = dialling_order(self.addresses(scheme, host, port))
+        dialling = Deadline.after(connect_timeout)
+        trouble = OSError()
+        for tries_left, address in zip(range(len(order), 0, -1), order, strict=True):
+            try:
+                return _connect(address, port, max(dialling.remaining() / tries_left, _LEAST_SHARE))
+            except OSError as error:
+                trouble = error
+        raise _not_connected(trouble, connect_timeout)
+
+    def _may_be_dialled(self, scheme: str, address: str, port: int) -> bool:
+        return self._is_dev_store(address, port) or (scheme == "https" and port == STORE_PORT and is_public(address))
+
+    def _is_dev_store(self, address: str, port: int) -> bool:
+        return any(store.covers(address, port) for store in self._dev_stores)
+
+
+def _connect(address: str, port: int, timeout: float) -> socket.socket:
+    sock = DeadlineSocket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        # Header and body of a request leave in two writes; the second must not wait for the first's acknowledgement.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        left = time_left()
+        sock.settimeout(timeout if left is None else min(timeout, left))
+        sock.connect((address, port))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _not_connected(trouble: OSError, connect_timeout: float) -> TransientError:
+    if isinstance(trouble, TimeoutError):
+        try:
+            time_left()
+        except TimeoutError:
+            return TransientError("store_timeout", "still dialling")
+        return TransientError("store_unreachable", f"no connection within {connect_timeout:g} s")
+    if isinstance(trouble, ConnectionRefusedError):
+        return TransientError("store_unreachable", "connection refused")
+    return TransientError("store_unreachable", errno.errorcode.get(trouble.errno or 0, "no connection"))
+
+
+class _LookUp:
+    """One question to the resolver, which any number of callers may wait for."""
+
+    def __init__(self) -> None:
+        self.over = threading.Event()
+        self.addresses: list[str] = []
+
+
+class _LookUps:
+    """Asks the resolver without waiting for it longer than the obeyed deadline.
+
+    `getaddrinfo` takes no timeout, so it runs in a thread that nobody has to wait for. There is at most one per host at
+    a time: a host whose name servers hang costs one idle thread, not one per call.
+    """
+
+    def __init__(self, resolve: Resolve) -> None:
+        self._resolve = resolve
+        self._lock = threading.Lock()
+        self._under_way: dict[tuple[str, int], _LookUp] = {}
+
+    def addresses(self, host: str, port: int) -> list[str]:
+        try:
+            left = time_left()
+        except TimeoutError:
+            left = 0.0
+        look_up = self._joined(host, port)
+        if not look_up.over.wait(left):
+            raise TransientError("store_timeout", "still looking up the name")
+        if not look_up.addresses:
+            raise TransientError("store_unreachable", "the name does not resolve")
+        return look_up.addresses
+
+    def _joined(self, host: str, port: int) -> _LookUp:
+        with self._lock:
+            look_up = self._under_way.get((host, port))
+            if look_up is None:
+                look_up = _LookUp()
+                threading.Thread(target=self._run, args=(look_up, host, port), name="look-up", daemon=True).start()
+                self._under_way[host, port] = look_up
+            return look_up
+
+    def _run(self, look_up: _LookUp, host: str, port: int) -> None:
+        try:
+            answers = self._resolve(host, port, type=socket.SOCK_STREAM)
+            look_up.addresses = [str(sockaddr[0]) for *_, sockaddr in answers]
+        except (OSError, ValueError):  # UnicodeError, a ValueError: a label getaddrinfo cannot encode
+            pass
+        finally:
+            with self._lock:
+                self._under_way.pop((host, port), None)
+            look_up.over.set()

@@ -1,0 +1,159 @@
+"""Access tokens: cached per merchant, encrypted, bought once for all workers.
+
+Application-key tokens live 5 minutes (Oracle, "Refresh an access token"), so a run with retries outlives its token.
+Whether a token is fresh is decided here from its stored times by the server's clock; the TTL in Redis only tidies up.
+"""
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import redis
+from redis.exceptions import LockNotOwnedError
+from redis.lock import Lock
+
+from integrations.deadline import Deadline
+from integrations.errors import TransientError
+from integrations.oracle_commerce.client import Login
+from integrations.sealing import Keyring
+
+# A share, not a fixed time: 5 minutes leave no room for the quarter of an hour that is customary elsewhere.
+MARGIN = 0.2
+
+_POLL = 0.05  # how often a waiting worker looks for the token another one is buying, seconds
+
+
+@dataclass(frozen=True, slots=True)
+class AccessToken:
+    """A short-lived bearer token, and when it was bought and ends (seconds since the epoch, the server's clock)."""
+
+    text: str = field(repr=False)
+    issued_at: float
+    expires_at: float
+
+    def is_fresh(self, now: float) -> bool:
+        """Usable. A stale token, in the last share of its lifetime, might end on the way to the store."""
+        margin = (self.expires_at - self.issued_at) * MARGIN
+        return now < self.expires_at - margin
+
+
+class AccessTokens:
+    """The access tokens of all merchants, shared by all workers."""
+
+    def __init__(self, client: redis.Redis, keyring: Keyring, *, lock_lease: float, patience: float = 5.0) -> None:
+        """`lock_lease` must exceed what a login and one more call take, `patience` is how long others wait for them."""
+        self._redis = client
+        self._keyring = keyring
+        self._lock_lease = lock_lease
+        self._patience = patience
+
+    def get(
+        self,
+        merchant_id: str,
+        fingerprint: str,
+        login: Callable[[], Login],
+        deadline: Deadline,
+        *,
+        newer_than: float = 0.0,
+    ) -> AccessToken:
+        """A fresh token of this application key, bought after `newer_than`; logs in if there is none.
+
+        Of all workers that ask at once, one logs in and the others take what it got. Raises what `login` raises, and
+        TransientError when another worker's login takes too long to wait for.
+        """
+        patience = deadline.within(self._patience)
+        lock = self._lock(merchant_id)
+        while True:
+            if token := self._cached(merchant_id, fingerprint, newer_than):
+                return token
+            if lock.acquire(blocking=False):
+                try:
+                    # Between our look and our lock another worker may have finished its login.
+                    if token := self._cached(merchant_id, fingerprint, newer_than):
+                        return token
+                    token = self._buy(login)
+                    self._share(merchant_id, fingerprint, token)
+                    return token
+                finally:
+                    _release(lock)
+            _wait(patience)
+
+    @contextlib.contextmanager
+    def unshared(
+        self, merchant_id: str, fingerprint: str, login: Callable[[], Login], deadline: Deadline
+    ) -> Iterator[AccessToken]:
+        """A token just bought that nobody else has while the context is open; shared afterwards if all went well.
+
+        Raises what `login` raises, and TransientError when another worker's turn takes too long to wait for.
+        """
+        patience = deadline.within(self._patience)
+        lock = self._lock(merchant_id)
+        while not lock.acquire(blocking=False):
+            _wait(patience)
+        try:
+            token = self._buy(login)
+            yield token
+            self._share(merchant_id, fingerprint, token)
+        finally:
+            _release(lock)
+
+    def drop(self, merchant_id: str) -> None:
+        """Forget the token."""
+        self._redis.delete(_key(merchant_id))
+
+    def _lock(self, merchant_id: str) -> Lock:
+        """Owned by whoever took it: a worker whose lease ran out cannot release its successor's."""
+        return Lock(self._redis, f"{_key(merchant_id)}:lock", timeout=self._lock_lease, thread_local=False)
+
+    def _buy(self, login: Callable[[], Login]) -> AccessToken:
+        issued_at = self._now()  # before the call: the store's own clock for this token starts no earlier
+        answer = login()
+        return AccessToken(answer.access_token, issued_at, issued_at + answer.lifetime)
+
+    def _share(self, merchant_id: str, fingerprint: str, token: AccessToken) -> None:
+        stored = {
+            "fingerprint": fingerprint,
+            "issued_at": token.issued_at,
+            "expires_at": token.expires_at,
+            "token": self._keyring.encrypt_token(merchant_id, token.text),
+        }
+        lifetime = token.expires_at - token.issued_at
+        self._redis.set(_key(merchant_id), json.dumps(stored), px=max(1, int(lifetime * 1000)))
+
+    def _cached(self, merchant_id: str, fingerprint: str, newer_than: float) -> AccessToken | None:
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.get(_key(merchant_id))
+            pipe.time()
+            text, (seconds, microseconds) = pipe.execute()
+        if text is None:
+            return None
+        stored = json.loads(text)
+        if stored["fingerprint"] != fingerprint or stored["issued_at"] <= newer_than:
+            return None
+        opened = self._keyring.decrypt_token(merchant_id, stored["token"])
+        if opened is None:  # under a sealing key that was retired
+            return None
+        token = AccessToken(opened, stored["issued_at"], stored["expires_at"])
+        return token if token.is_fresh(seconds + microseconds / 1e6) else None
+
+    def _now(self) -> float:
+        seconds, microseconds = self._redis.time()
+        return float(seconds) + float(microseconds) / 1e6
+
+
+def _wait(patience: Deadline) -> None:
+    if patience.remaining() <= 0:
+        raise TransientError("token_renewal_pending", retry_after=1.0)
+    time.sleep(_POLL)
+
+
+def _release(lock: Lock) -> None:
+    # When our lease ran out and another worker took over, its lock is not ours to touch.
+    with contextlib.suppress(LockNotOwnedError):
+        lock.release()
+
+
+def _key(merchant_id: str) -> str:
+    return f"occ:token:{merchant_id}"

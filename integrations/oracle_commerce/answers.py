@@ -1,0 +1,328 @@
+"""What a store's answers mean: a value, or one of our errors. Pure: statuses, headers and bodies in, meaning out.
+
+Oracle documents one error model for all endpoints (Oracle, "Error messages": message, status, errorCode, errors) and
+hardly any statuses; the rest is what public clients of real stores had to cope with. So the status decides, bodies may
+be JSON, empty or a page of the network's edge, numbers may be quoted, and texts are never matched, being localised.
+"""
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from enum import Enum, auto
+from http import HTTPStatus
+from types import MappingProxyType
+
+from integrations.errors import (
+    AccessTokenRefused,
+    CredentialRejected,
+    IntegrationError,
+    PermanentError,
+    SlotNotFound,
+    TransientError,
+)
+from integrations.session import Answer
+
+APPLICATION_KEY_TOKEN_LIFETIME = 300.0
+"""Seconds; Oracle, "Refresh an access token": five minutes for a token bought with an application key."""
+
+_LONGEST_LIFETIME = 366 * 86400
+# The access tokens seen are about 2 KB. What could not travel in a header was damaged on its way to us.
+_ACCESS_TOKEN = re.compile(r"[!-~]{1,16384}", re.ASCII)
+_PERFORMANCE_GUARD = "60012"  # with 403, since release 19A: the call took over 30 s or asked for too much
+_GOOD = range(200, 300)
+_ERROR_STATUS = re.compile(r"[45][0-9]{2}", re.ASCII)
+_DIGITS = re.compile(r"[0-9]{1,12}", re.ASCII)
+_SECONDS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """An access token, and for how many seconds the store says it lives."""
+
+    access_token: str = field(repr=False)
+    lifetime: float
+
+
+@dataclass(frozen=True, slots=True)
+class ShippingMethod:
+    """A shipping method as far as it matters here."""
+
+    id: str | None
+    enabled: bool
+
+
+class Call(Enum):
+    """The calls whose answers we read; the same status can mean different things."""
+
+    LOGIN = auto()
+    SHIPPING_METHODS = auto()
+    READ_SLOT = auto()
+    WRITE_SLOT = auto()
+
+
+class _Kind(Enum):
+    JSON = auto()
+    EMPTY = auto()
+    MARKUP = auto()  # an HTML page: not from the store's API but from something in front of it
+    OTHER = auto()
+
+
+def login(answer: Answer) -> Login:
+    """The access token of `POST /ccadmin/v1/login`.
+
+    Raises CredentialRejected when the store says no to the key; PermanentError `not_an_admin_host`; TransientError.
+    """
+    value = _accepted(Call.LOGIN, answer).value
+    fields = value if isinstance(value, dict) else {}
+    token = fields.get("access_token")
+    if not isinstance(token, str) or not _ACCESS_TOKEN.fullmatch(token):
+        raise _unreadable(answer, "an access token")
+    return Login(token, _lifetime(fields.get("expires_in")))
+
+
+def shipping_methods(answer: Answer) -> list[ShippingMethod]:
+    """The shipping methods of the list endpoint: under `items`, or a bare array in older releases.
+
+    Raises AccessTokenRefused; PermanentError `permission_denied` or `shipping_methods_not_found`; TransientError.
+    """
+    value = _accepted(Call.SHIPPING_METHODS, answer).value
+    items = value.get("items", value) if isinstance(value, dict) else value
+    if items is None and value is not None:  # any field may be null, also the list
+        return []
+    if not isinstance(items, list):
+        raise _unreadable(answer, "a list")
+    return [ShippingMethod(_identifier(item), _is_enabled(item)) for item in items if isinstance(item, dict)]
+
+
+def slot(answer: Answer) -> dict[str, object]:
+    """The slot `GET /ccadmin/v1/webhooks/{id}` tells of, as it came.
+
+    Raises AccessTokenRefused; SlotNotFound; PermanentError `permission_denied` or `slot_not_offered`; TransientError.
+    """
+    found = _single(_accepted(Call.READ_SLOT, answer).value)
+    if found is None:
+        raise _unreadable(answer, "a webhook")
+    return found
+
+
+def written_slot(answer: Answer) -> dict[str, object] | None:
+    """The slot as `PUT /ccadmin/v1/webhooks/{id}` says it now is; None when a good answer does not tell.
+
+    Raises AccessTokenRefused; PermanentError `permission_denied`, `slot_not_offered` or `slot_refused`; TransientError.
+    """
+    return _single(_accepted(Call.WRITE_SLOT, answer).value)
+
+
+def retry_after(headers: Mapping[str, str], received_at: float) -> float | None:
+    """The wait a store asked for in seconds, from either form of Retry-After; None if there is none to understand.
+
+    A date is taken against the answer's own Date, so that a difference between the clocks never shortens the wait;
+    without one, against `received_at` (epoch seconds).
+    """
+    text = headers.get("Retry-After", "").strip()
+    if _SECONDS.fullmatch(text):
+        return float(text)
+    until = _moment(text)
+    if until is None:
+        return None
+    now = _moment(headers.get("Date", ""))
+    wait = until - (received_at if now is None else now)
+    return wait if wait >= 0 else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """A body, and what it is."""
+
+    kind: _Kind
+    value: object = None
+
+    @classmethod
+    def of(cls, answer: Answer) -> "_Content":
+        text = _text(answer)
+        if not text.strip():
+            return cls(_Kind.EMPTY)
+        try:
+            return cls(_Kind.JSON, json.loads(text, parse_constant=_no_number, parse_float=_finite))
+        except (ValueError, RecursionError):
+            content_type = answer.headers.get("Content-Type", "").lower()
+            is_markup = text.lstrip().startswith("<") or "html" in content_type
+            return cls(_Kind.MARKUP if is_markup else _Kind.OTHER)
+
+    @property
+    def reported(self) -> Mapping[str, object] | None:
+        """The error this body reports, in Oracle's form (errorCode, or a list of errors) or OAuth's (error)."""
+        if not isinstance(self.value, dict):
+            return None
+        if self.value.get("errorCode") or self.value.get("error"):
+            return self.value
+        errors = self.value.get("errors")
+        first = errors[0] if isinstance(errors, list) and errors else None
+        if not isinstance(first, dict):
+            return None
+        return {**first, **{name: value for name, value in self.value.items() if value is not None}}
+
+    @property
+    def reported_status(self) -> int | None:
+        """The HTTP status the error names, as a number or quoted; None if that is no status of an error."""
+        text = str((self.reported or {}).get("status", ""))
+        return int(text) if _ERROR_STATUS.fullmatch(text) else None
+
+    @property
+    def error_code(self) -> str | None:
+        """Oracle's code of the error, the same in all languages."""
+        text = str((self.reported or {}).get("errorCode", ""))
+        return text if _DIGITS.fullmatch(text) else None
+
+
+def _accepted(call: Call, answer: Answer) -> _Content:
+    """The content of a good answer to `call`; raises what any other means."""
+    content = _Content.of(answer)
+    if answer.status in _GOOD and content.reported is None:
+        if content.kind is _Kind.JSON or call is Call.WRITE_SLOT:
+            return content
+        if call is Call.LOGIN and content.kind is _Kind.MARKUP:
+            raise PermanentError("not_an_admin_host", f"HTTP {answer.status} with a web page")
+        raise _unreadable(answer, "JSON")
+    raise _refusal(call, answer, content)
+
+
+def _unreadable(answer: Answer, missing: str) -> TransientError:
+    wait = retry_after(answer.headers, answer.received_at)
+    return TransientError("unreadable_answer", f"HTTP {answer.status} without {missing}", retry_after=wait)
+
+
+def _refusal(call: Call, answer: Answer, content: _Content) -> IntegrationError:
+    status = answer.status
+    detail = f"HTTP {status}"
+    if status in _GOOD:
+        # An error can arrive as a success (seen in Oracle's own Design Code Utility); then its own status counts.
+        status = content.reported_status or HTTPStatus.INTERNAL_SERVER_ERROR
+        detail += f", status {content.reported_status}" if content.reported_status else ""
+    detail += f", errorCode {content.error_code}" if content.error_code else ""
+    if transient := _transient_code(call, status, content):
+        return TransientError(transient, detail, retry_after=retry_after(answer.headers, answer.received_at))
+    if status == HTTPStatus.UNAUTHORIZED:
+        return CredentialRejected(detail) if call is Call.LOGIN else AccessTokenRefused(detail)
+    if status == HTTPStatus.FORBIDDEN:
+        return PermanentError("permission_denied", detail)
+    refused = _REFUSALS[call]
+    return refused.get(status, refused[None])(detail)
+
+
+def _transient_code(call: Call, status: int, content: _Content) -> str | None:
+    """The code of trouble that may pass; None if the status is a verdict."""
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _COME_AGAIN:
+        return "store_error"
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        return "store_busy"
+    if status < HTTPStatus.BAD_REQUEST:
+        return "unreadable_answer"
+    if status == HTTPStatus.FORBIDDEN and content.error_code == _PERFORMANCE_GUARD:
+        return "store_overloaded"
+    if _is_from_the_edge(call, status, content):
+        return "edge_refused"
+    return None
+
+
+def _is_from_the_edge(call: Call, status: int, content: _Content) -> bool:
+    """Whether something in front of the store refused, such as a firewall: no verdict on a key or a role."""
+    if status == HTTPStatus.FORBIDDEN:
+        return call is Call.LOGIN or content.kind is _Kind.MARKUP
+    return status == HTTPStatus.BAD_REQUEST and call is Call.LOGIN and content.kind in {_Kind.MARKUP, _Kind.OTHER}
+
+
+def _permanent(code: str) -> Callable[[str], PermanentError]:
+    return lambda detail: PermanentError(code, detail)
+
+
+_COME_AGAIN = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY})
+# What a status from 400 to 499 means for a call, beyond what it means for all of them; None stands for all others.
+_REFUSALS: Mapping[Call, Mapping[int | None, Callable[[str], PermanentError]]] = MappingProxyType(
+    {
+        Call.LOGIN: {
+            400: CredentialRejected,
+            404: _permanent("not_an_admin_host"),
+            405: _permanent("not_an_admin_host"),
+            410: _permanent("not_an_admin_host"),
+            None: _permanent("request_refused"),
+        },
+        Call.SHIPPING_METHODS: {
+            404: _permanent("shipping_methods_not_found"),
+            None: _permanent("request_refused"),
+        },
+        Call.READ_SLOT: {
+            400: _permanent("slot_not_offered"),
+            404: SlotNotFound,
+            405: SlotNotFound,
+            None: _permanent("request_refused"),
+        },
+        Call.WRITE_SLOT: {
+            404: _permanent("slot_not_offered"),
+            None: _permanent("slot_refused"),
+        },
+    }
+)
+
+
+def _text(answer: Answer) -> str:
+    body = answer.body
+    try:
+        return body.decode(json.detect_encoding(body))
+    except UnicodeDecodeError:
+        # Strict for values, which we may write back; what is only looked at for its kind can do without some letters.
+        charset = answer.headers.get("Content-Type", "").lower()
+        if "8859-1" in charset or "1252" in charset or "latin" in charset:
+            return body.decode("latin-1")
+        return (
+            body.decode("utf-8", "replace") if answer.status >= HTTPStatus.BAD_REQUEST else "\N{REPLACEMENT CHARACTER}"
+        )
+
+
+def _no_number(constant: str) -> object:
+    raise ValueError(constant)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("too large a number")
+    return number
+
+
+def _single(value: object) -> dict[str, object] | None:
+    """One object, also as the only one of a list."""
+    items = value.get("items", value) if isinstance(value, dict) else value
+    if isinstance(items, list) and len(items) == 1:
+        items = items[0]
+    return items if isinstance(items, dict) else None
+
+
+def _lifetime(value: object) -> float:
+    """Seconds; some clients parse the number out of a text, older samples have none at all."""
+    text = str(value).strip() if isinstance(value, int | float | str) and not isinstance(value, bool) else ""
+    seconds = float(text) if _SECONDS.fullmatch(text) else 0.0
+    return seconds if 0 < seconds <= _LONGEST_LIFETIME else APPLICATION_KEY_TOKEN_LIFETIME
+
+
+def _identifier(item: Mapping[str, object]) -> str | None:
+    found = item.get("repositoryId") or item.get("id")
+    return str(found) if isinstance(found, str | int) else None
+
+
+def _is_enabled(item: Mapping[str, object]) -> bool:
+    """Whether a shipping method is offered to shoppers; a list of enabled ones need not say so."""
+    return str(item.get("enabled")).strip().lower() not in {"false", "0"}
+
+
+def _moment(text: str) -> float | None:
+    """Epoch seconds of a date in any of the forms of HTTP."""
+    try:
+        parsed = parsedate_to_datetime(text)
+        return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None

@@ -1,0 +1,80 @@
+"""The calls to Oracle Commerce Cloud: which method, path and body, and whose authority."""
+
+import re
+from collections.abc import Mapping
+from urllib.parse import quote
+
+from integrations.deadline import Deadline
+from integrations.errors import AccessTokenRefused, CredentialRejected
+from integrations.oracle_commerce import answers
+from integrations.oracle_commerce.answers import Login, ShippingMethod
+from integrations.session import Answer, GuardedSession
+
+__all__ = ["CommerceCloud", "Login", "ShippingMethod"]
+
+_SENDABLE = re.compile(r"[!-~]+", re.ASCII)
+
+
+class CommerceCloud:
+    """One store's Admin API at `store_url` ("https://host", as `normalise_store_url` gives it).
+
+    Each method is one HTTP call, made once. All raise TransientError and PermanentError as `answers` and `session` say.
+    """
+
+    def __init__(
+        self,
+        session: GuardedSession,
+        store_url: str,
+        *,
+        shipping_methods_path: str = "/ccadmin/v1/shippingMethods",
+    ) -> None:
+        self._session = session
+        self._store_url = store_url
+        self._shipping_methods_path = shipping_methods_path
+
+    def login(self, application_key: str, deadline: Deadline) -> Login:
+        """Exchange the application key for an access token. Raises CredentialRejected if the store says no to it."""
+        if not _SENDABLE.fullmatch(application_key):
+            raise CredentialRejected("not sent: no header can carry it")
+        # Oracle REST reference, "op-ccadmin-v1-login-post": a form, the key as bearer
+        answer = self._session.request(
+            "POST",
+            f"{self._store_url}/ccadmin/v1/login",
+            headers={"Authorization": f"Bearer {application_key}"},
+            form={"grant_type": "client_credentials"},
+            deadline=deadline,
+        )
+        return answers.login(answer)
+
+    def shipping_methods(self, access_token: str, deadline: Deadline) -> list[ShippingMethod]:
+        """The shipping methods the store tells of: by default the enabled ones only."""
+        # Oracle REST reference, "op-ccadmin-v1-shippingmethods-get": not paged
+        return answers.shipping_methods(self._call("GET", self._shipping_methods_path, access_token, deadline))
+
+    def read_slot(self, access_token: str, slot_id: str, deadline: Deadline) -> dict[str, object]:
+        """What a slot carries, with all fields as they came. Raises SlotNotFound if there is none to read."""
+        # Oracle REST reference, "op-ccadmin-v1-webhooks-id-get"
+        return answers.slot(self._call("GET", _slot_path(slot_id), access_token, deadline))
+
+    def write_slot(
+        self, access_token: str, slot_id: str, body: Mapping[str, object], deadline: Deadline
+    ) -> dict[str, object] | None:
+        """Update the fields in `body`: a list or map in it replaces the one the slot has.
+
+        Answers the slot as it then is; None when the store accepted without telling.
+        """
+        # Oracle REST reference, "op-ccadmin-v1-webhooks-id-put": no field is mandatory, there is no locking
+        return answers.written_slot(self._call("PUT", _slot_path(slot_id), access_token, deadline, json=dict(body)))
+
+    def _call(
+        self, method: str, path: str, access_token: str, deadline: Deadline, *, json: object | None = None
+    ) -> Answer:
+        if not _SENDABLE.fullmatch(access_token):
+            # A fresh token mends it, which is what callers do about a refused one.
+            raise AccessTokenRefused("not sent: no header can carry it")
+        headers = {"Authorization": f"Bearer {access_token}"}
+        return self._session.request(method, self._store_url + path, headers=headers, deadline=deadline, json=json)
+
+
+def _slot_path(slot_id: str) -> str:
+    return f"/ccadmin/v1/webhooks/{quote(slot_id, safe='')}"

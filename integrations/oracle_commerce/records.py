@@ -1,0 +1,285 @@
+"""The records of all connections in Redis; the only module that knows their keys.
+
+A change is decided in Python from the record as it was read, and written only if nobody changed it meanwhile: the
+record, its timeline, the event about a new status and the due times are one atomic write. Whoever lost the race decides
+again from the newer record.
+
+    occ:connection:<merchant>   hash    version, record (JSON), sealed_key
+    occ:timeline:<merchant>     stream  what happened, bounded
+    occ:connections             zset    every merchant id, for paging
+    occ:due                     zset    <merchant> or <merchant>|<slot> by due time
+    occ:events                  stream  CloudEvents for other systems, bounded
+    occ:refused                 stream  requests that were not accepted, bounded
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import redis
+from pydantic import TypeAdapter
+from redis.exceptions import ResponseError
+
+from integrations.errors import RequestRefused, TransientError
+from integrations.oracle_commerce.connection import Connection
+from integrations.oracle_commerce.events import status_event
+from integrations.oracle_commerce.timeline import timeline_entry
+from integrations.oracle_commerce.transitions import Change, Stop
+
+_RECORD = TypeAdapter(Connection)
+
+_DUE = "occ:due"
+_CONNECTIONS = "occ:connections"
+_EVENTS = "occ:events"
+_REFUSED = "occ:refused"
+
+_REFUSED_KEPT = 10_000
+_RACES_BEFORE_GIVING_UP = 100
+
+# KEYS: connection, timeline, due, events, connections
+# ARGV: version read, record, sealed key or "", timeline entries, events, due times (all JSON), merchant id, bounds x 2
+_COMMIT = """
+if (redis.call('HGET', KEYS[1], 'version') or '0') ~= ARGV[1] then return 0 end
+redis.call('HSET', KEYS[1], 'version', ARGV[1] + 1, 'record', ARGV[2])
+if ARGV[3] ~= '' then redis.call('HSET', KEYS[1], 'sealed_key', ARGV[3]) end
+for _, entry in ipairs(cjson.decode(ARGV[4])) do
+  redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[8], '*', 'entry', entry)
+end
+for _, event in ipairs(cjson.decode(ARGV[5])) do
+  redis.call('XADD', KEYS[4], 'MAXLEN', '~', ARGV[9], '*', 'event', event)
+end
+for member, due_at in pairs(cjson.decode(ARGV[6])) do
+  if due_at == '' then redis.call('ZREM', KEYS[3], member) else redis.call('ZADD', KEYS[3], due_at, member) end
+end
+if ARGV[1] == '0' then redis.call('ZADD', KEYS[5], 0, ARGV[7]) end
+return 1
+"""
+
+# KEYS: due. ARGV: how many at most, how long to put them off. Two ticks never get the same member.
+_TAKE_DUE = """
+local time = redis.call('TIME')
+local now = time[1] + time[2] / 1000000
+local members = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[1])
+for _, member in ipairs(members) do redis.call('ZADD', KEYS[1], string.format('%.6f', now + ARGV[2]), member) end
+return members
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A connection as it was read, with the server's time then."""
+
+    connection: Connection | None
+    version: int
+    sealed_key: str | None = field(repr=False)
+    _server_time: float
+    _read_at: float
+
+    def now(self) -> float:
+        """The server's time: as told when this was read, plus what has passed here since."""
+        return self._server_time + (time.monotonic() - self._read_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A change that was written: the record before and after it, ready to be changed again."""
+
+    before: Connection | None
+    after: Connection
+    snapshot: Snapshot
+
+
+class Records:
+    """Loads and changes connections. Safe to share between threads."""
+
+    def __init__(self, client: redis.Redis, *, timeline_length: int = 200, events_kept: int = 1_000_000) -> None:
+        self._redis = client
+        self._timeline_length = timeline_length
+        self._events_kept = events_kept
+        self._commit = client.register_script(_COMMIT)
+        self._take_due = client.register_script(_TAKE_DUE)
+
+    # --- One connection ---------------------------------------------------------------------------------------------
+
+    def load(self, merchant_id: str) -> Snapshot:
+        """The connection of a merchant; its `connection` is None if there is none."""
+        return self.load_many([merchant_id])[0]
+
+    def load_many(self, merchant_ids: Sequence[str]) -> list[Snapshot]:
+        """The connections of several merchants in one round trip, in the same order."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.time()
+            for merchant_id in merchant_ids:
+                pipe.hmget(_connection_key(merchant_id), ["version", "record", "sealed_key"])
+            (seconds, microseconds), *rows = pipe.execute()
+        server_time, read_at = seconds + microseconds / 1e6, time.monotonic()
+        return [
+            Snapshot(
+                connection=_RECORD.validate_json(record) if record else None,
+                version=int(version or 0),
+                sealed_key=sealed_key,
+                _server_time=server_time,
+                _read_at=read_at,
+            )
+            for version, record, sealed_key in rows
+        ]
+
+    def change(
+        self,
+        merchant_id: str,
+        decide: Callable[[Connection | None, float], Change | Stop],
+        *,
+        known: Snapshot | None = None,
+        durably: bool = False,
+    ) -> Committed | Stop:
+        """Apply what `decide` makes of the connection and the server's time, atomically; decide again after a race.
+
+        `known` saves reading a record that was just read or written. With `durably` the write is on disk when this
+        returns, where the server can confirm it.
+        """
+        snapshot = known or self.load(merchant_id)
+        for _ in range(_RACES_BEFORE_GIVING_UP):
+            decided = decide(snapshot.connection, snapshot.now())
+            if isinstance(decided, Stop):
+                return decided
+            if self._write(merchant_id, snapshot, decided, durably=durably):
+                after = Snapshot(
+                    connection=decided.connection,
+                    version=snapshot.version + 1,
+                    sealed_key=decided.sealed_key or snapshot.sealed_key,
+                    _server_time=snapshot._server_time,  # noqa: SLF001 - its own class
+                    _read_at=snapshot._read_at,  # noqa: SLF001
+                )
+                return Committed(snapshot.connection, decided.connection, after)
+            snapshot = self.load(merchant_id)
+        raise TransientError("internal_error", "too many changes at once")
+
+    def _write(self, merchant_id: str, snapshot: Snapshot, change: Change, *, durably: bool) -> bool:
+        before, after, now = snapshot.connection, change.connection, snapshot.now()
+        event = status_event(before, after, version=snapshot.version + 1, now=now)
+        keys = [_connection_key(merchant_id), _timeline_key(merchant_id), _DUE, _EVENTS, _CONNECTIONS]
+        args: list[str | bytes | int] = [
+            str(snapshot.version),
+            _RECORD.dump_json(after, exclude_defaults=True),
+            change.sealed_key or "",
+            json.dumps([json.dumps(timeline_entry(note, after, now)) for note in change.notes]),
+            json.dumps([json.dumps(event)] if event else []),
+            json.dumps(_due_changes(before, after)),
+            merchant_id,
+            self._timeline_length,
+            self._events_kept,
+        ]
+        if not durably:
+            return bool(self._commit(keys=keys, args=args))
+        return self._write_durably(keys, args)
+
+    def _write_durably(self, keys: list[str], args: list[str | bytes | int]) -> bool:
+        """WAITAOF speaks of the writes of its own connection, so both go through one pipeline."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            self._commit(keys=keys, args=args, client=pipe)
+            pipe.waitaof(1, 0, 5000)
+            written, confirmed = pipe.execute(raise_on_error=False)
+        if isinstance(written, Exception):
+            raise written
+        if isinstance(confirmed, ResponseError):
+            return bool(written)  # a server before 7.2, or without AOF: as durable as it is configured to be
+        if isinstance(confirmed, Exception):
+            raise confirmed
+        if written and not confirmed[0]:
+            raise TransientError("internal_error", "the server could not confirm the write to disk in time")
+        return bool(written)
+
+    # --- All connections --------------------------------------------------------------------------------------------
+
+    def merchant_ids(self, *, after: str = "", count: int = 1000) -> list[str]:
+        """One page of merchant ids in order, from the one that follows `after`."""
+        start = f"({after}" if after else "-"
+        return cast("list[str]", self._redis.zrange(_CONNECTIONS, start, "+", bylex=True, offset=0, num=count))
+
+    def all(self, *, page: int = 500) -> Iterator[Snapshot]:
+        """Every connection, in order of merchant id, page by page."""
+        after = ""
+        while ids := self.merchant_ids(after=after, count=page):
+            yield from (snapshot for snapshot in self.load_many(ids) if snapshot.connection)
+            after = ids[-1]
+
+    # --- Due work ---------------------------------------------------------------------------------------------------
+
+    def take_due(self, limit: int, put_off: float) -> list[tuple[str, str | None]]:
+        """Work that is due now, as (merchant id, slot or None); each is put off by `put_off` seconds for the next."""
+        members = cast("list[str]", self._take_due(keys=[_DUE], args=[limit, put_off]))
+        return [_parse_member(member) for member in members]
+
+    def settle_due(self, merchant_id: str, slot: str | None) -> None:
+        """Take out a due time behind which the record has no work (left by hand, or by an older release)."""
+
+        def nothing_left() -> bool:
+            connection = self.load(merchant_id).connection
+            return connection is None or slot not in connection.due()
+
+        if nothing_left():
+            self._redis.zrem(_DUE, _member(merchant_id, slot))
+            connection = self.load(merchant_id).connection
+            if connection is not None and slot in connection.due():  # it came back between the two
+                self._redis.zadd(_DUE, {_member(merchant_id, slot): connection.due()[slot]})
+
+    def oldest_due(self) -> float | None:
+        """The earliest due time of all work, None if there is none."""
+        first = cast("list[tuple[str, float]]", self._redis.zrange(_DUE, 0, 0, withscores=True))
+        return first[0][1] if first else None
+
+    # --- History ----------------------------------------------------------------------------------------------------
+
+    def timeline(self, merchant_id: str, *, count: int = 200) -> list[dict[str, Any]]:
+        """What happened to a connection, oldest first."""
+        entries = cast("list[Any]", self._redis.xrevrange(_timeline_key(merchant_id), count=count))
+        return [json.loads(fields["entry"]) for _, fields in reversed(entries)]
+
+    def events(self, *, after: str = "-", count: int = 1000) -> list[tuple[str, dict[str, Any]]]:
+        """Events for other systems as (stream id, CloudEvent), oldest first."""
+        entries = cast("list[Any]", self._redis.xrange(_EVENTS, min=after, count=count))
+        return [(entry_id, json.loads(fields["event"])) for entry_id, fields in entries]
+
+    def note_refusal(self, refusal: RequestRefused, *, merchant_id: str | None, door: str) -> None:
+        """Keep what was wrong with a request where an operator sees it; nothing of the request's values but the id."""
+        entry = {
+            "at": time.time(),
+            "door": door,
+            "merchant_id": merchant_id,
+            "field": refusal.field,
+            "code": refusal.code,
+            "remedy": refusal.remedy,
+        }
+        self._redis.xadd(_REFUSED, {"refusal": json.dumps(entry)}, maxlen=_REFUSED_KEPT, approximate=True)
+
+    def refusals(self, *, count: int = 100) -> list[dict[str, Any]]:
+        """The latest refused requests, newest first."""
+        entries = cast("list[Any]", self._redis.xrevrange(_REFUSED, count=count))
+        return [json.loads(fields["refusal"]) for _, fields in entries]
+
+
+def _connection_key(merchant_id: str) -> str:
+    return f"occ:connection:{merchant_id}"
+
+
+def _timeline_key(merchant_id: str) -> str:
+    return f"occ:timeline:{merchant_id}"
+
+
+def _member(merchant_id: str, slot: str | None) -> str:
+    return merchant_id if slot is None else f"{merchant_id}|{slot}"
+
+
+def _parse_member(member: str) -> tuple[str, str | None]:
+    merchant_id, _, slot = member.partition("|")
+    return merchant_id, slot or None
+
+
+def _due_changes(before: Connection | None, after: Connection) -> dict[str, str]:
+    """Only what changed: the tick may have put other members off, and that must stand. "" means: take it out."""
+    was, is_now = before.due() if before else {}, after.due()
+    changes = {slot: f"{due:.6f}" for slot, due in is_now.items() if was.get(slot) != due}
+    changes |= {slot: "" for slot in was if slot not in is_now}
+    return {_member(after.merchant_id, slot): due for slot, due in changes.items()}

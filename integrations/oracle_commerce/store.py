@@ -1,0 +1,98 @@
+"""One merchant's store, called with an access token that renews itself."""
+
+from collections.abc import Callable, Mapping
+from typing import Protocol, TypeVar
+
+from integrations.deadline import Deadline
+from integrations.errors import AccessTokenRefused, PermanentError
+from integrations.oracle_commerce.access_token import AccessToken, AccessTokens
+from integrations.oracle_commerce.client import Login, ShippingMethod
+
+T = TypeVar("T")
+
+
+class Api(Protocol):
+    """What a store offers; `client.CommerceCloud` over HTTP."""
+
+    def login(self, application_key: str, deadline: Deadline) -> Login:
+        """Exchange the application key for an access token."""
+
+    def shipping_methods(self, access_token: str, deadline: Deadline) -> list[ShippingMethod]:
+        """All shipping methods the store tells of."""
+
+    def read_slot(self, access_token: str, slot_id: str, deadline: Deadline) -> dict[str, object]:
+        """What a slot carries."""
+
+    def write_slot(
+        self, access_token: str, slot_id: str, body: Mapping[str, object], deadline: Deadline
+    ) -> dict[str, object] | None:
+        """Update a slot; None if the answer does not tell what it now carries."""
+
+
+class Store:
+    """The calls of one piece of work at one store, all within its deadline.
+
+    A 401 on a call means that the token has ended, sooner than it should: take a newer one, repeat. That one may be
+    another worker's; if it is refused as well, a token that nobody else has decides. A 401 with that one is not about
+    the token: the application may not make this call.
+    """
+
+    def __init__(
+        self,
+        api: Api,
+        tokens: AccessTokens,
+        *,
+        merchant_id: str,
+        fingerprint: str,
+        open_key: Callable[[], str],
+        deadline: Deadline,
+    ) -> None:
+        self._api = api
+        self._tokens = tokens
+        self._merchant_id = merchant_id
+        self._fingerprint = fingerprint
+        self._open_key = open_key
+        self._deadline = deadline
+
+    def exchange_key(self, *, since: float) -> None:
+        """Prove that the application key is alive, by an exchange after `since` (seconds, the server's clock).
+
+        Raises CredentialRejected if the store says no.
+        """
+        self._token(newer_than=since)
+
+    def shipping_methods(self) -> list[ShippingMethod]:
+        """All shipping methods the store tells of."""
+        return self._call(lambda token: self._api.shipping_methods(token, self._deadline))
+
+    def read_slot(self, slot_id: str) -> dict[str, object]:
+        """What a slot carries. Raises SlotNotFound if there is none to read."""
+        return self._call(lambda token: self._api.read_slot(token, slot_id, self._deadline))
+
+    def write_slot(self, slot_id: str, body: Mapping[str, object]) -> dict[str, object] | None:
+        """Update the named properties of a slot; None if the answer does not tell what it now carries."""
+        return self._call(lambda token: self._api.write_slot(token, slot_id, body, self._deadline))
+
+    def _call(self, call: Callable[[str], T]) -> T:
+        token = self._token()
+        try:
+            return call(token.text)
+        except AccessTokenRefused:
+            replacement = self._token(newer_than=token.issued_at)
+        try:
+            return call(replacement.text)
+        except AccessTokenRefused:
+            pass  # the login below must not run inside the handling of this
+        with self._tokens.unshared(self._merchant_id, self._fingerprint, self._login, self._deadline) as unshared:
+            try:
+                return call(unshared.text)
+            except AccessTokenRefused as refused:
+                raise PermanentError("permission_denied", refused.detail) from None
+
+    def _token(self, *, newer_than: float = 0.0) -> AccessToken:
+        return self._tokens.get(
+            self._merchant_id, self._fingerprint, self._login, self._deadline, newer_than=newer_than
+        )
+
+    def _login(self) -> Login:
+        return self._api.login(self._open_key(), self._deadline)

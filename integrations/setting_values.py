@@ -1,0 +1,243 @@
+"""How the values of settings are written: durations, lists, dev stores, slots, URLs. Pure functions.
+
+Each raises ValueError with a sentence that says how to write it right, and that never repeats what was written.
+"""
+
+import ipaddress
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import SplitResult, parse_qsl, quote, urlsplit
+
+from integrations.sealing import SealingKey
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+_SECONDS_PER_UNIT = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s*([a-z]*)", re.ASCII)
+_HOST_PATTERN = re.compile(r"(?:[a-z0-9*-]+\.)+[a-z0-9-]+\.[a-z][a-z0-9-]*", re.ASCII)
+_SLOT_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}", re.ASCII)
+_SLOT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
+_PATH = re.compile(r"/[A-Za-z0-9._~/-]+", re.ASCII)
+_PORT = re.compile(r"[1-9]\d{0,4}", re.ASCII)
+_LAST_PORT = 65535
+_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+# Spelled out, because `is_private` also covers link-local networks: there the clouds keep their metadata service.
+_INNER_NETWORKS = tuple(
+    map(ipaddress.ip_network, ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1/128", "fc00::/7"))
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DevStore:
+    """Addresses and a port at which stores of developers and tests live: there http and IP literals are fine."""
+
+    network: Network
+    port: int | None
+    """None means any port."""
+
+    def covers(self, address: str, port: int) -> bool:
+        """Whether this numeric address and port are excepted; False for anything that is not an IP address."""
+        try:
+            dialled = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        return dialled in self.network and self.port in {None, port}
+
+
+@dataclass(frozen=True, slots=True)
+class SlotSpec:
+    """A slot as our stores offer it: its id there, and whether a connection is incomplete without it."""
+
+    id: str
+    required: bool = True
+
+
+def duration(text: str) -> float:
+    """Seconds from `5`, `0.5`, `250ms`, `5m`, `24h` or `30d`."""
+    match = _DURATION.fullmatch(text.strip())
+    if match is None or match[2] not in _SECONDS_PER_UNIT:
+        raise ValueError("write a duration as seconds (5, 0.5) or with a unit: 250ms, 90s, 5m, 24h, 30d")
+    return float(match[1]) * _SECONDS_PER_UNIT[match[2]]
+
+
+def whole_number(text: str) -> int:
+    """A count, without sign or fraction."""
+    if not re.fullmatch(r"\d{1,12}", text.strip(), re.ASCII):
+        raise ValueError("write a whole number, such as 8")
+    return int(text)
+
+
+def listed(text: str) -> list[str]:
+    """The entries of a comma-separated list."""
+    return [entry for entry in (part.strip() for part in text.split(",")) if entry]
+
+
+def sealing_keys(text: str) -> tuple[SealingKey, ...]:
+    """Private keys, newest first, separated by commas or, as in a file, by line ends."""
+    keys: list[SealingKey] = []
+    for number, entry in enumerate(re.split(r"[,\s]+", text.strip(", \t\r\n")), 1):
+        try:
+            key = SealingKey.parse(entry)
+        except ValueError as error:
+            raise ValueError(f"entry {number}: {error}") from None
+        if key.key_id in {known.key_id for known in keys}:
+            raise ValueError(f"entry {number} has the key id of an earlier one: give each key once, newest first")
+        keys.append(key)
+    return tuple(keys)
+
+
+def dev_stores(text: str) -> tuple[DevStore, ...]:
+    """`network:port` entries such as `127.0.0.0/8:8800` or `[::1]:*`."""
+    return tuple(_dev_store(entry, f"entry {number}") for number, entry in enumerate(listed(text), 1))
+
+
+def _dev_store(text: str, where: str) -> DevStore:
+    address, _, port = text.rpartition(":")
+    if address.startswith("[") and address.endswith("]"):
+        address = address[1:-1]
+    elif ":" in address:
+        raise ValueError(f"{where}: put an IPv6 network in brackets, as in [::1]:8800")
+    try:
+        network = ipaddress.ip_network(address)
+    except ValueError:
+        raise ValueError(
+            f"{where}: write network:port, as in 127.0.0.0/8:8800 (a network's address has no bits beyond its mask)"
+        ) from None
+    if port != "*" and not (_PORT.fullmatch(port) and int(port) <= _LAST_PORT):
+        raise ValueError(f"{where}: the port is a number from 1 to 65535, or * for any")
+    if not any(network.version == inner.version and _within(network, inner) for inner in _INNER_NETWORKS):
+        raise ValueError(f"{where}: a dev store is on a loopback or private network, never on a public one")
+    return DevStore(network, None if port == "*" else int(port))
+
+
+def _within(network: Network, other: Network) -> bool:
+    return network.prefixlen >= other.prefixlen and network.network_address in other
+
+
+def host_patterns(text: str) -> tuple[str, ...]:
+    """Patterns of admin hosts; `*` stands for characters within a label, and the last two labels have none."""
+    patterns = tuple(entry.lower() for entry in listed(text))
+    for number, pattern in enumerate(patterns, 1):
+        if not _HOST_PATTERN.fullmatch(f"x.{pattern}"):
+            raise ValueError(
+                f"entry {number}: write a host name without scheme, port or path, whose last two labels are spelled "
+                "out, as in ccadmin-*.example.com"
+            )
+    return patterns
+
+
+def slots(text: str) -> Mapping[str, SlotSpec]:
+    """The slots to register, by name, from JSON: name -> id in the store, or `{"id": ..., "required": false}`."""
+    try:
+        entries = json.loads(text, object_pairs_hook=_without_repetition)
+    except (ValueError, RecursionError):
+        entries = None
+    if not isinstance(entries, dict) or not entries:
+        raise ValueError('write a JSON object with each name once, as in {"order-submit": "production-submitOrder"}')
+    specs: dict[str, SlotSpec] = {}
+    for number, (name, entry) in enumerate(entries.items(), 1):
+        if not _SLOT_NAME.fullmatch(name):
+            raise ValueError(
+                f"entry {number}: a slot's name has lower-case letters, digits and dashes, as order-submit"
+            )
+        specs[name] = _slot(entry, f"slot {name}")
+    if len({spec.id for spec in specs.values()}) < len(specs):
+        raise ValueError("two slots share one id in the store: they would overwrite each other's callback URL")
+    return MappingProxyType(specs)
+
+
+def _slot(entry: object, where: str) -> SlotSpec:
+    match entry:
+        case str(slot_id):
+            spec = SlotSpec(slot_id)
+        case {"id": str(slot_id), "required": bool(required), **rest} if not rest:
+            spec = SlotSpec(slot_id, required)
+        case {"id": str(slot_id), **rest} if not rest:
+            spec = SlotSpec(slot_id)
+        case _:
+            raise ValueError(f'{where}: write its id in the store, or {{"id": "...", "required": false}} with that id')
+    if not _SLOT_ID.fullmatch(spec.id):
+        raise ValueError(f"{where}: its id in the store has letters, digits, dots, dashes and underscores")
+    return spec
+
+
+def _without_repetition(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a name is given twice")
+    return dict(pairs)
+
+
+def store_path(text: str) -> str:
+    """The path of a call, as in /ccadmin/v1/shippingMethods."""
+    if not _PATH.fullmatch(text) or "//" in text or {".", ".."} & set(text.split("/")):
+        raise ValueError(
+            "write a plain path that starts with /, as in /ccadmin/v1/shippingMethods, without host or query"
+        )
+    return text
+
+
+def callback_url(text: str, *, plain_http: bool) -> str:
+    """A template such as https://hooks.example.com/occ/{merchant_id}/{slot}; http only where dev stores are."""
+    url = _split(text)
+    wanted = "https:// or, with OCC_DEV_STORES, http://" if plain_http else "https://"
+    if url is None or url.scheme not in ({"http", "https"} if plain_http else {"https"}) or not url.hostname:
+        raise ValueError(
+            f"write a URL that starts with {wanted}, as in https://hooks.example.com/occ/{{merchant_id}}/{{slot}}"
+        )
+    if url.username is not None or url.password is not None or url.fragment or re.search(r"[\s\\]", text):
+        raise ValueError(
+            "leave out user, password, fragment and spaces: stores show this URL to everyone who administers them"
+        )
+    placeholders = _PLACEHOLDER.findall(f"{url.path}?{url.query}")
+    rest = _PLACEHOLDER.sub("", text)
+    if set(placeholders) != {"merchant_id", "slot"} or "{" in url.netloc or "{" in rest or "}" in rest:
+        raise ValueError("its path or query names {merchant_id} and {slot}, and nothing else in braces")
+    return text
+
+
+def redis_url(text: str) -> str:
+    """A URL redis-py understands: redis://, rediss:// (TLS) or unix:///path/of.sock."""
+    url = _split(text)
+    if url is None or not text.startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError("write redis://host:6379/0, rediss://host:6379/0 (TLS) or unix:///path/of.sock")
+    if url.scheme == "unix":
+        if url.hostname or url.path in {"", "/"}:
+            raise ValueError(
+                "a socket's URL has three slashes before its path: unix:///path, or unix://:PASSWORD@/path"
+            )
+    elif not url.hostname or not re.fullmatch(r"/?\d*", url.path):
+        raise ValueError(
+            "write redis://host:6379/0 - the path is a database number; percent-encode / ? # @ in a password"
+        )
+    return text
+
+
+def broker_url(text: str) -> str:
+    """A URL kombu understands. It has its own form for sockets, made here from redis-py's."""
+    url = _split(text)
+    if url is None or not text.startswith(f"{url.scheme}://"):
+        raise ValueError("write a URL as for OCC_REDIS_URL, or leave it out to use that one")
+    if url.scheme != "unix":
+        return text
+    redis_url(text)
+    options = dict(parse_qsl(url.query))
+    user, password = (
+        url.username or quote(options.get("username", "")),
+        url.password or quote(options.get("password", ""), ""),
+    )
+    login = f"{user}:{password}@" if user or password else ""
+    database = f"?virtual_host={options['db']}" if "db" in options else ""
+    return f"redis+socket://{login}{url.path}{database}"
+
+
+def _split(text: str) -> SplitResult | None:
+    try:
+        url = urlsplit(text)
+        _ = url.port
+    except ValueError:
+        return None
+    return url

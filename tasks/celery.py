@@ -1,0 +1,17 @@
+"""The Celery app: `celery -A tasks worker`, `celery -A tasks beat`."""
+
+from celery import Celery, Task
+
+from tasks.logs import connect_signals
+from tasks.wiring import wiring
+
+
+class QuietTask(Task):  # type: ignore[type-arg]
+    """Shows its ids and nothing else of its message, wherever Celery shows messages."""
+
+    Request = "tasks.message_view:Request"
+
+
+app = Celery("occ", task_cls=QuietTask)
+app.config_from_object("celeryconfig")
+connect_signals(lambda: wiring().settings)

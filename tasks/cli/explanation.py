@@ -1,0 +1,105 @@
+"""A connection in sentences: what happened, why, who acts, and what comes next. Pure."""
+
+from collections.abc import Iterator
+
+from integrations.oracle_commerce.causes import Actor, explain
+from integrations.oracle_commerce.connection import (
+    Connection,
+    ConnectionStatus,
+    KeyVerdict,
+    ShippingVerdict,
+    SlotStatus,
+    Step,
+)
+from tasks.cli.plain_text import date_and_clock, from_now, lasting, one_line
+
+_LATE = 10.0
+"""Seconds after its due time that work is taken even by a busy installation; longer, and somebody should look."""
+
+_STATUS = {
+    ConnectionStatus.ONBOARDING: "is being connected",
+    ConnectionStatus.ACTIVE: "is connected",
+    ConnectionStatus.DEGRADED: "works in part",
+    ConnectionStatus.NEEDS_REAUTHORISATION: "needs a new application key",
+    ConnectionStatus.UNREACHABLE: "cannot be reached",
+    ConnectionStatus.DISCONNECTED: "has been disconnected",
+}
+_KEY = {
+    KeyVerdict.PENDING: "The application key has not been tried yet.",
+    KeyVerdict.VALID: "The store accepts the application key.",
+    KeyVerdict.DOUBTED: "The store refused the application key once; a second exchange decides.",
+    KeyVerdict.REJECTED: "The store refuses the application key.",
+}
+_ACTORS = {
+    Actor.MERCHANT: "the merchant acts",
+    Actor.OPERATOR: "the operator of this installation acts",
+    Actor.ORACLE: "Oracle acts, or whoever runs the store",
+    Actor.NOBODY: "nobody has to act",
+}
+
+
+def explained(connection: Connection, now: float) -> Iterator[str]:
+    """All of it, line by line."""
+    yield f"{connection.merchant_id} {_STATUS[connection.status]} ({connection.status})."
+    yield ""
+    yield "What happened"
+    began = date_and_clock(connection.started_at)
+    yield f"  Run {connection.run} began {began}, with the store {one_line(connection.store_url)}."
+    for sentence in _what_happened(connection):
+        yield f"  {sentence}"
+    reasons = list(findings_explained(connection, now))
+    if reasons:
+        yield ""
+        yield "Why, and who acts"
+        yield from (f"  {reason}" for reason in reasons)
+    yield ""
+    yield "What next"
+    yield f"  {_what_next(connection, now)}"
+
+
+def findings_explained(connection: Connection, now: float) -> Iterator[str]:
+    """Each finding in a line: where, why, who acts, when it is tried again."""
+    for finding in connection.findings:
+        explanation = explain(finding.code)
+        where = f"{finding.slot}: " if finding.slot else ""
+        evidence = f"{finding.code}, {finding.detail}" if finding.detail else finding.code
+        again = f", and we try again {from_now(finding.next_attempt_at, now)}" if finding.next_attempt_at else ""
+        yield one_line(f"{where}{explanation.sentence} [{evidence}] - {_ACTORS[explanation.actor]}{again}.")
+
+
+def is_left_lying(connection: Connection, now: float) -> bool:
+    """Work that nobody takes: it has been due for a while, or its message has been out for a while without effect."""
+    return any(
+        not work.is_held(now) and (now - work.due_at > _LATE or (not work.attempts and now - work.not_before > _LATE))
+        for _, work in connection.unfinished()
+    )
+
+
+def _what_happened(connection: Connection) -> Iterator[str]:
+    yield _KEY[connection.credential.verdict]
+    expires_at = connection.credential.expires_at
+    if expires_at is not None:
+        yield f"The key says of itself that it ends {date_and_clock(expires_at)}."
+    if connection.shipping_methods.verdict is ShippingVerdict.CONFIGURED:
+        yield f"Enabled shipping methods: {connection.shipping_methods.enabled}."
+    elif connection.shipping_methods.verdict is ShippingVerdict.MISSING:
+        yield "The store has no enabled shipping method."
+    for status in SlotStatus:
+        names = [name for name, slot in connection.slots.items() if slot.status is status]
+        if names and (status is not SlotStatus.PENDING or connection.step is Step.REGISTER_SLOT):
+            yield one_line(f"Slots {status.replace('_', ' ')}: {', '.join(names)}.")
+
+
+def _what_next(connection: Connection, now: float) -> str:
+    if connection.due_at is None:
+        return "Nothing, until somebody asks to connect it again."
+    if is_left_lying(connection, now):
+        waiting = now - min(work.not_before for _, work in connection.unfinished())
+        return f"Work has been waiting for {lasting(waiting)} and nobody takes it: are workers and beat running?"
+    at_work = sorted(str(target) for target, work in connection.unfinished() if work.is_held(now))
+    if at_work:
+        return f"Workers are at it now: {', '.join(at_work)}."
+    next_start = min(work.not_before for _, work in connection.unfinished())
+    what = "The next attempt is" if connection.status is ConnectionStatus.ONBOARDING else "We look again"
+    when = from_now(next_start, now)
+    return f"{what} {when}." if when == "now" else f"{what} {when}, {date_and_clock(next_start)}."

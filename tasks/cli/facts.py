@@ -1,0 +1,120 @@
+"""A connection as a list of facts: one about its key, one about its shipping methods, one for each slot. Pure."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from integrations.oracle_commerce.causes import explain
+from integrations.oracle_commerce.connection import (
+    Cause,
+    Connection,
+    ConnectionStatus,
+    KeyVerdict,
+    ShippingMethods,
+    ShippingVerdict,
+    Slot,
+    SlotStatus,
+    Step,
+)
+from tasks.cli.plain_text import from_now, one_line
+
+KEY = "key"
+SHIPPING_METHODS = "shipping methods"
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """What is known of one part of a connection.
+
+    `underway`: a worker is at it this moment, so that attempts and cause are about to change.
+    """
+
+    subject: str
+    status: str
+    note: str = ""
+    attempts: int = 0
+    next_attempt_at: float | None = None
+    cause: Cause | None = None
+    underway: bool = False
+
+    @property
+    def remark(self) -> str:
+        """The cause with its evidence, or whatever else there is to say; on one line."""
+        if self.cause is None:
+            return self.note
+        return one_line(f"{self.cause.code} ({self.cause.detail})" if self.cause.detail else self.cause.code)
+
+    @property
+    def reason(self) -> str:
+        """The cause with its sentence, on one line; empty if there is none."""
+        return f"{self.remark}: {explain(self.cause.code).sentence}" if self.cause else ""
+
+    def when(self, now: float) -> str:
+        """When it is tried, seen from now; empty if that is not to come."""
+        return "now" if self.underway else from_now(self.next_attempt_at, now)
+
+
+def facts(connection: Connection, now: float) -> list[Fact]:
+    """Everything about one connection, in the order of the steps."""
+    return [
+        _with_work(connection, Step.VALIDATE_KEY, Fact(KEY, connection.credential.verdict), now),
+        _with_work(connection, Step.CHECK_SHIPPING_METHODS, _of_shipping_methods(connection.shipping_methods), now),
+        *(_of_slot(name, slot, now) for name, slot in connection.slots.items()),
+    ]
+
+
+def registered(connection: Connection) -> str:
+    """How many of its slots carry our callback URL, as 3/4."""
+    statuses = [slot.status for slot in connection.slots.values()]
+    return f"{statuses.count(SlotStatus.REGISTERED)}/{len(statuses)}"
+
+
+def attention(connection: Connection) -> Iterator[str]:
+    """What somebody should know, in a word each: `order-update: slot_refused`."""
+    for finding in connection.findings:
+        yield one_line(f"{finding.slot}: {finding.code}" if finding.slot else finding.code)
+
+
+def colour(status: str) -> str:
+    """Green for what is as it should be, yellow for what is under way, red for what needs somebody."""
+    if status in _AS_IT_SHOULD_BE:
+        return "green"
+    return "yellow" if status in _UNDER_WAY else "red"
+
+
+_AS_IT_SHOULD_BE: frozenset[str] = frozenset(
+    {ConnectionStatus.ACTIVE, SlotStatus.REGISTERED, KeyVerdict.VALID, ShippingVerdict.CONFIGURED}
+)
+_UNDER_WAY: frozenset[str] = frozenset(
+    {ConnectionStatus.ONBOARDING, SlotStatus.PENDING, SlotStatus.RETRYING, KeyVerdict.DOUBTED}
+)
+
+
+def _of_shipping_methods(methods: ShippingMethods) -> Fact:
+    missing = methods.verdict is ShippingVerdict.MISSING
+    note = f"{methods.enabled} enabled" if methods.enabled else ""
+    return Fact(SHIPPING_METHODS, methods.verdict, note, cause=Cause("no_shipping_methods") if missing else None)
+
+
+def _with_work(connection: Connection, step: Step, fact: Fact, now: float) -> Fact:
+    """What is to be done about it, if the connection is at that step."""
+    work = connection.work if connection.step is step else None
+    if work is None:
+        return fact
+    trouble = connection.trouble.cause if connection.trouble else connection.cause
+    if trouble is not None and fact.status == KeyVerdict.DOUBTED:
+        trouble = replace(trouble, code="key_doubted")  # what to do about a rejected key is not yet to be done
+    cause, underway = trouble or fact.cause, work.is_held(now)
+    # A connection at rest has a time for its next look as well, but is not waiting for another attempt.
+    again = work.not_before if cause and not underway else None
+    return replace(fact, attempts=work.attempts, next_attempt_at=again, cause=cause, underway=underway)
+
+
+def _of_slot(name: str, slot: Slot, now: float) -> Fact:
+    return Fact(
+        one_line(name),
+        slot.status,
+        attempts=slot.attempts,
+        next_attempt_at=slot.next_attempt_at,
+        cause=slot.cause,
+        underway=slot.work is not None and slot.work.is_held(now),
+    )

@@ -1,0 +1,103 @@
+"""Why a command did not do what it was asked, as people and as programs read it. Never a traceback, never a secret."""
+
+import json
+import os
+import traceback
+from dataclasses import dataclass
+
+import click
+
+from integrations.errors import RequestRefused, SettingsError, TransientError
+from integrations.redaction import redact_text
+from tasks.cli.exit_codes import ExitCode
+from tasks.cli.plain_text import printable
+
+
+class CommandError(Exception):
+    """Ends a command: which exit code, which field of the request if it is about one, and what to do about it."""
+
+    def __init__(self, exit_code: ExitCode, code: str, remedy: str, *, field: str | None = None) -> None:
+        super().__init__(remedy)
+        self.exit_code = exit_code
+        self.code = code
+        self.remedy = remedy
+        self.field = field
+
+
+def unknown_merchant(merchant_id: str) -> CommandError:
+    """Nobody has asked to connect this merchant."""
+    return CommandError(
+        ExitCode.UNKNOWN_MERCHANT,
+        "unknown_merchant",
+        f"there is no connection of {merchant_id}; `occ connect {merchant_id} ...` makes one",
+        field="merchant_id",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A failure in the words of one command line: lines for people, an object for programs."""
+
+    exit_code: int
+    text: str
+    error: dict[str, object]
+
+    def show(self, *, as_json: bool) -> None:
+        """People read standard error, also when a program reads the object on standard output."""
+        click.echo(self.text, err=True)
+        if as_json:
+            click.echo(json.dumps({"error": self.error}))
+
+
+def told(error: Exception) -> Told:
+    """Anything that can end a command, in words."""
+    match error:
+        case CommandError():
+            return _told(error.exit_code, error.field, error.code, error.remedy)
+        case RequestRefused():
+            return _told(ExitCode.REFUSED, error.field, error.code, error.remedy)
+        case SettingsError():
+            about = {"field": "settings", "code": "bad_settings", "remedy": str(error)}
+            return Told(ExitCode.REFUSED, str(error), {**about, "problems": list(error.problems)})
+        case TransientError():
+            remedy = f"the server could not take it ({error.detail or error.code}); nothing was begun, try again"
+            return _told(ExitCode.NO_SERVER, None, "server_not_ready", remedy)
+        case click.ClickException():
+            return _told_of_usage(error)
+    return _told_of_us(error)
+
+
+def _told(exit_code: ExitCode, field: str | None, code: str, remedy: str) -> Told:
+    remedy = printable(remedy)
+    text = f"Error: {field}: {remedy}" if field else f"Error: {remedy}"
+    return Told(exit_code, text, {"field": field, "code": code, "remedy": remedy})
+
+
+def _told_of_usage(error: click.ClickException) -> Told:
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        return Told(ExitCode.REFUSED, error.message, _usage_object(None, "name a command; `occ --help` lists them"))
+    # What stands where it does not belong may be an application key: arguments are not repeated.
+    message = error.format_message()
+    if message.startswith("Got unexpected extra argument"):
+        message = "There are more arguments than this command takes."
+    message = printable(redact_text(message))
+    hint = f"{context.get_usage()}\nTry '{context.command_path} --help' for help.\n\n" if context else ""
+    parameter = error.param if isinstance(error, click.BadParameter) else None
+    return Told(ExitCode.REFUSED, f"{hint}Error: {message}", _usage_object(parameter, message))
+
+
+def _usage_object(parameter: click.Parameter | None, remedy: str) -> dict[str, object]:
+    return {"field": parameter.name if parameter else None, "code": "wrong_usage", "remedy": remedy}
+
+
+def _told_of_us(error: Exception) -> Told:
+    name = error.strerror if isinstance(error, OSError) else type(error).__name__
+    if os.environ.get("OCC_LOG_LEVEL", "").strip().upper() == "DEBUG":
+        where = redact_text("".join(traceback.format_exception(error)))
+    else:
+        where = "OCC_LOG_LEVEL=DEBUG shows where."
+    remedy = f"an error of our own stopped this command ({name})"
+    return Told(
+        ExitCode.OUR_ERROR, f"Error: {remedy}. {where}", {"field": None, "code": "internal_error", "remedy": remedy}
+    )

@@ -1,0 +1,55 @@
+"""`occ timeline`."""
+
+import json
+from collections.abc import Mapping
+
+import click
+
+from integrations.oracle_commerce.status import iso
+from tasks.cli.failure import unknown_merchant
+from tasks.cli.parameters import json_option, last_option, merchant
+from tasks.cli.plain_text import one_line
+from tasks.cli.set_up import records_of, settings_of_what_runs
+
+_TOLD_BY_POSITION = ("at", "run", "what", "step", "slot", "attempt", "cause", "detail", "started_at")
+_TIMES = ("at", "started_at", "until")
+
+
+@click.command("timeline")
+@merchant
+@last_option(200)
+@json_option
+def command(*, merchant: str, last: int, as_json: bool) -> None:
+    """List what happened to a connection.
+
+    Oldest first. With --json each entry is one JSON object on a line of its own.
+    """
+    with records_of(settings_of_what_runs()) as records:
+        entries = records.timeline(merchant, count=last)
+        if not entries and records.load(merchant).connection is None:
+            raise unknown_merchant(merchant)
+    for entry in entries:
+        click.echo(json.dumps(with_times(entry)) if as_json else line_of(entry))
+
+
+def line_of(entry: Mapping[str, object]) -> str:
+    """One entry in words, on one line."""
+    entry = with_times(entry)
+    parts = [str(entry["at"]), f"run {entry.get('run')}", str(entry.get("what"))]
+    parts += [str(entry[name]) for name in ("slot",) if name in entry]
+    if "attempt" in entry:
+        parts.append(f"attempt {entry['attempt']}")
+    if "cause" in entry:
+        parts.append(f"{entry['cause']} ({entry['detail']})" if "detail" in entry else str(entry["cause"]))
+    parts += [f"{name}={_plain(value)}" for name, value in entry.items() if name not in _TOLD_BY_POSITION]
+    return "  ".join(map(one_line, parts))
+
+
+def with_times(entry: Mapping[str, object]) -> dict[str, object]:
+    """The entry with its times as ISO 8601 in UTC, not as seconds."""
+    times = {name: iso(value) for name, value in entry.items() if name in _TIMES and isinstance(value, int | float)}
+    return {**entry, **times}
+
+
+def _plain(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,34 @@
+"""The command lines of what runs: worker, beat, Flower. The README and the container files use the same flags."""
+
+import sys
+from collections.abc import Sequence
+
+from tasks.queues import QUEUES
+
+_CELERY = (sys.executable, "-m", "celery", "--quiet", "-A", "tasks")  # quiet: a banner is not a log line
+
+_FLOWER_COLUMNS = "name,state,kwargs,result,worker,received,runtime,uuid"
+_SAVE_EVERY_MS = 60_000
+_TASKS_KEPT = 20_000
+
+
+def worker_command(name: str) -> Sequence[str]:
+    """A worker on all queues. Pool and concurrency are celeryconfig's."""
+    return [
+        *(*_CELERY, "worker", "--hostname", f"{name}@%h", "--queues", ",".join(QUEUES)),
+        *("--without-gossip", "--without-mingle"),  # workers share nothing but the server: no chatter, faster start
+    ]
+
+
+def beat_command() -> Sequence[str]:
+    """Beat; its schedule file is celeryconfig's."""
+    return [*_CELERY, "beat", "--pidfile="]  # whoever supervises it knows its process
+
+
+def flower_command(*, port: int, database: str) -> Sequence[str]:
+    """Flower on loopback. Its login is in the environment (FLOWER_BASIC_AUTH), not in a command line all can read."""
+    return [
+        *(*_CELERY, "flower", "--address=127.0.0.1", f"--port={port}"),
+        *("--logging=warning", "--persistent=True", f"--db={database}", f"--state_save_interval={_SAVE_EVERY_MS}"),
+        *(f"--max_tasks={_TASKS_KEPT}", f"--tasks_columns={_FLOWER_COLUMNS}"),
+    ]

@@ -1,0 +1,113 @@
+"""The tasks. Each is one call; their order is in `flow.py`, what they have in common in `step.py`.
+
+Names and arguments are a contract with producers and dashboards; only ids travel between tasks.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import redis
+import structlog
+from celery.exceptions import Reject
+from kombu.exceptions import OperationalError
+
+from integrations.errors import RequestRefused, TransientError
+from integrations.oracle_commerce.acceptance import Accepted, Door
+from integrations.oracle_commerce.connection import Connection, Step, Target
+from tasks.celery import app
+from tasks.inbox import Inbox
+from tasks.queues import REQUESTS, STEPS, TICKS
+from tasks.step import run_step
+from tasks.wiring import wiring
+
+log = structlog.get_logger(__name__)
+
+_REQUESTS_PER_TICK = 500
+_WORK_PER_TICK = 1000
+
+
+@app.task(name="occ.connect", queue=REQUESTS)
+def connect(*args: object, **request: object) -> dict[str, object]:
+    """Accept a request: the door for Celery producers."""
+    try:
+        return _accept(list(args) if args else request, Door.CELERY)
+    except (redis.RedisError, TransientError) as error:
+        log.warning("request_put_back", error=type(error).__name__)
+        raise Reject(requeue=True) from None  # acknowledged, it would be gone
+
+
+@app.task(name="occ.validate_key", queue=STEPS)
+def validate_key(merchant_id: str, run: int, attempt: int = 1) -> dict[str, object]:  # noqa: ARG001 - for Flower
+    """Exchange the application key for an access token."""
+    return run_step(wiring(), start, merchant_id, run, Target(Step.VALIDATE_KEY))
+
+
+@app.task(name="occ.check_shipping_methods", queue=STEPS)
+def check_shipping_methods(merchant_id: str, run: int, attempt: int = 1) -> dict[str, object]:  # noqa: ARG001
+    """See that the store has an enabled shipping method."""
+    return run_step(wiring(), start, merchant_id, run, Target(Step.CHECK_SHIPPING_METHODS))
+
+
+@app.task(name="occ.register_slot", queue=STEPS)
+def register_slot(merchant_id: str, run: int, slot: str, attempt: int = 1) -> dict[str, object]:  # noqa: ARG001
+    """Put our callback URL into one slot."""
+    return run_step(wiring(), start, merchant_id, run, Target(Step.REGISTER_SLOT, slot))
+
+
+@app.task(name="occ.tick", queue=TICKS, send_events=False)
+def tick() -> dict[str, object]:
+    """Take requests from the inbox, and start the work that is due: retries, rescues and re-validations alike."""
+    parts = wiring()
+    inbox = Inbox(parts.redis, take_over_after=parts.pace.lease)
+    requests = inbox.drain(lambda request: _accept(request, Door.INBOX), _REQUESTS_PER_TICK)
+    due = parts.records.take_due(_WORK_PER_TICK, put_off=parts.pace.lease)
+    for snapshot, (merchant_id, slot) in zip(
+        parts.records.load_many([merchant_id for merchant_id, _ in due]), due, strict=True
+    ):
+        connection = snapshot.connection
+        if connection is None or slot not in connection.due():
+            parts.records.settle_due(merchant_id, slot)
+            continue
+        start(connection, [Target(connection.step, slot)])
+    return {"requests": requests, "due": len(due)}
+
+
+def start(connection: Connection, targets: Iterable[Target]) -> None:
+    """Send a message for each piece of work. Best effort: what is not sent is due later, and the tick sends it."""
+    for target in targets:
+        work = connection.work_on(target)
+        arguments: dict[str, Any] = {"merchant_id": connection.merchant_id, "run": connection.run}
+        if target.slot is not None:
+            arguments["slot"] = target.slot
+        arguments["attempt"] = work.attempts + 1 if work else 1
+        try:
+            _TASKS[target.step].apply_async(kwargs=arguments)
+        except OperationalError as error:
+            log.warning("message_not_sent", step=target.step, slot=target.slot, error=type(error).__name__)
+
+
+_TASKS = {
+    Step.VALIDATE_KEY: validate_key,
+    Step.CHECK_SHIPPING_METHODS: check_shipping_methods,
+    Step.REGISTER_SLOT: register_slot,
+}
+
+
+def _accept(request: object, door: Door) -> dict[str, object]:
+    parts = wiring()
+    try:
+        accepted = parts.acceptance.accept(request, door)
+    except RequestRefused as refusal:
+        log.warning("request_refused", field=refusal.field, code=refusal.code, remedy=refusal.remedy, door=door)
+        return {"outcome": "refused", "field": refusal.field, "code": refusal.code, "remedy": refusal.remedy}
+    return begin(accepted, door)
+
+
+def begin(accepted: Accepted, door: Door) -> dict[str, object]:
+    """Start the run of an accepted request."""
+    connection = accepted.connection
+    if accepted.started:
+        log.info("run_started", merchant_id=connection.merchant_id, run=connection.run, door=door)
+        start(connection, [Target(connection.step)])
+    told = "accepted" if accepted.started else "unchanged"
+    return {"outcome": told, "merchant_id": connection.merchant_id, "run": connection.run}

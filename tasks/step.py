@@ -1,0 +1,137 @@
+"""What every step has in common: claim the work in the record, do it, record the outcome, start what is next.
+
+The tasks chain through the record. A message is only a hint to look at it: lost, late or doubled, it harms nothing.
+"""
+
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+
+import structlog
+
+from integrations.deadline import Deadline
+from integrations.errors import (
+    CredentialRejected,
+    IntegrationError,
+    PermanentError,
+    RequestRefused,
+    TransientError,
+)
+from integrations.oracle_commerce import transitions
+from integrations.oracle_commerce.connection import Cause, Connection, Target
+from integrations.oracle_commerce.records import Snapshot
+from integrations.oracle_commerce.status import iso
+from integrations.oracle_commerce.steps import STEPS, Attempt, Outcome
+from integrations.oracle_commerce.transitions import Change, Moment, Stop
+from tasks.flow import FLOW
+from tasks.wiring import Wiring
+
+log = structlog.get_logger(__name__)
+
+Start = Callable[[Connection, Iterable[Target]], None]
+"""Sends the messages for work that may be started."""
+
+_CLAIM_HEADROOM = 2.0  # seconds of a lease kept to record the outcome in
+
+
+def run_step(parts: Wiring, start: Start, merchant_id: str, run: int, target: Target) -> dict[str, object]:
+    """Do one piece of work if it is there to be done; tells in plain words what came of it."""
+    turn = _Turn(parts, run, target, owner=uuid.uuid4().hex)
+    recorded = claimed = parts.records.change(merchant_id, turn.claim)
+    if isinstance(claimed, Stop):
+        return _nothing_to_do(claimed)
+    if turn.holds(claimed.after):  # else it was given up instead: it took its workers down too often
+        outcome = turn.attempt(claimed.snapshot, claimed.after)
+        recorded = parts.records.change(merchant_id, partial(turn.record, outcome), known=claimed.snapshot)
+    if isinstance(recorded, Stop):
+        log.warning("outcome_dropped", reason=recorded.reason)
+        return _nothing_to_do(recorded)
+    now = recorded.snapshot.now()
+    was_ready = claimed.before.ready(now) if claimed.before else set()
+    start(recorded.after, sorted(recorded.after.ready(now) - was_ready, key=str))
+    return _told(recorded.after, target)
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """One worker's turn at one piece of work."""
+
+    parts: Wiring
+    run: int
+    target: Target
+    owner: str
+
+    def claim(self, connection: Connection | None, now: float) -> Change | Stop:
+        """Take the work, for one lease."""
+        if connection is None:
+            return Stop("unknown_connection")
+        return transitions.claim(connection, self.run, self.target, self.owner, Moment(now, self.parts.pace))
+
+    def holds(self, connection: Connection) -> bool:
+        """Whether our claim stands."""
+        return transitions.is_mine(connection, self.run, self.target, self.owner)
+
+    def record(self, outcome: Outcome, connection: Connection | None, now: float) -> Change | Stop:
+        """Write the outcome down, if the work is still ours."""
+        if connection is None or not self.holds(connection):
+            return Stop("superseded")
+        return outcome(connection, Moment(now, self.parts.pace))
+
+    def attempt(self, snapshot: Snapshot, connection: Connection) -> Outcome:
+        """Do the step at the store; whatever goes wrong becomes an outcome too."""
+        work = connection.work_on(self.target)
+        number, since = (work.attempts, work.claim.since) if work and work.claim else (1, 0.0)
+        structlog.contextvars.bind_contextvars(attempt=number)
+        deadline = Deadline.after(self.parts.pace.lease - _CLAIM_HEADROOM)
+        try:
+            return STEPS[self.target.step](
+                Attempt(
+                    store=self.parts.store(snapshot, connection, deadline),
+                    merchant_id=connection.merchant_id,
+                    target=self.target,
+                    since=since,
+                    following=FLOW.after(self.target.step),
+                    wanted=self.parts.wanted,
+                )
+            )
+        except IntegrationError as error:
+            log.info("attempt_failed", step=self.target.step, cause=error.code, detail=error.detail)
+            return self._outcome_of(error, number)
+        except RequestRefused as refused:
+            log.warning("credential_unusable", reason=refused.code)  # its sealing key was retired
+            return self._outcome_of(PermanentError("credential_unusable", refused.code), number)
+        except Exception as error:
+            # Nothing that goes wrong here may leave work without an outcome; the policy bounds how often it is tried.
+            log.exception("attempt_crashed", step=self.target.step)
+            return self._outcome_of(TransientError("internal_error", type(error).__name__), number)
+
+    def _outcome_of(self, error: IntegrationError, attempt: int) -> Outcome:
+        cause, target = Cause(error.code, error.detail), self.target
+        if isinstance(error, CredentialRejected):
+            return lambda connection, at: transitions.key_refused(connection, target, cause, at)
+        if isinstance(error, TransientError):
+            delay = self.parts.retry.delay(attempt, error.retry_after)
+            return lambda connection, at: transitions.waits(connection, target, cause, at.now + delay, at)
+        return lambda connection, at: transitions.ended(connection, target, cause, at)
+
+
+def _nothing_to_do(stop: Stop) -> dict[str, object]:
+    return {"outcome": "nothing_to_do", "reason": stop.reason}
+
+
+def _told(connection: Connection, target: Target) -> dict[str, object]:
+    """The outcome as Flower shows it."""
+    if target.slot is not None:
+        slot = connection.slots[target.slot]
+        return _without_none(slot.status, slot.cause, slot.next_attempt_at)
+    if connection.trouble is not None:
+        return _without_none("ended", connection.trouble.cause, connection.due_at)
+    if connection.cause is not None:
+        return _without_none("waits", connection.cause, connection.due_at)
+    return {"outcome": "done", "connection": connection.status}
+
+
+def _without_none(outcome: str, cause: Cause | None, next_attempt_at: float | None) -> dict[str, object]:
+    told = {"outcome": outcome, "cause": cause.code if cause else None, "next_attempt_at": iso(next_attempt_at)}
+    return {name: value for name, value in told.items() if value is not None}

@@ -1,0 +1,123 @@
+"""The real parts, built once per process, on demand: nothing connects when a module is imported.
+
+Worker children of the prefork pool must not share their parent's sockets, so a forked process builds its own.
+"""
+
+import os
+from functools import cached_property
+from threading import Lock
+
+import redis
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
+
+from integrations.deadline import Deadline
+from integrations.oracle_commerce.acceptance import Acceptance
+from integrations.oracle_commerce.access_token import AccessTokens
+from integrations.oracle_commerce.client import CommerceCloud
+from integrations.oracle_commerce.connection import Connection
+from integrations.oracle_commerce.records import Records, Snapshot
+from integrations.oracle_commerce.schedule import Pace
+from integrations.oracle_commerce.steps import Wanted
+from integrations.oracle_commerce.store import Store
+from integrations.sealing import Keyring
+from integrations.session import GuardedSession
+from integrations.settings import Settings, load_settings
+from tasks.flow import FLOW
+from tasks.retry import RetryPolicy
+
+_TOKEN_LOCK_HEADROOM = 5.0  # seconds that the lock outlives what is done under it: a login and one more call
+
+
+class Wiring:
+    """Everything the tasks work with."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.pace = Pace(
+            lease=settings.lease,
+            retry_attempts=settings.retry_attempts,
+            confirm_rejection=settings.confirm_rejection,
+            second_look=settings.second_look,
+            recheck_degraded=settings.recheck_degraded,
+            revalidate_every=settings.revalidate_every,
+        )
+        self.retry = RetryPolicy(settings.retry_first, settings.retry_max)
+        self.wanted = Wanted(settings.callback_url, settings.slots, settings.webhook_body)
+
+    @cached_property
+    def redis(self) -> redis.Redis:
+        """The server with the records."""
+        return connect(self.settings.redis_url)
+
+    @cached_property
+    def records(self) -> Records:
+        """The records of all connections."""
+        return Records(self.redis, timeline_length=self.settings.timeline_length, events_kept=self.settings.max_events)
+
+    @cached_property
+    def keyring(self) -> Keyring:
+        """Opens sealed application keys."""
+        return Keyring(self.settings.sealing_keys)
+
+    @cached_property
+    def tokens(self) -> AccessTokens:
+        """The access tokens of all merchants."""
+        lock_lease = 2 * self.settings.call_deadline + _TOKEN_LOCK_HEADROOM
+        return AccessTokens(self.redis, self.keyring, lock_lease=lock_lease)
+
+    @cached_property
+    def session(self) -> GuardedSession:
+        """The one way out to the stores."""
+        return GuardedSession(
+            dev_stores=self.settings.dev_stores,
+            connect_timeout=self.settings.connect_timeout,
+            call_deadline=self.settings.call_deadline,
+            ca_bundle=self.settings.ca_bundle,
+        )
+
+    @cached_property
+    def acceptance(self) -> Acceptance:
+        """Takes requests on."""
+        return Acceptance(self.records, self.keyring, self.settings, self.pace, FLOW.first)
+
+    def store(self, snapshot: Snapshot, connection: Connection, deadline: Deadline) -> Store:
+        """The store of a connection, for one attempt."""
+        sealed_key = snapshot.sealed_key or ""
+        api = CommerceCloud(
+            self.session, connection.store_url, shipping_methods_path=self.settings.shipping_methods_path
+        )
+        return Store(
+            api,
+            self.tokens,
+            merchant_id=connection.merchant_id,
+            fingerprint=connection.credential.fingerprint,
+            open_key=lambda: self.keyring.open(sealed_key, connection.merchant_id),
+            deadline=deadline,
+        )
+
+
+def connect(redis_url: str) -> redis.Redis:
+    """A client that notices a dead connection and rides out a restart of the server."""
+    return redis.Redis.from_url(
+        redis_url,
+        decode_responses=True,
+        socket_timeout=10,
+        socket_connect_timeout=3,
+        health_check_interval=10,
+        retry=Retry(ExponentialBackoff(cap=1.0, base=0.05), 8),
+        retry_on_error=[redis.ConnectionError, redis.TimeoutError, redis.exceptions.BusyLoadingError],
+    )
+
+
+_lock = Lock()
+_of_process: tuple[int, Wiring] | None = None
+
+
+def wiring() -> Wiring:
+    """The parts of this process, from its environment. Raises SettingsError."""
+    global _of_process  # noqa: PLW0603 - one per process is the point
+    with _lock:
+        if _of_process is None or _of_process[0] != os.getpid():
+            _of_process = os.getpid(), Wiring(load_settings())
+        return _of_process[1]

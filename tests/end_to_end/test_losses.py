@@ -1,0 +1,67 @@
+"""What gets lost on the way is found again: a worker, the queue, messages in hand. The full suite is `./run faults`."""
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline import Pipeline, running, wait_until
+
+pytestmark = [pytest.mark.end_to_end, pytest.mark.server]
+
+MERCHANTS = 12
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path) -> Iterator[Pipeline]:
+    """One of its own, slow enough to be hit in mid-run, with a short lease."""
+    settings = {"OCC_LEASE": "6", "OCC_CALL_DEADLINE": "1", "OCC_CONCURRENCY": "4"}
+    with running(Pipeline(tmp_path, settings=settings, latency=0.1)) as pipeline:
+        yield pipeline
+
+
+def begin(pipeline: Pipeline) -> list[str]:
+    """Connect some merchants, and come back in the middle of it.
+
+    Through the inbox: a message that is just on its way to a Celery worker is lost with it, whatever the settings say.
+    """
+    stores = pipeline.simulator.add_many(MERCHANTS)
+    for store in stores:
+        pipeline.post(pipeline.request(store))
+    some = stores[MERCHANTS // 3]
+    wait_until(lambda: some.calls.endpoints["login"] > 0, within=20, what="the runs to be under way")
+    return [store.name for store in stores]
+
+
+def assert_all_active(pipeline: Pipeline, merchants: list[str]) -> None:
+    pipeline.await_end(*merchants, within=40)
+    assert {pipeline.status(merchant)["status"] for merchant in merchants} == {"active"}
+    for merchant in merchants:
+        assert pipeline.simulator.store(merchant).summary()["foreign_urls_lost"] == []
+        what = [entry["what"] for entry in pipeline.records.timeline(merchant)]
+        assert what.count("slot_registered") == 4, "each outcome is recorded once"
+
+
+def test_a_worker_killed_in_mid_run_loses_nothing(pipeline: Pipeline) -> None:
+    merchants = begin(pipeline)
+    pipeline.kill("worker-1", signal.SIGKILL)
+    assert_all_active(pipeline, merchants)
+
+
+def test_all_workers_killed_and_replaced_lose_nothing(pipeline: Pipeline) -> None:
+    merchants = begin(pipeline)
+    pipeline.kill("worker-1", signal.SIGKILL)
+    pipeline.kill("worker-2", signal.SIGKILL)
+    pipeline.start_worker()
+    assert_all_active(pipeline, merchants)
+
+
+def test_deleted_queues_and_messages_in_hand_lose_nothing_that_was_accepted(pipeline: Pipeline) -> None:
+    merchants = begin(pipeline)
+    wait_until(
+        lambda: all(pipeline.connection(merchant) for merchant in merchants), within=20, what="all to be accepted"
+    )
+    pipeline.redis.delete("occ", "occ.steps", "unacked", "unacked_index")
+    pipeline.kill("worker-1", signal.SIGKILL)  # and with it the messages only it knew of
+    assert_all_active(pipeline, merchants)

@@ -1,0 +1,205 @@
+"""What the tests of the core stand on: a slot in memory with somebody else who writes to it, and a hand-driven run.
+
+`SlotInMemory` has the semantics of updateWebHook: what a body names replaces what is stored, the rest stays.
+`Drive` does what workers and tick do with a record, in one thread and with a clock of its own.
+"""
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Literal
+
+from integrations.errors import CredentialRejected, IntegrationError, SlotNotFound, TransientError
+from integrations.oracle_commerce import transitions
+from integrations.oracle_commerce.connection import Cause, Connection, Step, Target
+from integrations.oracle_commerce.schedule import Pace
+from integrations.oracle_commerce.transitions import Change, Desired, Moment, Note, Stop
+
+SLOTS = ("order-submit", "order-update", "shipment-create", "shipment-update")
+NOON = 1_700_000_000.0
+VALIDATE = Target(Step.VALIDATE_KEY)
+SHIPPING = Target(Step.CHECK_SHIPPING_METHODS)
+FOLLOWING: Mapping[Step, Step] = {
+    Step.VALIDATE_KEY: Step.CHECK_SHIPPING_METHODS,
+    Step.CHECK_SHIPPING_METHODS: Step.REGISTER_SLOT,
+    Step.REGISTER_SLOT: Step.REGISTER_SLOT,
+}
+
+
+class Meeting(Enum):
+    """When somebody else writes, seen from our registration."""
+
+    BEFORE_READ = "before our read"
+    BEFORE_WRITE = "between our read and our write"
+    BEFORE_ANSWER = "between our write and its answer"
+    AFTER = "after our answer"
+
+
+@dataclass
+class Rival:
+    """Another writer of the same slot. It merges like us, or replaces blindly whatever is there."""
+
+    url: str
+    how: Literal["merge", "replace"]
+    when: Meeting
+
+    def after(self, urls: list[str]) -> list[str]:
+        """What it makes of the URLs it finds."""
+        if self.how == "replace":
+            return [self.url]
+        return urls if self.url in urls else [*urls, self.url]
+
+
+@dataclass
+class SlotInMemory:
+    """One slot of a store. `answers`: what a write is answered with; None as content: there is none to read."""
+
+    content: dict[str, object]
+    answers: Literal["content", "nothing", "settings only"] = "content"
+    readable: bool = True
+    rival: Rival | None = None
+    bodies: list[dict[str, object]] = field(default_factory=list)
+    urls_when_read: list[list[str]] = field(default_factory=list)
+
+    @property
+    def urls(self) -> list[str]:
+        """The URLs it carries, however they are written."""
+        held = self.content.get("urls")
+        if held is None:
+            held = self.content.get("url")
+        if isinstance(held, str):
+            return [text.strip() for text in held.split(", ") if text.strip()]
+        return [url for url in held if isinstance(url, str) and url] if isinstance(held, list) else []
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """Everything but the URLs."""
+        return {name: value for name, value in self.content.items() if name not in {"urls", "url"}}
+
+    def read_slot(self, slot_id: str) -> dict[str, object]:
+        """What it carries."""
+        self.meet(Meeting.BEFORE_READ)
+        if not self.readable:
+            raise SlotNotFound("HTTP 404")
+        self.urls_when_read.append(self.urls)
+        return copy.deepcopy(self.content)
+
+    def write_slot(self, slot_id: str, body: Mapping[str, object]) -> dict[str, object] | None:
+        """Replace what the body names."""
+        self.meet(Meeting.BEFORE_WRITE)
+        self.bodies.append(copy.deepcopy(dict(body)))
+        self.content.update(copy.deepcopy(dict(body)))
+        self.meet(Meeting.BEFORE_ANSWER)
+        if self.answers == "nothing":
+            return None
+        return copy.deepcopy(self.content if self.answers == "content" else self.settings)
+
+    def meet(self, moment: Meeting) -> None:
+        """Let the rival write if this is its moment; it writes once."""
+        if self.rival is not None and self.rival.when is moment:
+            rival, self.rival = self.rival, None
+            self.content = {**self.content, "urls": rival.after(self.urls)}
+
+
+def desired(
+    *, key: str = "key-1", store: str = "https://ccadmin-z1.oracleoutsourcing.com", slots: tuple[str, ...] = SLOTS
+) -> Desired:
+    """What a request for merchant m-1 asks for; `key` stands for the application key and its fingerprint."""
+    return Desired("m-1", store, f"sealed.v1.k.{key}", key, None, dict.fromkeys(slots, True))
+
+
+def started(at: Moment, wanted: Desired | None = None) -> Connection:
+    """A connection whose first run has just begun."""
+    return changed(transitions.begin(None, wanted or desired(), Step.VALIDATE_KEY, at))
+
+
+def changed(result: Change | Stop) -> Connection:
+    """The record after a change that must have happened."""
+    assert isinstance(result, Change), result
+    return result.connection
+
+
+def claimed(connection: Connection, target: Target, at: Moment, owner: str = "worker") -> Connection:
+    """The record after a claim that must have been granted."""
+    after = changed(transitions.claim(connection, connection.run, target, owner, at))
+    assert transitions.is_mine(after, after.run, target, owner)
+    return after
+
+
+def slot(name: str) -> Target:
+    """The work on one slot."""
+    return Target(Step.REGISTER_SLOT, name)
+
+
+def outcome(error: IntegrationError | None, connection: Connection, target: Target, at: Moment, wait: float) -> Change:
+    """What an attempt makes of the record: success, or what `error` means. `wait` is until the next attempt."""
+    if error is None:
+        return success(connection, target, at)
+    cause = Cause(error.code, error.detail)
+    if isinstance(error, CredentialRejected):
+        return transitions.key_refused(connection, target, cause, at)
+    if isinstance(error, TransientError):
+        return transitions.waits(connection, target, cause, at.now + wait, at)
+    return transitions.ended(connection, target, cause, at)
+
+
+def success(connection: Connection, target: Target, at: Moment) -> Change:
+    """What a healthy store makes of the record."""
+    if target.step is Step.VALIDATE_KEY:
+        return transitions.key_proven(connection, target, FOLLOWING[target.step], at)
+    if target.step is Step.CHECK_SHIPPING_METHODS:
+        return transitions.shipping_checked(connection, target, 2, FOLLOWING[target.step], at)
+    return transitions.slot_registered(connection, target, at, wrote=True)
+
+
+Script = Callable[[Target, int, float], IntegrationError | None]
+"""What the store does to a target at its nth attempt, at a time."""
+
+
+@dataclass
+class Drive:
+    """Runs a connection to its end, doing at every moment all the work that may be done then."""
+
+    connection: Connection
+    pace: Pace
+    script: Script
+    now: float = NOON
+    wait: float = 2.0
+    notes: list[tuple[float, Note]] = field(default_factory=list)
+    attempts: list[tuple[float, Target]] = field(default_factory=list)
+
+    def at_once(self) -> None:
+        """Everything that may be done without waiting."""
+        while ready := sorted(self.connection.ready(self.now), key=str):
+            for target in ready:
+                self._attempt(target)
+
+    def until(self, end: float) -> None:
+        """Go on, due time by due time, until `end`."""
+        self.at_once()
+        while (due := self.connection.due_at) is not None and due <= end:
+            self.now = max(self.now, due)
+            before = self.connection
+            self.at_once()
+            assert self.connection != before, "something is due and nothing can be done about it"
+        self.now = end
+
+    def _attempt(self, target: Target) -> None:
+        at = Moment(self.now, self.pace)
+        claim = transitions.claim(self.connection, self.connection.run, target, "worker", at)
+        if isinstance(claim, Stop):  # what was done before it at this moment has settled it
+            return
+        self._take(claim)
+        if not transitions.is_mine(self.connection, self.connection.run, target, "worker"):
+            return
+        work = self.connection.work_on(target)
+        assert work is not None
+        self.attempts.append((self.now, target))
+        error = self.script(target, work.attempts, self.now)
+        wait = max(self.wait, (error.retry_after or 0.0) if isinstance(error, TransientError) else 0.0)
+        self._take(outcome(error, self.connection, target, at, wait))
+
+    def _take(self, change: Change) -> None:
+        self.connection = change.connection
+        self.notes += [(self.now, note) for note in change.notes]

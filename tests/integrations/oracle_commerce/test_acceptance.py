@@ -1,0 +1,227 @@
+"""Acceptance begins one run for one request, however often and through whichever door it comes, or refuses it whole."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+import pytest
+import redis
+
+from integrations.errors import RequestRefused
+from integrations.oracle_commerce.acceptance import Acceptance, Accepted, Door
+from integrations.oracle_commerce.connection import ConnectionStatus, Step, Target
+from integrations.oracle_commerce.records import Records
+from integrations.oracle_commerce.schedule import Pace
+from integrations.oracle_commerce.transitions import Moment, Stop, claim
+from integrations.sealing import Keyring, SealingKey, seal
+from integrations.settings import Settings
+from tests.integrations.oracle_commerce.fakes import SLOTS
+from tests.simulator.application_keys import make_application_key
+
+pytestmark = pytest.mark.server
+
+OURS, RETIRED, STRANGE = SealingKey.generate(), SealingKey.generate(), SealingKey.generate()
+CANARY = "canary4711"
+KEY = make_application_key(CANARY)
+ADMIN = "https://ccadmin-test-z1a2.oracleoutsourcing.com"
+Change = Callable[[str], object]
+
+
+def settings_of(*keys: SealingKey) -> Settings:
+    return Settings(
+        redis_url="redis://localhost:6379/0",
+        sealing_keys=keys,
+        callback_url="https://hooks.example.com/occ/{merchant_id}/{slot}",
+    )
+
+
+def acceptance_of(client: redis.Redis, *keys: SealingKey) -> Acceptance:
+    return Acceptance(Records(client), Keyring(keys), settings_of(*keys), Pace(), Step.VALIDATE_KEY)
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
+        yield client
+
+
+@pytest.fixture
+def acceptance(client: redis.Redis) -> Acceptance:
+    return acceptance_of(client, OURS)
+
+
+@pytest.fixture
+def records(client: redis.Redis) -> Records:
+    return Records(client)
+
+
+def sealed(application_key: str = KEY, merchant_id: str = "m-1", key: SealingKey = OURS) -> str:
+    return seal(key.public_key, key.key_id, merchant_id, application_key)
+
+
+def request(**changes: object) -> dict[str, object]:
+    return {"merchant_id": "m-1", "store_url": ADMIN, "application_key": sealed()} | changes
+
+
+def test_a_good_request_begins_a_run_that_is_due(acceptance: Acceptance, records: Records, client: redis.Redis) -> None:
+    accepted = acceptance.accept(request(store_url=f" {ADMIN.upper()}/occs-admin/ "), Door.INBOX)
+    assert accepted.started
+    connection = accepted.connection
+    assert connection == records.load("m-1").connection
+    assert (connection.store_url, connection.run, connection.status) == (ADMIN, 1, ConnectionStatus.ONBOARDING)
+    assert tuple(connection.slots) == SLOTS
+    assert connection.credential.expires_at is not None
+    assert client.zscore("occ:due", "m-1") == pytest.approx(connection.due_at, abs=1e-5)
+    assert [entry["what"] for entry in records.timeline("m-1")] == ["run_started"]
+
+
+def test_the_same_request_again_changes_nothing(acceptance: Acceptance, records: Records) -> None:
+    first = acceptance.accept(request(), Door.CELERY)
+    for again in (request(), request(store_url=ADMIN + "/occs-admin"), request(application_key=f" {sealed()}\n")):
+        assert acceptance.accept(again, Door.INBOX) == Accepted(first.connection, started=False)
+    assert records.load("m-1").version == 1
+
+
+def test_of_50_identical_requests_at_once_through_all_doors_one_begins_a_run(
+    acceptance: Acceptance, records: Records
+) -> None:
+    barrier, doors = Barrier(50), tuple(Door)
+
+    def accept(number: int) -> bool:
+        barrier.wait()
+        return acceptance.accept(request(), doors[number % 3]).started
+
+    with ThreadPoolExecutor(50) as pool:
+        assert Counter(pool.map(accept, range(50))) == {True: 1, False: 49}
+    assert records.load("m-1").version == 1
+    assert len(records.timeline("m-1")) == 1
+    assert len(records.events()) == 1
+
+
+def test_a_changed_key_begins_a_new_run_and_the_old_ones_work_is_void(
+    acceptance: Acceptance, records: Records
+) -> None:
+    old = acceptance.accept(request(), Door.CELERY).connection
+    new = acceptance.accept(request(application_key=sealed(make_application_key())), Door.CELERY)
+    assert new.started
+    assert new.connection.run == 2
+    assert new.connection.credential.fingerprint != old.credential.fingerprint
+    late = claim(new.connection, 1, Target(Step.VALIDATE_KEY), "worker", Moment(new.connection.started_at, Pace()))
+    assert late == Stop("superseded")
+    stored = records.load("m-1").sealed_key
+    assert stored is not None
+    assert Keyring([OURS]).open(stored, "m-1") != KEY
+
+
+def test_a_changed_store_begins_a_new_run(acceptance: Acceptance) -> None:
+    acceptance.accept(request(), Door.CELERY)
+    moved = acceptance.accept(request(store_url="https://ccadmin-z9.oracleoutsourcing.com"), Door.CELERY)
+    assert (moved.started, moved.connection.run) == (True, 2)
+
+
+def test_two_different_keys_at_once_are_two_runs_of_which_the_last_stands(
+    acceptance: Acceptance, records: Records
+) -> None:
+    keys = [sealed(make_application_key()) for _ in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        accepted = list(pool.map(lambda key: acceptance.accept(request(application_key=key), Door.INBOX), keys))
+    assert sorted(each.connection.run for each in accepted) == list(range(1, 9))
+    last = max(accepted, key=lambda each: each.connection.run)
+    snapshot = records.load("m-1")
+    assert snapshot.connection == last.connection
+    assert snapshot.sealed_key == keys[accepted.index(last)], "key and record belong together"
+
+
+@pytest.mark.xfail(strict=True, reason="the same key sealed anew is 'unchanged', and the record keeps the one it cannot open")
+def test_a_key_sealed_anew_replaces_the_one_that_can_no_longer_be_opened(client: redis.Redis, records: Records) -> None:
+    """`credential_unusable` tells operators to ask the merchant for the key again; that must lead somewhere."""
+    acceptance_of(client, RETIRED).accept(request(application_key=sealed(key=RETIRED)), Door.CELERY)
+    acceptance_of(client, OURS).accept(request(), Door.CELERY)
+    stored = records.load("m-1").sealed_key
+    assert stored is not None
+    assert Keyring([OURS]).open(stored, "m-1") == KEY
+
+
+# --- Refusals -------------------------------------------------------------------------------------------------------------
+
+BAD: dict[str, tuple[object, str, str]] = {
+    "not an object": ([CANARY], "request", "not_an_object"),
+    "text": (json.dumps(request()), "request", "not_an_object"),
+    "a field missing": ({"merchant_id": "m-1", "application_key": sealed()}, "store_url", "missing"),
+    "an unknown field": (request(password=CANARY), "request", "unknown_field"),
+    "a bad merchant id": (request(merchant_id=f"{CANARY} x"), "merchant_id", "bad_merchant_id"),
+    "a storefront": (
+        request(store_url="https://ccstore-test-z1a2.oracleoutsourcing.com"),
+        "store_url",
+        "storefront_host",
+    ),
+    "a strange host": (request(store_url="https://www.shop.example"), "store_url", "host_not_allowed"),
+    "a URL with a password": (request(store_url=f"https://u:{CANARY}@ccadmin-z1.oracleoutsourcing.com"), "store_url", "bad_store_url"),
+    "an address": (request(store_url=f"https://127.0.0.1/{CANARY}"), "store_url", "bad_store_url"),
+    "no URL": (request(store_url="\ud800"), "store_url", "bad_store_url"),
+    "a key in the clear": (request(application_key=KEY), "application_key", "not_sealed"),
+    "a key in the clear as bearer": (request(application_key=f"Bearer {KEY}"), "application_key", "not_sealed"),
+    "a key for another merchant": (
+        request(application_key=sealed(merchant_id="m-2")),
+        "application_key",
+        "sealed_for_another_merchant",
+    ),
+    "an unknown sealing key": (
+        request(application_key=sealed(key=STRANGE)),
+        "application_key",
+        "unknown_key_id",
+    ),
+    "a damaged box": (request(application_key=sealed()[:-9] + "AAAAAAAAA"), "application_key", "cannot_be_opened"),
+    "no box": (request(application_key=f"sealed.v2.{CANARY}"), "application_key", "malformed"),
+    "an oversized key": (request(application_key=CANARY * 2000), "application_key", "too_large"),
+    "sealed, but no key": (request(application_key=sealed(CANARY)), "application_key", "bad_application_key"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+@pytest.mark.parametrize("door", Door)
+def test_a_wrong_request_is_refused_with_field_and_remedy_and_nothing_of_it_is_kept(
+    acceptance: Acceptance, records: Records, client: redis.Redis, case: str, door: Door
+) -> None:
+    wrong, field, code = BAD[case]
+    with pytest.raises(RequestRefused) as refused:
+        acceptance.accept(wrong, door)
+    assert (refused.value.field, refused.value.code) == (field, code)
+    assert refused.value.remedy
+    (kept,) = records.refusals()
+    assert kept.items() >= {"field": field, "code": code, "door": door, "remedy": refused.value.remedy}.items()
+    assert set(client.keys()) == {"occ:refused"}, "no record, no due time"
+    stored = json.dumps(client.xrange("occ:refused"))
+    for secret in (CANARY, KEY, KEY.split(".")[2]):
+        assert secret not in f"{refused.value!s}{refused.value!r}{stored}"
+
+
+def test_a_refusal_names_the_merchant_when_it_is_one(acceptance: Acceptance, records: Records) -> None:
+    for wrong in (request(application_key=KEY), request(merchant_id=["m-1"]), "m-1"):
+        with pytest.raises(RequestRefused):
+            acceptance.accept(wrong, Door.INBOX)
+    assert [kept["merchant_id"] for kept in records.refusals()] == [None, None, "m-1"]
+
+
+def test_a_refused_request_leaves_the_connection_alone(acceptance: Acceptance, records: Records) -> None:
+    acceptance.accept(request(), Door.CELERY)
+    before = records.load("m-1").connection
+    with pytest.raises(RequestRefused):
+        acceptance.accept(request(store_url="https://www.shop.example"), Door.CELERY)
+    assert records.load("m-1").connection == before
+
+
+def test_nothing_of_the_key_is_in_the_database_but_sealed(acceptance: Acceptance, client: redis.Redis) -> None:
+    acceptance.accept(request(), Door.CELERY)
+    text = "".join(map(str, (client.hgetall("occ:connection:m-1"), client.xrange("occ:timeline:m-1"))))
+    text += str(client.xrange("occ:events"))
+    for part in (KEY, *KEY.split(".")[1:], CANARY):
+        assert part not in text
+
+
+def test_accepted_means_on_disk(acceptance: Acceptance, client: redis.Redis) -> None:
+    stats = client.info("commandstats").get("cmdstat_waitaof", {"calls": 0})
+    acceptance.accept(request(), Door.CELERY)
+    assert client.info("commandstats")["cmdstat_waitaof"]["calls"] == stats["calls"] + 1

@@ -1,0 +1,313 @@
+"""Access tokens are renewed in time, bought once for everybody, and never taken from or given to the wrong one."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from threading import Event
+
+import pytest
+import redis
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from integrations.deadline import Deadline
+from integrations.errors import CredentialRejected, TransientError
+from integrations.oracle_commerce.access_token import MARGIN, AccessToken, AccessTokens
+from integrations.oracle_commerce.client import Login
+from integrations.sealing import Keyring, SealingKey
+from tasks.local.processes import PROJECT
+from tests.processes import wait_until
+
+NOON = 1_700_000_000.0
+SEALING_KEY = SealingKey.generate()
+LOCK = "occ:token:m-1:lock"
+
+
+# --- Freshness ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("seconds", "fresh"),
+    [(0, True), (239.999, True), (240, False), (299, False), (300, False), (10_000, False)],
+)
+def test_a_token_of_five_minutes_is_renewed_a_minute_before_the_store_would_refuse_it(
+    seconds: float, fresh: bool
+) -> None:
+    assert AccessToken("t", NOON, NOON + 300).is_fresh(NOON + seconds) is fresh
+
+
+@settings(deadline=None)
+@given(lifetime=st.floats(min_value=0.5, max_value=1e6), share=st.floats(min_value=0, max_value=2))
+def test_the_margin_is_a_share_of_the_lifetime(lifetime: float, share: float) -> None:
+    token = AccessToken("t", NOON, NOON + lifetime)
+    if share < 1 - MARGIN - 1e-3:
+        assert token.is_fresh(NOON + lifetime * share)
+    if share > 1 - MARGIN + 1e-3:
+        assert not token.is_fresh(NOON + lifetime * share)
+
+
+@pytest.mark.parametrize("lifetime", [0, -5])
+def test_a_token_without_a_lifetime_is_never_fresh(lifetime: float) -> None:
+    assert not AccessToken("t", NOON, NOON + lifetime).is_fresh(NOON)
+
+
+def test_no_token_shows_itself() -> None:
+    assert "canary" not in repr(AccessToken("canary", NOON, NOON + 300))
+    assert "canary" not in repr(Login("canary", 300))
+
+
+# --- On a server ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
+        yield client
+
+
+@pytest.fixture
+def tokens(client: redis.Redis) -> AccessTokens:
+    return AccessTokens(client, Keyring([SEALING_KEY]), lock_lease=20)
+
+
+class Logins:
+    """A store's login; counts, and may take its time or say no."""
+
+    def __init__(self, *, lifetime: float = 300, before: Callable[[], object] = lambda: None) -> None:
+        self.count = 0
+        self.lifetime = lifetime
+        self.before = before
+
+    def __call__(self) -> Login:
+        self.count += 1
+        number = self.count
+        self.before()
+        return Login(f"token-{number}", self.lifetime)
+
+
+def get(tokens: AccessTokens, login: Callable[[], Login], key: str = "key-1", newer_than: float = 0.0) -> AccessToken:
+    return tokens.get("m-1", key, login, Deadline.after(10), newer_than=newer_than)
+
+
+@pytest.mark.server
+def test_a_fresh_token_is_bought_once_and_used_again(tokens: AccessTokens) -> None:
+    login = Logins()
+    assert get(tokens, login) == get(tokens, login)
+    assert login.count == 1
+
+
+@pytest.mark.server
+def test_a_stale_token_is_renewed(tokens: AccessTokens) -> None:
+    login = Logins(lifetime=0.3)
+    assert get(tokens, login).text == "token-1"
+    assert get(tokens, login).text == "token-1"
+    time.sleep(0.3 * (1 - MARGIN) + 0.05)
+    assert get(tokens, login).text == "token-2"
+
+
+@pytest.mark.server
+def test_freshness_is_decided_by_times_and_the_ttl_only_tidies_up(tokens: AccessTokens, client: redis.Redis) -> None:
+    login = Logins()
+    get(tokens, login)
+    assert 290 < client.ttl("occ:token:m-1") <= 300
+    client.persist("occ:token:m-1")
+    stored = json.loads(client.get("occ:token:m-1") or "")
+    client.set("occ:token:m-1", json.dumps(stored | {k: stored[k] - 241 for k in ("issued_at", "expires_at")}))
+    assert get(tokens, login).text == "token-2"
+
+
+@pytest.mark.server
+def test_only_a_token_bought_after_a_moment_proves_anything_about_that_moment(tokens: AccessTokens) -> None:
+    login = Logins()
+    first = get(tokens, login)
+    assert get(tokens, login, newer_than=first.issued_at - 1e-3) == first
+    second = get(tokens, login, newer_than=first.issued_at)
+    assert second.text == "token-2"
+    assert second.issued_at > first.issued_at
+
+
+@pytest.mark.server
+def test_the_token_of_another_application_key_is_not_used(tokens: AccessTokens) -> None:
+    login = Logins()
+    assert get(tokens, login, key="key-1").text == "token-1"
+    assert get(tokens, login, key="key-2").text == "token-2"
+    assert get(tokens, login, key="key-2").text == "token-2"
+
+
+@pytest.mark.server
+def test_a_token_that_cannot_be_opened_is_as_good_as_none(tokens: AccessTokens, client: redis.Redis) -> None:
+    get(tokens, Logins())
+    rotated = AccessTokens(client, Keyring([SealingKey.generate()]), lock_lease=20)
+    login = Logins()
+    assert get(rotated, login).text == "token-1"
+    assert login.count == 1
+
+
+@pytest.mark.server
+def test_a_token_copied_to_another_merchant_is_not_used(tokens: AccessTokens, client: redis.Redis) -> None:
+    get(tokens, Logins())
+    client.copy("occ:token:m-1", "occ:token:m-2")
+    login = Logins()
+    tokens.get("m-2", "key-1", login, Deadline.after(10))
+    assert login.count == 1
+
+
+@pytest.mark.server
+def test_the_token_is_not_in_the_database_in_the_clear(tokens: AccessTokens, client: redis.Redis) -> None:
+    get(tokens, lambda: Login("canary-token", 300))
+    assert "canary" not in (client.get("occ:token:m-1") or "")
+
+
+@pytest.mark.server
+def test_a_dropped_token_is_bought_again(tokens: AccessTokens) -> None:
+    login = Logins()
+    get(tokens, login)
+    tokens.drop("m-1")
+    assert get(tokens, login).text == "token-2"
+
+
+@pytest.mark.server
+def test_a_refused_login_is_told_to_who_asked_and_holds_up_nobody(tokens: AccessTokens, client: redis.Redis) -> None:
+    def refuse() -> Login:
+        raise CredentialRejected("HTTP 401")
+
+    with pytest.raises(CredentialRejected):
+        get(tokens, refuse)
+    assert not client.exists(LOCK)
+    assert get(tokens, Logins()).text == "token-1"
+
+
+@pytest.mark.server
+def test_whoever_waits_in_vain_for_another_worker_comes_again_later(client: redis.Redis) -> None:
+    tokens = AccessTokens(client, Keyring([SEALING_KEY]), lock_lease=20, patience=0.2)
+    client.set(LOCK, "somebody else", px=5000)
+    with pytest.raises(TransientError) as waiting:
+        get(tokens, Logins())
+    assert waiting.value.code == "token_renewal_pending"
+    assert client.get(LOCK) == "somebody else"
+
+
+# --- Single flight ----------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def asker(redis_url: str, threads: int, mode: str, lock_lease: float = 20) -> Iterator[subprocess.Popen[str]]:
+    """A process that asks; killed in the end if it has not ended by itself."""
+    module = "tests.integrations.oracle_commerce.token_asker"
+    command = [sys.executable, "-m", module, redis_url, str(threads), str(lock_lease), mode]
+    with subprocess.Popen(command, cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        process.stdin.write(SEALING_KEY.export())
+        process.stdin.close()
+        process.stdin = None
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.server
+def test_64_threads_in_4_processes_that_ask_at_once_are_one_login(redis_url: str, client: redis.Redis) -> None:
+    with (
+        asker(redis_url, 16, "ask") as a,
+        asker(redis_url, 16, "ask") as b,
+        asker(redis_url, 16, "ask") as c,
+        asker(redis_url, 16, "ask") as d,
+    ):
+        wait_until(lambda: client.get("waiting") == "64", within=30)
+        client.set("go", 1)
+        got = [token for process in (a, b, c, d) for token in process.communicate(timeout=30)[0].split()]
+    assert got == ["token-1"] * 64
+    assert client.get("logins") == "1"
+    assert not client.exists(LOCK)
+
+
+@pytest.mark.server
+def test_a_holder_killed_in_mid_login_is_taken_over_within_its_lease(redis_url: str, client: redis.Redis) -> None:
+    lease = 1.5
+    with asker(redis_url, 1, "hold", lease) as holder:
+        client.set("go", 1)
+        wait_until(lambda: client.get("logins") == "1", within=30)
+        assert client.pttl(LOCK) > 0
+        holder.kill()
+        holder.wait(10)
+        began = time.monotonic()
+        tokens = AccessTokens(client, Keyring([SEALING_KEY]), lock_lease=lease)
+        login = Logins()
+        got = get(tokens, login)
+    assert got.text == "token-1"
+    assert login.count == 1
+    assert time.monotonic() - began < lease + 0.5
+
+
+@pytest.mark.server
+def test_a_holder_whose_lease_ran_out_does_not_release_its_successor(client: redis.Redis) -> None:
+    first_may_end, second_may_end = Event(), Event()
+    slow = Logins(before=lambda: first_may_end.wait(10))
+    quick = Logins(before=lambda: second_may_end.wait(10))
+    keyring = Keyring([SEALING_KEY])
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(get, AccessTokens(client, keyring, lock_lease=0.2), slow)
+        wait_until(lambda: slow.count == 1)
+        second = pool.submit(get, AccessTokens(client, keyring, lock_lease=20), quick)
+        wait_until(lambda: quick.count == 1)
+        successors = client.get(LOCK)
+        first_may_end.set()
+        assert first.result(10).text == "token-1"
+        assert client.get(LOCK) == successors
+        second_may_end.set()
+        second.result(10)
+    assert not client.exists(LOCK)
+
+
+@pytest.mark.server
+@pytest.mark.xfail(strict=True, reason="what is bought is stored whoever holds the lock by then")
+def test_a_holder_whose_lease_ran_out_does_not_replace_a_newer_token(client: redis.Redis) -> None:
+    first_may_end = Event()
+    slow, quick = Logins(before=lambda: first_may_end.wait(10)), Logins()
+    keyring = Keyring([SEALING_KEY])
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(get, AccessTokens(client, keyring, lock_lease=0.2), slow)
+        wait_until(lambda: slow.count == 1)
+        newer = get(AccessTokens(client, keyring, lock_lease=20), quick)
+        first_may_end.set()
+        assert first.result(10).issued_at < newer.issued_at
+    assert get(AccessTokens(client, keyring, lock_lease=20), quick) == newer
+
+
+# --- A token that nobody else has ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.server
+def test_an_unshared_token_is_nobody_elses_until_it_has_served(tokens: AccessTokens) -> None:
+    login = Logins()
+    shared = get(tokens, login)
+    with tokens.unshared("m-1", "key-1", login, Deadline.after(10)) as unshared:
+        assert unshared.text == "token-2"
+        assert get(tokens, login) == shared
+    assert get(tokens, login) == unshared
+    assert login.count == 2
+
+
+@pytest.mark.server
+def test_an_unshared_token_that_failed_stays_unshared(tokens: AccessTokens, client: redis.Redis) -> None:
+    login = Logins()
+    with pytest.raises(TransientError), tokens.unshared("m-1", "key-1", login, Deadline.after(10)):
+        raise TransientError("store_error")
+    assert not client.exists(LOCK)
+    assert not client.exists("occ:token:m-1")
+
+
+@pytest.mark.server
+def test_two_unshared_tokens_wait_for_each_other(client: redis.Redis) -> None:
+    tokens = AccessTokens(client, Keyring([SEALING_KEY]), lock_lease=20, patience=0.2)
+    login = Logins()
+    with tokens.unshared("m-1", "key-1", login, Deadline.after(10)):
+        with pytest.raises(TransientError) as waiting, tokens.unshared("m-1", "key-1", login, Deadline.after(10)):
+            pass
+    assert waiting.value.code == "token_renewal_pending"
+    assert login.count == 1

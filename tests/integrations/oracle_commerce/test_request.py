@@ -1,0 +1,120 @@
+"""A request is checked before anything is done about it; a refusal names field and remedy, and repeats no value."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from integrations.errors import RequestRefused
+from integrations.oracle_commerce.request import MAX_FIELD_LENGTH, ConnectRequest, is_merchant_id, parse_request
+
+CANARY = "canary4711"
+GOOD = {
+    "merchant_id": "m-1",
+    "store_url": "https://ccadmin-z1.oracleoutsourcing.com",
+    "application_key": "sealed.v1.k.abc",
+}
+FIELDS = tuple(GOOD)
+
+
+def refusal_of(request: object) -> RequestRefused:
+    with pytest.raises(RequestRefused) as refused:
+        parse_request(request)
+    assert refused.value.remedy, "says what to do"
+    assert CANARY not in f"{refused.value!s} {refused.value!r} {refused.value.field} {refused.value.code}"
+    return refused.value
+
+
+def test_the_three_fields_are_taken_as_they_came() -> None:
+    assert parse_request(GOOD) == ConnectRequest(**GOOD)
+
+
+def test_a_request_does_not_show_its_key() -> None:
+    assert CANARY not in repr(parse_request(GOOD | {"application_key": CANARY}))
+
+
+@pytest.mark.parametrize("request_", [None, CANARY, 5, [GOOD], [CANARY], True, b"{}", ("merchant_id",)])
+def test_what_is_no_object_is_refused(request_: object) -> None:
+    refused = refusal_of(request_)
+    assert (refused.field, refused.code) == ("request", "not_an_object")
+    assert all(field in refused.remedy for field in FIELDS)
+
+
+@pytest.mark.parametrize("field", FIELDS)
+@pytest.mark.parametrize("value", [None, ""])
+def test_a_missing_field_is_named(field: str, value: object) -> None:
+    for request in ({**GOOD, field: value}, {name: text for name, text in GOOD.items() if name != field}):
+        refused = refusal_of(request)
+        assert (refused.field, refused.code) == (field, "missing")
+        assert field in refused.remedy
+
+
+@pytest.mark.parametrize("field", FIELDS)
+@pytest.mark.parametrize("value", [5, 0, True, False, [CANARY], {CANARY: CANARY}, 1.5, [], {}])
+def test_a_field_that_is_no_text_is_named(field: str, value: object) -> None:
+    refused = refusal_of({**GOOD, field: value})
+    assert (refused.field, refused.code) == (field, "not_text")
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_an_oversized_field_is_named_with_the_limit(field: str) -> None:
+    refused = refusal_of({**GOOD, field: CANARY + "x" * MAX_FIELD_LENGTH})
+    assert (refused.field, refused.code) == (field, "too_large")
+    assert str(MAX_FIELD_LENGTH) in refused.remedy
+
+
+@pytest.mark.parametrize("name", [CANARY, f'", "application_key": "{CANARY}', "", "x" * 100_000, 5, None])
+def test_a_field_we_do_not_know_is_refused_without_repeating_its_name(name: object) -> None:
+    """With a comma missing, a key becomes the name of a field."""
+    refused = refusal_of({**GOOD, name: CANARY})
+    assert (refused.field, refused.code) == ("request", "unknown_field")
+    assert len(refused.remedy) < 200
+
+
+@pytest.mark.parametrize("merchant_id", ["m", "m-1", "A.b_c~d-9", "0", "x" * 128])
+def test_merchant_ids_that_are_fine(merchant_id: str) -> None:
+    assert parse_request(GOOD | {"merchant_id": merchant_id}).merchant_id == merchant_id
+
+
+@pytest.mark.parametrize(
+    "merchant_id",
+    [
+        f"{CANARY}/",
+        f"{CANARY}|order-submit",
+        f"{CANARY}:lock",
+        f"-{CANARY}",
+        f".{CANARY}",
+        f"{CANARY} ",
+        f"{CANARY}\n",
+        f"{CANARY}\0",
+        f"{CANARY}é",
+        f"{CANARY}٣",
+        f"{CANARY}\ud800",
+        f"{CANARY}{{slot}}",
+        CANARY + "x" * 128,
+        " ",
+    ],
+)
+def test_merchant_ids_that_would_not_fit_into_keys_and_urls_are_refused(merchant_id: str) -> None:
+    refused = refusal_of(GOOD | {"merchant_id": merchant_id})
+    assert (refused.field, refused.code) == ("merchant_id", "bad_merchant_id")
+    assert not is_merchant_id(merchant_id)
+
+
+_anything: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@settings(deadline=None, max_examples=200)
+@given(_anything | st.fixed_dictionaries(dict.fromkeys(FIELDS, _anything)))
+def test_any_request_is_either_taken_or_refused(request_: object) -> None:
+    try:
+        taken = parse_request(request_)
+    except RequestRefused as refused:
+        assert refused.field in {"request", *FIELDS}
+    else:
+        assert is_merchant_id(taken.merchant_id)

@@ -1,0 +1,440 @@
+"""What may happen to a connection, case by case. Laws over any sequence are in test_transition_laws.py."""
+
+from dataclasses import replace
+from itertools import product
+
+import pytest
+
+from integrations.errors import CredentialRejected, IntegrationError, PermanentError, TransientError
+from integrations.oracle_commerce import transitions
+from integrations.oracle_commerce.connection import (
+    Cause,
+    Connection,
+    ConnectionStatus,
+    KeyVerdict,
+    SlotStatus,
+    Step,
+    Target,
+)
+from integrations.oracle_commerce.schedule import Pace
+from integrations.oracle_commerce.transitions import Moment, Stop
+from tests.integrations.oracle_commerce.fakes import (
+    NOON,
+    SHIPPING,
+    SLOTS,
+    VALIDATE,
+    Drive,
+    changed,
+    claimed,
+    desired,
+    slot,
+    started,
+    success,
+)
+
+PACE = Pace()
+BUSY = Cause("store_busy", "HTTP 429")
+REFUSED = Cause("key_rejected", "HTTP 401")
+
+
+def at(seconds: float = 0.0, pace: Pace = PACE) -> Moment:
+    return Moment(NOON + seconds, pace)
+
+
+def done(connection: Connection, target: Target, moment: Moment) -> Connection:
+    return success(claimed(connection, target, moment), target, moment).connection
+
+
+def registering(moment: Moment | None = None) -> Connection:
+    """A run that has come to its slots."""
+    moment = moment or at()
+    return done(done(started(moment), VALIDATE, moment), SHIPPING, moment)
+
+
+def active(moment: Moment | None = None) -> Connection:
+    """A connection with all slots registered."""
+    connection = registering(moment)
+    for name in SLOTS:
+        connection = done(connection, slot(name), moment or at())
+    assert connection.status is ConnectionStatus.ACTIVE
+    return connection
+
+
+def drive(script: object, pace: Pace = PACE, wait: float = 2.0) -> Drive:
+    return Drive(started(Moment(NOON, pace)), pace, script, wait=wait)  # type: ignore[arg-type]
+
+
+# --- Beginning --------------------------------------------------------------------------------------------------------
+
+
+def test_the_same_request_again_begins_nothing() -> None:
+    for connection in (started(at()), registering(), active()):
+        assert transitions.begin(connection, desired(), Step.VALIDATE_KEY, at(9)) == Stop("unchanged")
+
+
+@pytest.mark.parametrize("wanted", [desired(key="key-2"), desired(store="https://ccadmin-z2.oracleoutsourcing.com")])
+def test_a_changed_key_or_store_begins_a_new_run_that_makes_the_old_one_void(wanted: transitions.Desired) -> None:
+    old = claimed(registering(), slot("order-submit"), at())
+    new = transitions.begin(old, wanted, Step.VALIDATE_KEY, at(1))
+    assert isinstance(new, transitions.Change)
+    assert new.sealed_key == wanted.sealed_key
+    assert new.connection.run == 2
+    assert new.connection.status is ConnectionStatus.ONBOARDING
+    assert set(new.connection.due()) == {None}
+    for target in (VALIDATE, SHIPPING, *map(slot, SLOTS)):
+        assert transitions.claim(new.connection, 1, target, "late", at(1)) == Stop("superseded")
+        assert not transitions.is_mine(new.connection, 1, target, "worker")
+
+
+def test_a_disconnected_connection_may_be_connected_again_with_the_same_key() -> None:
+    again = changed(transitions.begin(replace(active(), disconnected=True), desired(), Step.VALIDATE_KEY, at(9)))
+    assert (again.run, again.disconnected) == (2, False)
+
+
+# --- Claiming ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_claim_excludes_others_until_its_lease_ends() -> None:
+    connection = claimed(started(at()), VALIDATE, at(), "first")
+    assert connection.due() == {None: NOON + PACE.lease}
+    assert transitions.claim(connection, 1, VALIDATE, "second", at(59.9)) == Stop("held_by_another")
+    taken_over = claimed(connection, VALIDATE, at(60), "second")
+    assert not transitions.is_mine(taken_over, 1, VALIDATE, "first")
+    work = taken_over.work
+    assert work is not None
+    assert (work.attempts, work.deaths) == (2, 1)
+
+
+def test_an_outcome_after_the_lease_counts_while_nobody_has_taken_over() -> None:
+    connection = claimed(started(at()), VALIDATE, at(), "slow")
+    assert transitions.is_mine(connection, 1, VALIDATE, "slow")
+
+
+def test_a_message_that_comes_before_the_wait_is_over_stops() -> None:
+    """A duplicate, or one that was sent before the store asked us to wait."""
+    connection = claimed(registering(), slot("order-submit"), at())
+    waiting = changed(transitions.waits(connection, slot("order-submit"), BUSY, NOON + 3600, at(1)))
+    for seconds in (1.0, 59.0, 61.0, 3599.9):
+        assert transitions.claim(waiting, 1, slot("order-submit"), "twin", at(seconds)) == Stop("not_yet")
+    assert isinstance(transitions.claim(waiting, 1, slot("order-submit"), "next", at(3600)), transitions.Change)
+
+
+@pytest.mark.parametrize("target", [SHIPPING, slot("order-submit"), slot("no-such-slot")])
+def test_work_of_a_later_stage_cannot_be_claimed(target: Target) -> None:
+    assert transitions.claim(started(at()), 1, target, "early", at()) == Stop("already_done")
+
+
+@pytest.mark.parametrize("target", [VALIDATE, slot("order-submit")])
+def test_work_that_takes_its_workers_down_is_given_up(target: Target) -> None:
+    connection = started(at()) if target == VALIDATE else registering()
+    seconds = 0.0
+    for _ in range(PACE.retry_attempts):
+        connection = claimed(connection, target, at(seconds), f"worker-{seconds}")
+        seconds += PACE.lease
+    given_up = changed(transitions.claim(connection, 1, target, "last", at(seconds)))
+    assert not transitions.is_mine(given_up, 1, target, "last")
+    assert [finding.code for finding in given_up.findings] == ["worker_lost"]
+    if target == VALIDATE:
+        assert given_up.due() == {None: NOON + seconds + PACE.recheck_degraded}
+    else:
+        assert given_up.slots["order-submit"].status is SlotStatus.FAILED
+        assert set(given_up.due()) == set(SLOTS) - {"order-submit"}
+
+
+@pytest.mark.xfail(strict=True, reason="deaths and failures are bounded each, not together: up to 2n - 1 attempts")
+def test_deaths_and_failures_together_are_bounded_by_the_attempts() -> None:
+    connection, seconds = started(at()), 0.0
+    for number in range(3 * PACE.retry_attempts):
+        result = transitions.claim(connection, 1, VALIDATE, f"worker-{number}", at(seconds))
+        connection = changed(result)
+        if not transitions.is_mine(connection, 1, VALIDATE, f"worker-{number}"):
+            break
+        assert connection.work is not None
+        assert connection.work.attempts <= PACE.retry_attempts
+        if number < PACE.retry_attempts - 1:
+            connection = changed(transitions.waits(connection, VALIDATE, BUSY, NOON + seconds, at(seconds)))
+        seconds += PACE.lease
+
+
+# --- The run ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_healthy_run_does_each_step_once_in_order_and_is_active() -> None:
+    run = drive(lambda target, attempt, now: None)
+    run.at_once()
+    assert [target for _, target in run.attempts] == [VALIDATE, SHIPPING, *map(slot, sorted(SLOTS))]
+    assert {time for time, _ in run.attempts} == {NOON}, "nothing waits"
+    assert run.connection.status is ConnectionStatus.ACTIVE
+    assert run.connection.due() == {None: NOON + PACE.second_look}
+
+
+def test_without_shipping_methods_the_run_ends_and_goes_on_by_itself_when_there_are_some() -> None:
+    connection = claimed(done(started(at()), VALIDATE, at()), SHIPPING, at())
+    missing = transitions.shipping_checked(connection, SHIPPING, 0, Step.REGISTER_SLOT, at()).connection
+    assert missing.status is ConnectionStatus.DEGRADED
+    assert [finding.code for finding in missing.findings] == ["no_shipping_methods"]
+    assert missing.due() == {None: NOON + PACE.recheck_degraded}
+    later = at(PACE.recheck_degraded)
+    found = done(missing, SHIPPING, later)
+    assert set(found.due()) == set(SLOTS)
+    assert found.findings == ()
+
+
+@pytest.mark.parametrize("code", ["not_an_admin_host", "permission_denied", "shipping_methods_not_found"])
+def test_a_verdict_on_a_step_ends_the_run_until_the_next_look(code: str) -> None:
+    run = drive(lambda target, attempt, now: PermanentError(code) if target == SHIPPING else None)
+    run.at_once()
+    assert run.connection.status is ConnectionStatus.DEGRADED
+    assert [finding.code for finding in run.connection.findings] == [code]
+    assert run.connection.due() == {None: NOON + PACE.recheck_degraded}
+    run.script = lambda target, attempt, now: None
+    run.until(NOON + PACE.recheck_degraded)
+    assert run.connection.status is ConnectionStatus.ACTIVE
+
+
+def test_an_outage_ends_as_unreachable_and_never_as_a_verdict() -> None:
+    run = drive(lambda target, attempt, now: TransientError("store_unreachable"))
+    run.until(NOON + 30 * 86400)
+    assert run.connection.status is ConnectionStatus.UNREACHABLE
+    assert run.connection.credential.verdict is KeyVerdict.PENDING
+    per_round = len(run.attempts) / sum(note.what == "gave_up" for _, note in run.notes)
+    assert per_round == pytest.approx(PACE.retry_attempts, abs=0.1)
+    run.script = lambda target, attempt, now: None
+    run.until(run.now + PACE.recheck_degraded)
+    assert run.connection.status is ConnectionStatus.ACTIVE
+
+
+# --- Four slots, four fates -------------------------------------------------------------------------------------------
+
+SUBSETS = [frozenset(n for n, f in zip(SLOTS, flags, strict=True) if f) for flags in product((False, True), repeat=4)]
+
+
+def named(faulty: frozenset[str]) -> str:
+    return "+".join(sorted(faulty)) or "none"
+
+
+@pytest.mark.parametrize("faulty", SUBSETS, ids=named)
+@pytest.mark.parametrize(
+    "error",
+    [
+        PermanentError("slot_refused", "HTTP 400"),
+        PermanentError("slot_not_offered", "HTTP 404"),
+        TransientError("store_error", "HTTP 503"),
+    ],
+    ids=lambda error: error.code,
+)
+def test_exactly_the_faulty_slots_fail_and_the_others_are_registered_at_once(
+    error: IntegrationError, faulty: frozenset[str]
+) -> None:
+    run = drive(lambda target, attempt, now: error if target.slot in faulty else None)
+    run.at_once()
+    transient = isinstance(error, TransientError)
+    for name in set(SLOTS) - faulty:
+        assert run.connection.slots[name].status is SlotStatus.REGISTERED
+        assert (NOON, slot(name)) in run.attempts, "not later than without faults"
+    if transient:
+        assert set(run.connection.due()) == (set(faulty) or {None})
+        run.until(NOON + 2.0 * PACE.retry_attempts)
+    not_offered = error.code == "slot_not_offered"
+    for name in faulty:
+        record = run.connection.slots[name]
+        assert record.status is (SlotStatus.NOT_OFFERED if not_offered else SlotStatus.FAILED)
+        assert record.cause == Cause(error.code, error.detail)
+        assert record.attempts == (PACE.retry_attempts if transient else 1)
+    for name in set(SLOTS) - faulty:
+        assert run.connection.slots[name].attempts == 1
+    assert run.connection.status is (ConnectionStatus.DEGRADED if faulty else ConnectionStatus.ACTIVE)
+    assert {finding.slot for finding in run.connection.findings} == set(faulty)
+    assert set(run.connection.due()) == {None}, "left to the next look"
+
+
+@pytest.mark.parametrize("faulty", SUBSETS, ids=named)
+def test_slots_that_recover_are_registered_each_in_its_own_time(faulty: frozenset[str]) -> None:
+    heals = {name: 2 + number for number, name in enumerate(sorted(faulty))}
+
+    def script(target: Target, attempt: int, now: float) -> IntegrationError | None:
+        return TransientError("store_error") if target.slot in heals and attempt < heals[target.slot] else None
+
+    run = drive(script)
+    run.until(NOON + 20)
+    assert run.connection.status is ConnectionStatus.ACTIVE
+    assert run.connection.findings == ()
+    for name in SLOTS:
+        assert run.connection.slots[name].attempts == heals.get(name, 1)
+        last = max(time for time, target in run.attempts if target.slot == name)
+        assert last == NOON + 2.0 * (heals.get(name, 1) - 1), "no slot waits for another"
+
+
+def test_an_optional_slot_that_is_not_offered_leaves_the_connection_active() -> None:
+    connection = registering()
+    optional = replace(connection.slots["shipment-create"], required=False)
+    connection = replace(connection, slots={**connection.slots, "shipment-create": optional})
+    for name in SLOTS:
+        connection = claimed(connection, slot(name), at())
+        cause = Cause("slot_not_offered", "HTTP 404")
+        if name == "shipment-create":
+            connection = transitions.ended(connection, slot(name), cause, at()).connection
+        else:
+            connection = success(connection, slot(name), at()).connection
+    assert connection.status is ConnectionStatus.ACTIVE
+
+
+def test_a_registered_slot_stays_registered_while_its_check_is_retried() -> None:
+    run = Drive(active(), PACE, lambda target, attempt, now: None, now=NOON + PACE.second_look)
+    run.script = lambda target, attempt, now: TransientError("store_timeout") if target.slot and attempt < 3 else None
+    run.at_once()
+    assert run.connection.status is ConnectionStatus.ACTIVE
+    assert {record.status for record in run.connection.slots.values()} == {SlotStatus.REGISTERED}
+    assert len(run.connection.findings) == len(SLOTS)
+    run.until(run.now + 10)
+    assert run.connection.findings == ()
+
+
+# --- The key ----------------------------------------------------------------------------------------------------------
+
+
+def test_one_rejection_is_a_doubt_and_the_next_exchange_settles_it() -> None:
+    refused = changed(transitions.key_refused(claimed(started(at()), VALIDATE, at()), VALIDATE, REFUSED, at()))
+    assert refused.credential.verdict is KeyVerdict.DOUBTED
+    assert refused.status is ConnectionStatus.ONBOARDING
+    assert refused.due() == {None: NOON + PACE.confirm_rejection}
+    proven = done(refused, VALIDATE, at(PACE.confirm_rejection))
+    assert proven.credential.verdict is KeyVerdict.VALID
+    assert proven.credential.doubted_since is None
+
+
+def test_two_rejections_far_enough_apart_ask_for_a_new_key() -> None:
+    run = drive(lambda target, attempt, now: CredentialRejected("HTTP 401"))
+    run.until(NOON + PACE.confirm_rejection)
+    assert [time for time, _ in run.attempts] == [NOON, NOON + PACE.confirm_rejection]
+    assert run.connection.status is ConnectionStatus.NEEDS_REAUTHORISATION
+    assert run.connection.due() == {None: run.now + PACE.revalidate_every}
+    again = changed(transitions.begin(run.connection, desired(key="key-2"), Step.VALIDATE_KEY, Moment(run.now, PACE)))
+    assert again.status is ConnectionStatus.ONBOARDING
+
+
+def test_a_rejected_key_that_works_again_is_noticed() -> None:
+    run = drive(lambda target, attempt, now: CredentialRejected() if now < NOON + 3600 else None)
+    run.until(NOON + PACE.confirm_rejection + PACE.revalidate_every)
+    assert run.connection.status is ConnectionStatus.ACTIVE
+
+
+def test_four_slots_that_meet_a_rejection_at_once_are_one_doubt() -> None:
+    connection = registering()
+    for name in SLOTS:
+        connection = claimed(connection, slot(name), at(1), f"worker-{name}")
+    for number, name in enumerate(SLOTS):
+        connection = transitions.key_refused(connection, slot(name), REFUSED, at(2 + number)).connection
+    assert connection.credential.verdict is KeyVerdict.DOUBTED
+    assert connection.due() == {None: NOON + 2 + PACE.confirm_rejection}
+    run = Drive(connection, PACE, lambda target, attempt, now: None, now=NOON + 5)
+    run.until(NOON + 2 + PACE.confirm_rejection)
+    assert run.connection.status is ConnectionStatus.ACTIVE
+
+
+def test_a_slot_that_was_under_way_when_the_key_was_doubted_keeps_its_outcome() -> None:
+    connection = claimed(registering(), slot("order-submit"), at(), "a")
+    connection = claimed(connection, slot("order-update"), at(), "b")
+    connection = transitions.key_refused(connection, slot("order-submit"), REFUSED, at(1)).connection
+    assert transitions.is_mine(connection, 1, slot("order-update"), "b")
+    connection = transitions.slot_registered(connection, slot("order-update"), at(2), wrote=True).connection
+    assert connection.slots["order-update"].status is SlotStatus.REGISTERED
+    assert connection.step is Step.VALIDATE_KEY
+    assert connection.due() == {None: NOON + 1 + PACE.confirm_rejection}
+
+
+@pytest.mark.xfail(strict=True, reason="a slot's cause and finding say key_rejected although the key is only doubted")
+def test_a_doubt_met_by_a_slot_is_not_told_as_a_rejection() -> None:
+    """The merchant would read "create a new key" after a single no."""
+    connection = claimed(registering(), slot("order-submit"), at())
+    doubted = transitions.key_refused(connection, slot("order-submit"), REFUSED, at()).connection
+    assert doubted.credential.verdict is KeyVerdict.DOUBTED
+    assert "key_rejected" not in {finding.code for finding in doubted.findings}
+
+
+def test_a_slot_that_waits_for_the_key_does_not_announce_an_attempt_in_the_past() -> None:
+    connection = claimed(registering(), slot("order-submit"), at(100))
+    doubted = transitions.key_refused(connection, slot("order-submit"), REFUSED, at(101)).connection
+    announced = doubted.slots["order-submit"].next_attempt_at
+    assert announced is None or announced >= NOON + 101
+
+
+@pytest.mark.xfail(strict=True, reason="with confirm_rejection < lease, a slot's late report of the first no confirms it")
+def test_an_exchange_before_the_doubt_does_not_confirm_it() -> None:
+    pace = Pace(lease=60, confirm_rejection=10)
+    connection = registering(at(0, pace))
+    connection = claimed(connection, slot("order-submit"), at(0, pace), "a")
+    connection = claimed(connection, slot("order-update"), at(0, pace), "b")  # its login hangs, and then says no
+    connection = transitions.key_refused(connection, slot("order-submit"), REFUSED, at(1, pace)).connection
+    connection = transitions.key_refused(connection, slot("order-update"), REFUSED, at(30, pace)).connection
+    assert connection.status is not ConnectionStatus.NEEDS_REAUTHORISATION
+
+
+@pytest.mark.xfail(strict=True, reason="a slot's refusal replaces the connection's work, claim and all")
+def test_a_late_refusal_does_not_take_the_check_of_the_key_from_the_worker_that_has_it() -> None:
+    pace = Pace(lease=60, confirm_rejection=10)
+    connection = registering(at(0, pace))
+    connection = claimed(connection, slot("order-submit"), at(0, pace), "a")
+    connection = claimed(connection, slot("order-update"), at(0, pace), "b")
+    connection = transitions.key_refused(connection, slot("order-submit"), REFUSED, at(1, pace)).connection
+    connection = claimed(connection, VALIDATE, at(11, pace), "checks the key")
+    connection = transitions.key_refused(connection, slot("order-update"), REFUSED, at(12, pace)).connection
+    assert transitions.is_mine(connection, 1, VALIDATE, "checks the key")
+
+
+# --- Retry-After ------------------------------------------------------------------------------------------------------
+
+
+def test_what_a_store_asks_for_is_the_least_we_wait() -> None:
+    waits = {"order-submit": 600.0, "order-update": 90.0}
+
+    def script(target: Target, attempt: int, now: float) -> IntegrationError | None:
+        asked = waits.get(target.slot or "")
+        return TransientError("store_busy", retry_after=asked) if asked and attempt < 3 else None
+
+    run = drive(script)
+    run.until(NOON + 1200)
+    assert run.connection.status is ConnectionStatus.ACTIVE
+    for name, asked in waits.items():
+        times = [time for time, target in run.attempts if target.slot == name]
+        assert all(later - earlier >= asked for earlier, later in zip(times, times[1:], strict=False))
+
+
+@pytest.mark.xfail(strict=True, reason="giving up looks again after recheck_degraded, whatever the store asked for")
+@pytest.mark.parametrize("target", [VALIDATE, slot("order-submit")])
+def test_what_a_store_asks_for_is_waited_for_after_the_last_attempt_too(target: Target) -> None:
+    asked = 6 * 3600.0
+    pace = Pace(retry_attempts=1)
+    run = drive(lambda t, attempt, now: TransientError("store_busy", retry_after=asked) if t == target else None, pace)
+    run.until(NOON + asked + 3600)
+    times = [time for time, tried in run.attempts if tried == target]
+    assert len(times) > 1
+    assert all(later - earlier >= asked for earlier, later in zip(times, times[1:], strict=False))
+
+
+@pytest.mark.xfail(strict=True, reason="reaching the slots again opens them at once, whatever the store asked for")
+def test_what_a_store_asks_for_is_waited_for_through_a_doubt_of_the_key() -> None:
+    connection = claimed(registering(), slot("order-submit"), at(), "a")
+    connection = claimed(connection, slot("order-update"), at(), "b")
+    connection = transitions.waits(connection, slot("order-submit"), BUSY, NOON + 3600, at()).connection
+    connection = transitions.key_refused(connection, slot("order-update"), REFUSED, at()).connection
+    run = Drive(connection, PACE, lambda target, attempt, now: None)
+    run.until(NOON + 3599)
+    assert slot("order-submit") not in {target for _, target in run.attempts}
+
+
+# --- Settling -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_connection_at_rest_is_checked_from_the_first_step_on() -> None:
+    run = Drive(active(), PACE, lambda target, attempt, now: None)
+    run.until(NOON + PACE.second_look)
+    assert [target for _, target in run.attempts] == [VALIDATE, SHIPPING, *map(slot, sorted(SLOTS))]
+
+
+@pytest.mark.xfail(strict=True, reason="nothing makes a slot contested yet")
+def test_a_slot_that_somebody_keeps_undoing_becomes_contested() -> None:
+    """Every look finds our URL gone and writes it again, every second_look seconds, for ever."""
+    run = Drive(active(), PACE, lambda target, attempt, now: None)  # each success is a write
+    run.until(NOON + 50 * PACE.second_look)
+    assert run.connection.slots["order-submit"].status is SlotStatus.CONTESTED

@@ -1,0 +1,79 @@
+"""Real workers in processes of their own."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import redis
+
+from tasks.local.server import EmbeddedServer
+from tests.tasks.broker.messages import QUEUE
+
+PROJECT = Path(__file__).resolve().parents[3]
+
+
+class Worker:
+    """A worker on the server of a test."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        self._process = process
+        self._log = log
+        self.pid = process.pid
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+    @property
+    def log(self) -> str:
+        """What it has said so far."""
+        return self._log.read_text(errors="replace")
+
+    def stop(self) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(15)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+@contextmanager
+def worker(
+    server: EmbeddedServer, folder: Path, pool: str, *, concurrency: int = 4, **settings: str
+) -> Iterator[Worker]:
+    """Start a worker and wait until it is ready; `settings` are worker_app's TEST_ variables, in lower case."""
+    environment = dict(os.environ, TEST_BROKER=server.broker_url, TEST_REDIS=server.url)
+    environment |= {f"TEST_{name.upper()}": value for name, value in settings.items()}
+    command = [sys.executable, "-m", "celery", "-A", "tests.tasks.broker.worker_app", "worker", "-Q", QUEUE]
+    command += ["-P", pool, "-c", str(concurrency), "-l", "INFO", "--without-gossip", "--without-mingle"]
+    log = folder / "worker.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, env=environment, cwd=PROJECT, stdout=output, stderr=output)
+    started = Worker(process, log)
+    try:
+        with redis.Redis.from_url(server.url) as client:
+            eventually(lambda: bool(client.get("ready")) or not started.is_alive, within=30)
+            client.delete("ready")
+        yield started
+    finally:
+        started.stop()
+
+
+def eventually(condition: Callable[[], bool], within: float) -> bool:
+    """Whether it came true within these seconds."""
+    until = time.monotonic() + within
+    while time.monotonic() < until:
+        if condition():
+            return True
+        time.sleep(0.02)
+    return condition()
+
+
+def settled(client: redis.Redis) -> bool:
+    """No message is waiting or in hand."""
+    return not client.llen(QUEUE) and not client.hlen("unacked")

@@ -1,0 +1,173 @@
+"""`./run up` for real: everything starts, one at a time, shows itself to its owner only, and ends without a trace."""
+
+import base64
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import redis
+
+from tasks.local.processes import PROJECT
+from tasks.local.server import EmbeddedServer
+from tests.processes import command_line, is_running, wait_until
+
+pytestmark = pytest.mark.end_to_end
+
+
+class Up:
+    """A running `./run up` and what it says."""
+
+    def __init__(self, folder: Path, *options: str, **settings: str) -> None:
+        self.data = folder / "data"
+        self._output, self._log = folder / "output", folder / "log"
+        environment = {**os.environ, "OCC_DATA_DIR": str(self.data), "PYTHONPATH": str(PROJECT), **settings}
+        with self._output.open("wb") as output, self._log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "tasks.local.up", *options],
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=log,
+            )
+
+    @property
+    def said(self) -> str:
+        return self._output.read_text(encoding="utf-8")
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text(encoding="utf-8")
+
+    @property
+    def started(self) -> dict[str, int]:
+        """The latest process id of each supervised process."""
+        lines = [json.loads(line) for line in self.log.splitlines() if line.startswith("{")]
+        return {
+            line["process"]: line["pid"] for line in lines if line["event"] in {"process_started", "process_restarted"}
+        }
+
+    def await_words(self, words: str) -> None:
+        wait_until(lambda: words in self.said + self.log, within=30, meanwhile=self._still_there)
+
+    def _still_there(self) -> None:
+        assert self.process.poll() is None, self.log
+
+
+@contextmanager
+def up(folder: Path, *options: str, **settings: str) -> Iterator[Up]:
+    up = Up(folder, *options, **settings)
+    try:
+        yield up
+    finally:
+        up.process.kill()
+        up.process.wait()
+        wait_until(lambda: not any(is_running(process) for process in up.started.values()))
+
+
+def test_up_keeps_everything_running_until_it_is_told_to_stop(tmp_path: Path) -> None:
+    with up(tmp_path, "--no-flower", "--workers", "2") as running:
+        running.await_words("occ-connect is running.")
+        assert set(running.started) == {"worker-1", "worker-2", "beat"}
+        server = EmbeddedServer.running_in(running.data / "server")
+        assert server is not None
+        with redis.Redis.from_url(server.url) as client:
+            client.set("kept", "between starts")
+        running.await_words("worker-1@")
+        everything = list(running.started.values())
+        running.process.send_signal(signal.SIGINT)
+        assert running.process.wait(15) == 0
+        assert not any(is_running(process) for process in everything)
+    assert EmbeddedServer.running_in(running.data / "server") is None
+    with EmbeddedServer(running.data / "server") as again, redis.Redis.from_url(again.url) as client:
+        assert client.get("kept") == b"between starts"
+
+
+def test_a_killed_worker_and_a_killed_server_come_back(tmp_path: Path) -> None:
+    with up(tmp_path, "--no-flower", "--workers", "1") as running:
+        running.await_words("occ-connect is running.")
+        server = EmbeddedServer.running_in(running.data / "server")
+        assert server is not None
+        with redis.Redis.from_url(server.url) as client:
+            of_the_server = int(client.info("server")["process_id"])
+        first = running.started["worker-1"]
+        os.kill(first, signal.SIGKILL)
+        os.kill(of_the_server, signal.SIGKILL)
+        wait_until(lambda: running.started["worker-1"] != first and "server" in running.started)
+        assert EmbeddedServer.running_in(running.data / "server") == server
+
+
+def test_a_second_up_on_the_same_data_is_refused_and_names_the_first(tmp_path: Path) -> None:
+    (tmp_path / "second").mkdir()
+    with up(tmp_path, "--no-flower", "--workers", "1") as first:
+        first.await_words("occ-connect is running.")
+        with up(tmp_path / "second", "--no-flower", OCC_DATA_DIR=str(first.data)) as second:
+            assert second.process.wait(15) == 1
+            assert f"is running on {first.data} already (process {first.process.pid})" in second.log
+
+
+def test_flower_is_on_loopback_behind_a_login_that_only_the_owner_can_read(tmp_path: Path) -> None:
+    with socket.socket() as occupied:
+        occupied.bind(("127.0.0.1", 0))
+        occupied.listen()
+        port = occupied.getsockname()[1]
+        with up(tmp_path, "--workers", "1", "--flower-port", str(port)) as running:
+            running.await_words("occ-connect is running.")
+            assert f"(port {port} is taken)" in running.said
+            (flower,) = [int(number) for number in re.findall(r"http://127\.0\.0\.1:(\d+)", running.said)]
+            password = (running.data / "flower" / "password").read_text(encoding="ascii").strip()
+            assert password not in running.said
+            assert password not in command_line(running.started["flower"])
+            wait_until(lambda: status_of(flower, "/workers") is not None, within=30)
+            assert status_of(flower, "/workers") == 401
+            assert status_of(flower, "/workers", f"occ:{password}") == 200
+            assert status_of(flower, "/api/workers") == 401
+            assert accepts("127.0.0.1", flower)
+            assert not accepts("127.0.0.2", flower)  # on Linux as local as 127.0.0.1, for who listens everywhere
+
+
+def test_problems_of_the_settings_are_reported_once_and_nothing_stays(tmp_path: Path) -> None:
+    with up(tmp_path, "--no-flower", OCC_LEASE="1s", OCC_RETRY_ATTEMPTS="many") as running:
+        assert running.process.wait(15) == 1
+        assert running.log.count("OCC_LEASE") == 1
+        assert "OCC_RETRY_ATTEMPTS" in running.log
+        assert running.started == {}
+    assert EmbeddedServer.running_in(running.data / "server") is None
+
+
+def test_with_a_server_of_ones_own_there_is_no_embedded_one(tmp_path: Path) -> None:
+    with up(tmp_path, "--no-flower", OCC_REDIS_URL="redis://127.0.0.1:1/0") as running:
+        assert running.process.wait(15) == 1
+        assert "OCC_SEALING_KEYS: required" in running.log
+    assert not (running.data / "server").exists()
+    assert not (running.data / "sealing-keys").exists()
+
+
+def status_of(port: int, path: str, login: str | None = None) -> int | None:
+    """The HTTP status, or None as long as nobody is there."""
+    headers = {"Authorization": "Basic " + base64.b64encode(login.encode()).decode()} if login else {}
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", path, headers=headers)
+        return connection.getresponse().status
+    except ConnectionRefusedError:
+        return None
+    finally:
+        connection.close()
+
+
+def accepts(address: str, port: int) -> bool:
+    try:
+        socket.create_connection((address, port), timeout=2).close()
+    except OSError:
+        return False
+    return True
