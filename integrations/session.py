@@ -11,7 +11,6 @@ import ssl
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
 from http.client import HTTPException, IncompleteRead, RemoteDisconnected
 from http.cookiejar import DefaultCookiePolicy
 from types import MappingProxyType
@@ -26,10 +25,13 @@ from requests.structures import CaseInsensitiveDict
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
+from integrations.answer import Answer
 from integrations.deadline import Deadline, DeadlineTLSSocket, obeyed
 from integrations.egress import Egress, Resolve
 from integrations.errors import IntegrationError, PermanentError, SettingsError, TransientError
 from integrations.settings import DevStore
+
+__all__ = ["Answer", "GuardedSession"]
 
 # Strict, so that our reading of a URL and that of the libraries below cannot differ.
 _URL = re.compile(r"(https?)://([a-z0-9.-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?(?:/[!-\[\]-~]*)?", re.ASCII)
@@ -44,18 +46,6 @@ _CHUNK = 64 * 1024
 _HOSTS_KEPT = 256
 _IDLE_PER_HOST = 4
 _IDLE_PER_DEV_STORE = 64  # a simulator serves all its merchants at one address
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a store answered, whole and decompressed."""
-
-    status: int
-    headers: Mapping[str, str] = field(repr=False)
-    """Looked up without regard to case."""
-    body: bytes = field(repr=False)
-    received_at: float
-    """Epoch seconds; only dates a Retry-After."""
 
 
 class GuardedSession:

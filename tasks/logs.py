@@ -66,6 +66,8 @@ def configure(level: str = "INFO", format: Format = "auto", stream: TextIO | Non
     billiard.util.get_logger().propagate = True
     # Says at DEBUG that a task goes to the pool, with all that is in its message and without its ids.
     logging.getLogger("celery.pool").setLevel(logging.INFO)
+    # It warns about malformed headers with a traceback; what they mean for us is an outcome of the call.
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
     logging.captureWarnings(capture=True)
     structlog.configure(
         processors=[merge_contextvars, structlog.stdlib.add_logger_name, ProcessorFormatter.wrap_for_formatter],

@@ -16,6 +16,7 @@ from enum import Enum, auto
 from http import HTTPStatus
 from types import MappingProxyType
 
+from integrations.answer import Answer
 from integrations.errors import (
     AccessTokenRefused,
     CredentialRejected,
@@ -24,7 +25,6 @@ from integrations.errors import (
     SlotNotFound,
     TransientError,
 )
-from integrations.session import Answer
 
 APPLICATION_KEY_TOKEN_LIFETIME = 300.0
 """Seconds; Oracle, "Refresh an access token": five minutes for a token bought with an application key."""

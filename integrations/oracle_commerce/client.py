@@ -4,11 +4,12 @@ import re
 from collections.abc import Mapping
 from urllib.parse import quote
 
+from integrations.answer import Answer
 from integrations.deadline import Deadline
 from integrations.errors import AccessTokenRefused, CredentialRejected
 from integrations.oracle_commerce import answers
 from integrations.oracle_commerce.answers import Login, ShippingMethod
-from integrations.session import Answer, GuardedSession
+from integrations.session import GuardedSession
 
 __all__ = ["CommerceCloud", "Login", "ShippingMethod"]
 

@@ -9,7 +9,7 @@ import ipaddress
 import re
 from collections.abc import Sequence
 
-from integrations.egress import LOCALHOST, STORE_PORT, is_host_name, is_ip_address
+from integrations.addresses import LOCALHOST, LOOPBACK, STORE_PORT, is_host_name, is_ip_address
 from integrations.errors import RequestRefused
 from integrations.settings import DevStore
 
@@ -94,7 +94,7 @@ def _parts(text: str) -> tuple[str, str, int | None]:
 
 def _dev_store_url(scheme: str, host: str, port: int | None, dev_stores: Sequence[DevStore]) -> str:
     port = port or _DEFAULT_PORTS[scheme]
-    addresses = ("127.0.0.1", "::1") if host == LOCALHOST else (host,)
+    addresses = LOOPBACK if host == LOCALHOST else (host,)
     if not any(store.covers(address, port) for store in dev_stores for address in addresses):
         raise _bad("give the name of the admin host instead of an IP address or localhost.")
     shown = f"[{ipaddress.IPv6Address(host)}]" if ":" in host else host

@@ -47,13 +47,11 @@ if TYPE_CHECKING:
         connection: Any  # the Transport; None once the channel is closed
         connection_errors: tuple[type[Exception], ...]
         _in_poll: Any
-        _pool: Any
         _queue_cycle: Any
 
         def _brpop_start(self, timeout: float | None = None) -> None: ...
         def _create_client(self, asynchronous: bool = False) -> Any: ...  # noqa: FBT001, FBT002
         def _deliver_fanout_message(self, message: Any, exchange: str) -> bool: ...
-        def _disconnect_pools(self) -> None: ...
         def _flush_brpop_reauth(self) -> None: ...
         def _get_pool(self, asynchronous: bool = False) -> Any: ...  # noqa: FBT001, FBT002
 
@@ -79,12 +77,16 @@ class Channel(_StockChannel):
         try:
             # A plain client: the key of the quarantine takes no prefix.
             quarantine(
-                redis.Redis(connection_pool=self.pool), queue=queue, reason=reason, message=message, now=time.time()
+                redis.Redis(connection_pool=self._create_client().connection_pool),
+                queue=queue,
+                reason=reason,
+                message=message,
+                now=time.time(),
             )
         except OutOfMemoryError:
             raise
-        except ResponseError:
-            log.exception("message_not_kept", queue=queue, reason=reason, size=len(message))
+        except ResponseError:  # its text would quote the message
+            log.error("message_not_kept", queue=queue, reason=reason, size=len(message))  # noqa: TRY400
         else:
             log.warning("message_quarantined", queue=queue, reason=reason, size=len(message))
 
@@ -153,14 +155,11 @@ class Channel(_StockChannel):
     def _create_client(self, asynchronous: bool = False) -> Any:  # noqa: FBT001, FBT002 - as in kombu
         if asynchronous:  # holds the connection of the event loop; kombu makes it once
             return super()._create_client(asynchronous=True)
-        if self._shared_client is None:  # safe for threads and after a fork, because the pool is
+        # Safe for threads and after a fork, because its pool is. It outlives the connection, so that a task which ends
+        # after the server was gone for a moment can still be acknowledged.
+        if self._shared_client is None:
             self._shared_client = super()._create_client()
         return self._shared_client
-
-    def _disconnect_pools(self) -> None:
-        pool = self._pool
-        super()._disconnect_pools()
-        self._pool = pool  # kombu forgets it; without connections, it makes new ones for an ack that comes late
 
     def _get_pool(self, asynchronous: bool = False) -> Any:  # noqa: FBT001, FBT002 - as in kombu
         if self.connection is None or self.connection.client is None:
@@ -168,16 +167,12 @@ class Channel(_StockChannel):
         return super()._get_pool(asynchronous=asynchronous)
 
     def close(self) -> None:
-        """Close the channel and return its unacknowledged messages, even if the connection broke while waiting."""
+        """Close the channel and its connections; a late acknowledgement opens one again."""
         try:
-            try:
-                super().close()
-            except self.connection_errors:
-                if self.closed:
-                    raise
-                super().close()  # the pending BRPOP failed before anything was closed; it is not pending any more
+            super().close()
         finally:
-            self._disconnect_pools()  # returning messages opens one again
+            if self._shared_client is not None:
+                self._shared_client.connection_pool.disconnect()
 
 
 class Transport(stock.Transport):

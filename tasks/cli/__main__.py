@@ -9,5 +9,5 @@ _TERMINATED = 128 + signal.SIGTERM
 
 if __name__ == "__main__":
     # An orderly exit, so that a live table gives the cursor back.
-    (lambda *a: 0)(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
     sys.exit(run(sys.argv[1:]))

@@ -80,7 +80,7 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         return _stop_writing()
     except Exception as error:  # noqa: BLE001 - the last resort; a traceback may quote what must not be seen
-        failure = told(error)
+        failure = told(error, arguments)
         try:
             failure.show(as_json="--json" in arguments)
             sys.stdout.flush()

@@ -70,7 +70,7 @@ def findings_explained(connection: Connection, now: float) -> Iterator[str]:
 def is_left_lying(connection: Connection, now: float) -> bool:
     """Work that nobody takes: it has been due for a while, or its message has been out for a while without effect."""
     return any(
-        not work.is_held(now) and (now - work.due_at > _LATE or (not work.attempts and now - work.not_before > _LATE))
+        now - work.due_at > _LATE or (not work.attempts and now - work.not_before > _LATE)
         for _, work in connection.unfinished()
     )
 

@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import click
@@ -11,6 +13,9 @@ from integrations.errors import RequestRefused, SettingsError, TransientError
 from integrations.redaction import redact_text
 from tasks.cli.exit_codes import ExitCode
 from tasks.cli.plain_text import printable
+
+_NAME = re.compile(r"-{0,2}[a-z-]{1,30}", re.ASCII)
+_TOO_SHORT_FOR_A_KEY = 5
 
 
 class CommandError(Exception):
@@ -49,8 +54,8 @@ class Told:
             click.echo(json.dumps({"error": self.error}))
 
 
-def told(error: Exception) -> Told:
-    """Anything that can end a command, in words."""
+def told(error: Exception, arguments: Sequence[str] = ()) -> Told:
+    """Anything that can end the command with these arguments, in words."""
     match error:
         case CommandError():
             return _told(error.exit_code, error.field, error.code, error.remedy)
@@ -63,7 +68,7 @@ def told(error: Exception) -> Told:
             remedy = f"the server could not take it ({error.detail or error.code}); nothing was begun, try again"
             return _told(ExitCode.NO_SERVER, None, "server_not_ready", remedy)
         case click.ClickException():
-            return _told_of_usage(error)
+            return _told_of_usage(error, arguments)
     return _told_of_us(error)
 
 
@@ -73,18 +78,26 @@ def _told(exit_code: ExitCode, field: str | None, code: str, remedy: str) -> Tol
     return Told(exit_code, text, {"field": field, "code": code, "remedy": remedy})
 
 
-def _told_of_usage(error: click.ClickException) -> Told:
+def _told_of_usage(error: click.ClickException, arguments: Sequence[str]) -> Told:
     context = error.ctx if isinstance(error, click.UsageError) else None
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         return Told(ExitCode.REFUSED, error.message, _usage_object(None, "name a command; `occ --help` lists them"))
-    # What stands where it does not belong may be an application key: arguments are not repeated.
     message = error.format_message()
     if message.startswith("Got unexpected extra argument"):
         message = "There are more arguments than this command takes."
-    message = printable(redact_text(message))
+    message = printable(_without_values(message, arguments))
     hint = f"{context.get_usage()}\nTry '{context.command_path} --help' for help.\n\n" if context else ""
     parameter = error.param if isinstance(error, click.BadParameter) else None
     return Told(ExitCode.REFUSED, f"{hint}Error: {message}", _usage_object(parameter, message))
+
+
+def _without_values(message: str, arguments: Sequence[str]) -> str:
+    """What stands where it does not belong may be an application key: only what can be a name is repeated."""
+    parts = {part for argument in arguments for part in (argument, *argument.split("=", maxsplit=1))}
+    for part in sorted(parts, key=len, reverse=True):
+        if len(part) > _TOO_SHORT_FOR_A_KEY and not _NAME.fullmatch(part):
+            message = message.replace(part, "...")
+    return message
 
 
 def _usage_object(parameter: click.Parameter | None, remedy: str) -> dict[str, object]:

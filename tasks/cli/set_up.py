@@ -47,17 +47,8 @@ def become(variables: Mapping[str, str]) -> None:
 
 
 def newest_sealing_key() -> SealingKey:
-    """The key that application keys are sealed for. Needs no server. Raises SettingsError or CommandError."""
-    try:
-        variables = environment.settings_without_server(os.environ)
-    except OSError as error:
-        raise CommandError(
-            ExitCode.REFUSED,
-            "no_sealing_keys",
-            f"not set, and no key can be made in the data folder ({error.strerror}); set it, or OCC_DATA_DIR",
-            field="OCC_SEALING_KEYS",
-        ) from None
-    return load_sealing_keys(variables)[0]
+    """The key that application keys are sealed for. Needs no server. Raises SettingsError."""
+    return load_sealing_keys(environment.settings_without_server(os.environ))[0]
 
 
 @contextmanager

@@ -59,6 +59,11 @@ class Part:
     """What must have come of calls at the store at least so often, as `login 503` or `hang`; else it did not play."""
 
     @property
+    def is_healthy(self) -> bool:
+        """Nothing is in the way of connecting it."""
+        return self.refusal is None and self.calls == ONE_OF_EACH and self.status is ConnectionStatus.ACTIVE
+
+    @property
     def foreign_urls(self) -> Mapping[str, tuple[str, ...]]:
         """What other integrators have in its slots."""
         slots = self.settings.get("slots", {})
@@ -174,6 +179,9 @@ _TELLING = (
         calls={},
     ),
 )
+
+TELLING = len(_TELLING)
+"""How many parts there are before the crowd of healthy stores."""
 
 _HEALTHY = (
     Part("", "works"),

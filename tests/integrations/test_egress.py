@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from integrations.addresses import is_host_name, is_public
 from integrations.deadline import Deadline, obeyed
-from integrations.egress import Egress, Resolve, dialling_order, is_host_name, is_public
+from integrations.egress import Egress, Resolve, dialling_order
 from integrations.errors import IntegrationError, PermanentError, RequestRefused, TransientError
 from integrations.oracle_commerce.store_url import normalise_store_url
 from integrations.session import GuardedSession

@@ -61,7 +61,7 @@ def test_the_newest_comes_first_and_the_oldest_gives_way(redis_client: redis.Red
     for number in range(LIMIT + 5):
         put(redis_client, b"%d" % number)
     entries = list_quarantine(redis_client)
-    assert len(entries) == LIMIT
+    assert len(entries) == redis_client.llen(QUARANTINE) == LIMIT
     assert (entries[0].content(), entries[-1].content()) == (b"1004", b"5")
     assert [entry.content() for entry in list_quarantine(redis_client, limit=2)] == [b"1004", b"1003"]
 

@@ -126,7 +126,7 @@ def test_many_threads_share_a_session_and_get_their_own_answers(session: Guarded
 
 def test_more_stores_than_connections_are_kept_for_can_be_called(session: GuardedSession) -> None:
     with WireServer(answering(http())) as server, ThreadPoolExecutor(16) as threads:
-        urls = [f"http://ccadmin-z{number}.oracleoutsourcing.com:{server.port}/" for number in range(300)]
+        urls = [f"http://ccadmin-z{number}.oracleoutsourcing.com:{server.port}/" for number in range(270)]
         random.shuffle(urls)
 
         def call(url: str) -> int:

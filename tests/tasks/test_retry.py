@@ -1,6 +1,7 @@
 """Waits grow, differ, end, and are never shorter than the store asked for."""
 
 import random
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -19,14 +20,14 @@ class Highest(random.Random):
     """Every draw is the end of its range."""
 
     def uniform(self, a: float, b: float) -> float:
-        return b
+        return max(a, b)
 
 
 class Lowest(random.Random):
     """Every draw is the beginning of its range."""
 
     def uniform(self, a: float, b: float) -> float:
-        return a
+        return min(a, b)
 
 
 @settings(deadline=None)
@@ -46,14 +47,14 @@ def test_the_most_one_waits_doubles_up_to_the_longest_and_stays_there(policy: Re
     most = [policy.delay(number, rng=Highest()) for number in range(1, 20)]
     assert most[0] == policy.first
     assert most == sorted(most)
-    for earlier, later in zip(most, most[1:], strict=False):
+    for earlier, later in pairwise(most):
         assert later == pytest.approx(min(policy.longest, 2 * earlier))
     assert policy.first <= policy.delay(attempt, rng=Highest()) <= policy.longest
 
 
 def test_the_jitter_is_full() -> None:
     """Stores that failed together are not asked together: any share of the wait is as likely as any other."""
-    dice = random.Random(1)
+    dice = random.Random(1)  # noqa: S311
     waits = [RetryPolicy(first=8, longest=8).delay(1, rng=dice) for _ in range(4000)]
     per_second = [sum(second <= wait < second + 1 for wait in waits) for second in range(8)]
     assert min(per_second) > 400

@@ -79,6 +79,7 @@ class SlotInMemory:
 
     def read_slot(self, slot_id: str) -> dict[str, object]:
         """What it carries."""
+        del slot_id  # it is the only one
         self.meet(Meeting.BEFORE_READ)
         if not self.readable:
             raise SlotNotFound("HTTP 404")
@@ -87,6 +88,7 @@ class SlotInMemory:
 
     def write_slot(self, slot_id: str, body: Mapping[str, object]) -> dict[str, object] | None:
         """Replace what the body names."""
+        del slot_id
         self.meet(Meeting.BEFORE_WRITE)
         self.bodies.append(copy.deepcopy(dict(body)))
         self.content.update(copy.deepcopy(dict(body)))
@@ -155,6 +157,19 @@ def success(connection: Connection, target: Target, at: Moment) -> Change:
 
 Script = Callable[[Target, int, float], IntegrationError | None]
 """What the store does to a target at its nth attempt, at a time."""
+
+
+def all_is_well(target: Target, attempt: int, now: float) -> None:
+    """A healthy store."""
+
+
+def says(error: IntegrationError, *, only: Target | None = None) -> Script:
+    """A store that answers everything, or one target, with this error."""
+
+    def script(target: Target, attempt: int, now: float) -> IntegrationError | None:
+        return error if only in {None, target} else None
+
+    return script
 
 
 @dataclass

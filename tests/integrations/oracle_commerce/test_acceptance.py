@@ -100,9 +100,7 @@ def test_of_50_identical_requests_at_once_through_all_doors_one_begins_a_run(
     assert len(records.events()) == 1
 
 
-def test_a_changed_key_begins_a_new_run_and_the_old_ones_work_is_void(
-    acceptance: Acceptance, records: Records
-) -> None:
+def test_a_changed_key_begins_a_new_run_and_the_old_ones_work_is_void(acceptance: Acceptance, records: Records) -> None:
     old = acceptance.accept(request(), Door.CELERY).connection
     new = acceptance.accept(request(application_key=sealed(make_application_key())), Door.CELERY)
     assert new.started
@@ -134,7 +132,9 @@ def test_two_different_keys_at_once_are_two_runs_of_which_the_last_stands(
     assert snapshot.sealed_key == keys[accepted.index(last)], "key and record belong together"
 
 
-@pytest.mark.xfail(strict=True, reason="the same key sealed anew is 'unchanged', and the record keeps the one it cannot open")
+@pytest.mark.xfail(
+    strict=True, reason="the same key sealed anew is 'unchanged', and the record keeps the one it cannot open"
+)
 def test_a_key_sealed_anew_replaces_the_one_that_can_no_longer_be_opened(client: redis.Redis, records: Records) -> None:
     """`credential_unusable` tells operators to ask the merchant for the key again; that must lead somewhere."""
     acceptance_of(client, RETIRED).accept(request(application_key=sealed(key=RETIRED)), Door.CELERY)
@@ -144,7 +144,7 @@ def test_a_key_sealed_anew_replaces_the_one_that_can_no_longer_be_opened(client:
     assert Keyring([OURS]).open(stored, "m-1") == KEY
 
 
-# --- Refusals -------------------------------------------------------------------------------------------------------------
+# --- Refusals --------------------------------------------------------------------------------------------------------
 
 BAD: dict[str, tuple[object, str, str]] = {
     "not an object": ([CANARY], "request", "not_an_object"),
@@ -158,7 +158,11 @@ BAD: dict[str, tuple[object, str, str]] = {
         "storefront_host",
     ),
     "a strange host": (request(store_url="https://www.shop.example"), "store_url", "host_not_allowed"),
-    "a URL with a password": (request(store_url=f"https://u:{CANARY}@ccadmin-z1.oracleoutsourcing.com"), "store_url", "bad_store_url"),
+    "a URL with a password": (
+        request(store_url=f"https://u:{CANARY}@ccadmin-z1.oracleoutsourcing.com"),
+        "store_url",
+        "bad_store_url",
+    ),
     "an address": (request(store_url=f"https://127.0.0.1/{CANARY}"), "store_url", "bad_store_url"),
     "no URL": (request(store_url="\ud800"), "store_url", "bad_store_url"),
     "a key in the clear": (request(application_key=KEY), "application_key", "not_sealed"),

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Event
+from typing import Any
 
 import pytest
 import redis
@@ -27,7 +28,7 @@ SEALING_KEY = SealingKey.generate()
 LOCK = "occ:token:m-1:lock"
 
 
-# --- Freshness ------------------------------------------------------------------------------------------------------------
+# --- Freshness -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -60,7 +61,7 @@ def test_no_token_shows_itself() -> None:
     assert "canary" not in repr(Login("canary", 300))
 
 
-# --- On a server ------------------------------------------------------------------------------------------------------------
+# --- On a server -----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -191,7 +192,7 @@ def test_whoever_waits_in_vain_for_another_worker_comes_again_later(client: redi
     assert client.get(LOCK) == "somebody else"
 
 
-# --- Single flight ----------------------------------------------------------------------------------------------------------
+# --- Single flight ---------------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -224,6 +225,21 @@ def test_64_threads_in_4_processes_that_ask_at_once_are_one_login(redis_url: str
     assert got == ["token-1"] * 64
     assert client.get("logins") == "1"
     assert not client.exists(LOCK)
+
+
+@pytest.mark.server
+def test_a_login_that_ended_between_our_look_and_our_lock_is_used(redis_url: str, tokens: AccessTokens) -> None:
+    login = Logins()
+
+    class Overtaken(redis.Redis):
+        def set(self, name: Any, *args: Any, **options: Any) -> Any:
+            if name == LOCK and login.count == 0:
+                get(tokens, login)
+            return super().set(name, *args, **options)
+
+    with Overtaken.from_url(redis_url, decode_responses=True) as late:
+        assert get(AccessTokens(late, Keyring([SEALING_KEY]), lock_lease=20), login).text == "token-1"
+    assert login.count == 1
 
 
 @pytest.mark.server
@@ -279,7 +295,7 @@ def test_a_holder_whose_lease_ran_out_does_not_replace_a_newer_token(client: red
     assert get(AccessTokens(client, keyring, lock_lease=20), quick) == newer
 
 
-# --- A token that nobody else has ---------------------------------------------------------------------------------------------
+# --- A token that nobody else has ------------------------------------------------------------------------------------
 
 
 @pytest.mark.server
@@ -306,8 +322,11 @@ def test_an_unshared_token_that_failed_stays_unshared(tokens: AccessTokens, clie
 def test_two_unshared_tokens_wait_for_each_other(client: redis.Redis) -> None:
     tokens = AccessTokens(client, Keyring([SEALING_KEY]), lock_lease=20, patience=0.2)
     login = Logins()
-    with tokens.unshared("m-1", "key-1", login, Deadline.after(10)):
-        with pytest.raises(TransientError) as waiting, tokens.unshared("m-1", "key-1", login, Deadline.after(10)):
-            pass
+    with (
+        tokens.unshared("m-1", "key-1", login, Deadline.after(10)),
+        pytest.raises(TransientError) as waiting,
+        tokens.unshared("m-1", "key-1", login, Deadline.after(10)),
+    ):
+        pass
     assert waiting.value.code == "token_renewal_pending"
     assert login.count == 1

@@ -51,7 +51,7 @@ def test_a_missing_field_is_named(field: str, value: object) -> None:
 
 
 @pytest.mark.parametrize("field", FIELDS)
-@pytest.mark.parametrize("value", [5, 0, True, False, [CANARY], {CANARY: CANARY}, 1.5, [], {}])
+@pytest.mark.parametrize("value", [5, 0, True, False, [CANARY], {CANARY: CANARY}, 1.5, []])
 def test_a_field_that_is_no_text_is_named(field: str, value: object) -> None:
     refused = refusal_of({**GOOD, field: value})
     assert (refused.field, refused.code) == (field, "not_text")
@@ -67,7 +67,7 @@ def test_an_oversized_field_is_named_with_the_limit(field: str) -> None:
 @pytest.mark.parametrize("name", [CANARY, f'", "application_key": "{CANARY}', "", "x" * 100_000, 5, None])
 def test_a_field_we_do_not_know_is_refused_without_repeating_its_name(name: object) -> None:
     """With a comma missing, a key becomes the name of a field."""
-    refused = refusal_of({**GOOD, name: CANARY})
+    refused = refusal_of(dict([*GOOD.items(), (name, CANARY)]))
     assert (refused.field, refused.code) == ("request", "unknown_field")
     assert len(refused.remedy) < 200
 
@@ -113,8 +113,8 @@ _anything: st.SearchStrategy[Any] = st.recursive(
 @given(_anything | st.fixed_dictionaries(dict.fromkeys(FIELDS, _anything)))
 def test_any_request_is_either_taken_or_refused(request_: object) -> None:
     try:
-        taken = parse_request(request_)
+        merchant_id, field = parse_request(request_).merchant_id, "none"
     except RequestRefused as refused:
-        assert refused.field in {"request", *FIELDS}
-    else:
-        assert is_merchant_id(taken.merchant_id)
+        merchant_id, field = "none", refused.field
+    assert is_merchant_id(merchant_id)
+    assert field in {"none", "request", *FIELDS}

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from integrations.oracle_commerce.connection import SlotStatus, Trouble, Cause
+from integrations.oracle_commerce.connection import Cause, SlotStatus, Trouble
 from integrations.oracle_commerce.schedule import Pace, next_in_phase
 from tests.integrations.oracle_commerce.fakes import NOON
 from tests.integrations.oracle_commerce.test_connection import FAILED, healthy

@@ -32,7 +32,9 @@ def test_an_active_connection_is_shown_as_the_contract_says() -> None:
 
 
 def test_a_finding_is_explained_and_names_who_must_act() -> None:
-    (finding,) = status_object(healthy(trouble=ENDED))["findings"]  # type: ignore[misc, attr-defined]
+    findings = shown(healthy(trouble=ENDED))["findings"]
+    assert isinstance(findings, list)
+    (finding,) = findings
     assert finding["code"] == "permission_denied"
     assert finding["actor"] == "merchant"
     assert "role" in finding["explanation"]

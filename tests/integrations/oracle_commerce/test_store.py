@@ -1,4 +1,4 @@
-"""Calls at a store go through whatever happens to the access token, and a refusal that is not the token's is no loop."""
+"""Calls go through whatever happens to the access token, and a refusal that is not the token's is no loop."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +30,7 @@ def tokens(redis_url: str) -> Iterator[AccessTokens]:
 
 @pytest.fixture
 def simulated() -> SimulatedStore:
-    return SimulatedStore("s", slots=dict.fromkeys(SLOTS, {"urls": [THEIRS]}))
+    return SimulatedStore("s", slots={name: {"urls": [THEIRS]} for name in SLOTS})
 
 
 def store_of(simulated: SimulatedStore, tokens: AccessTokens, *, deadline: float = 10) -> Store:

@@ -27,15 +27,14 @@ from tests.integrations.oracle_commerce.fakes import (
     SLOTS,
     VALIDATE,
     Drive,
+    all_is_well,
     changed,
     desired,
     slot,
     success,
 )
 
-PACE = Pace(
-    lease=10, retry_attempts=3, confirm_rejection=30, second_look=40, recheck_degraded=60, revalidate_every=200
-)
+PACE = Pace(lease=10, retry_attempts=3, confirm_rejection=30, second_look=40, recheck_degraded=60, revalidate_every=200)
 TARGETS = (VALIDATE, SHIPPING, *map(slot, SLOTS))
 CAUSE = Cause("store_error", "HTTP 503")
 
@@ -221,7 +220,7 @@ class ConnectionMachine(RuleBasedStateMachine):
         """From wherever it has come to, a connection at a healthy store is active soon."""
         if not hasattr(self, "connection"):
             return
-        drive = Drive(self.connection, PACE, lambda target, attempt, now: None, now=self.now)
+        drive = Drive(self.connection, PACE, all_is_well, now=self.now)
         horizon = self.now + PACE.lease + PACE.revalidate_every + PACE.second_look + 100
         drive.until(horizon)
         assert drive.connection.status is ConnectionStatus.ACTIVE

@@ -1,11 +1,13 @@
-"""What may happen to a connection, case by case. Laws over any sequence are in test_transition_laws.py."""
+"""What may happen to a connection, case by case: requests, claims, and what the store says to the key.
+
+Whole runs are in test_runs.py, laws over any sequence in test_transition_laws.py.
+"""
 
 from dataclasses import replace
-from itertools import product
 
 import pytest
 
-from integrations.errors import CredentialRejected, IntegrationError, PermanentError, TransientError
+from integrations.errors import CredentialRejected
 from integrations.oracle_commerce import transitions
 from integrations.oracle_commerce.connection import (
     Cause,
@@ -24,9 +26,12 @@ from tests.integrations.oracle_commerce.fakes import (
     SLOTS,
     VALIDATE,
     Drive,
+    Script,
+    all_is_well,
     changed,
     claimed,
     desired,
+    says,
     slot,
     started,
     success,
@@ -60,11 +65,16 @@ def active(moment: Moment | None = None) -> Connection:
     return connection
 
 
-def drive(script: object, pace: Pace = PACE, wait: float = 2.0) -> Drive:
-    return Drive(started(Moment(NOON, pace)), pace, script, wait=wait)  # type: ignore[arg-type]
+def has_status(run: Drive, status: str) -> bool:
+    """Whether the connection has it now."""
+    return run.connection.status == status
 
 
-# --- Beginning --------------------------------------------------------------------------------------------------------
+def drive(script: Script, pace: Pace = PACE, wait: float = 2.0) -> Drive:
+    return Drive(started(Moment(NOON, pace)), pace, script, wait=wait)
+
+
+# --- Beginning -------------------------------------------------------------------------------------------------------
 
 
 def test_the_same_request_again_begins_nothing() -> None:
@@ -91,7 +101,7 @@ def test_a_disconnected_connection_may_be_connected_again_with_the_same_key() ->
     assert (again.run, again.disconnected) == (2, False)
 
 
-# --- Claiming ---------------------------------------------------------------------------------------------------------
+# --- Claiming --------------------------------------------------------------------------------------------------------
 
 
 def test_a_claim_excludes_others_until_its_lease_ends() -> None:
@@ -156,141 +166,7 @@ def test_deaths_and_failures_together_are_bounded_by_the_attempts() -> None:
         seconds += PACE.lease
 
 
-# --- The run ----------------------------------------------------------------------------------------------------------
-
-
-def test_a_healthy_run_does_each_step_once_in_order_and_is_active() -> None:
-    run = drive(lambda target, attempt, now: None)
-    run.at_once()
-    assert [target for _, target in run.attempts] == [VALIDATE, SHIPPING, *map(slot, sorted(SLOTS))]
-    assert {time for time, _ in run.attempts} == {NOON}, "nothing waits"
-    assert run.connection.status is ConnectionStatus.ACTIVE
-    assert run.connection.due() == {None: NOON + PACE.second_look}
-
-
-def test_without_shipping_methods_the_run_ends_and_goes_on_by_itself_when_there_are_some() -> None:
-    connection = claimed(done(started(at()), VALIDATE, at()), SHIPPING, at())
-    missing = transitions.shipping_checked(connection, SHIPPING, 0, Step.REGISTER_SLOT, at()).connection
-    assert missing.status is ConnectionStatus.DEGRADED
-    assert [finding.code for finding in missing.findings] == ["no_shipping_methods"]
-    assert missing.due() == {None: NOON + PACE.recheck_degraded}
-    later = at(PACE.recheck_degraded)
-    found = done(missing, SHIPPING, later)
-    assert set(found.due()) == set(SLOTS)
-    assert found.findings == ()
-
-
-@pytest.mark.parametrize("code", ["not_an_admin_host", "permission_denied", "shipping_methods_not_found"])
-def test_a_verdict_on_a_step_ends_the_run_until_the_next_look(code: str) -> None:
-    run = drive(lambda target, attempt, now: PermanentError(code) if target == SHIPPING else None)
-    run.at_once()
-    assert run.connection.status is ConnectionStatus.DEGRADED
-    assert [finding.code for finding in run.connection.findings] == [code]
-    assert run.connection.due() == {None: NOON + PACE.recheck_degraded}
-    run.script = lambda target, attempt, now: None
-    run.until(NOON + PACE.recheck_degraded)
-    assert run.connection.status is ConnectionStatus.ACTIVE
-
-
-def test_an_outage_ends_as_unreachable_and_never_as_a_verdict() -> None:
-    run = drive(lambda target, attempt, now: TransientError("store_unreachable"))
-    run.until(NOON + 30 * 86400)
-    assert run.connection.status is ConnectionStatus.UNREACHABLE
-    assert run.connection.credential.verdict is KeyVerdict.PENDING
-    per_round = len(run.attempts) / sum(note.what == "gave_up" for _, note in run.notes)
-    assert per_round == pytest.approx(PACE.retry_attempts, abs=0.1)
-    run.script = lambda target, attempt, now: None
-    run.until(run.now + PACE.recheck_degraded)
-    assert run.connection.status is ConnectionStatus.ACTIVE
-
-
-# --- Four slots, four fates -------------------------------------------------------------------------------------------
-
-SUBSETS = [frozenset(n for n, f in zip(SLOTS, flags, strict=True) if f) for flags in product((False, True), repeat=4)]
-
-
-def named(faulty: frozenset[str]) -> str:
-    return "+".join(sorted(faulty)) or "none"
-
-
-@pytest.mark.parametrize("faulty", SUBSETS, ids=named)
-@pytest.mark.parametrize(
-    "error",
-    [
-        PermanentError("slot_refused", "HTTP 400"),
-        PermanentError("slot_not_offered", "HTTP 404"),
-        TransientError("store_error", "HTTP 503"),
-    ],
-    ids=lambda error: error.code,
-)
-def test_exactly_the_faulty_slots_fail_and_the_others_are_registered_at_once(
-    error: IntegrationError, faulty: frozenset[str]
-) -> None:
-    run = drive(lambda target, attempt, now: error if target.slot in faulty else None)
-    run.at_once()
-    transient = isinstance(error, TransientError)
-    for name in set(SLOTS) - faulty:
-        assert run.connection.slots[name].status is SlotStatus.REGISTERED
-        assert (NOON, slot(name)) in run.attempts, "not later than without faults"
-    if transient:
-        assert set(run.connection.due()) == (set(faulty) or {None})
-        run.until(NOON + 2.0 * PACE.retry_attempts)
-    not_offered = error.code == "slot_not_offered"
-    for name in faulty:
-        record = run.connection.slots[name]
-        assert record.status is (SlotStatus.NOT_OFFERED if not_offered else SlotStatus.FAILED)
-        assert record.cause == Cause(error.code, error.detail)
-        assert record.attempts == (PACE.retry_attempts if transient else 1)
-    for name in set(SLOTS) - faulty:
-        assert run.connection.slots[name].attempts == 1
-    assert run.connection.status is (ConnectionStatus.DEGRADED if faulty else ConnectionStatus.ACTIVE)
-    assert {finding.slot for finding in run.connection.findings} == set(faulty)
-    assert set(run.connection.due()) == {None}, "left to the next look"
-
-
-@pytest.mark.parametrize("faulty", SUBSETS, ids=named)
-def test_slots_that_recover_are_registered_each_in_its_own_time(faulty: frozenset[str]) -> None:
-    heals = {name: 2 + number for number, name in enumerate(sorted(faulty))}
-
-    def script(target: Target, attempt: int, now: float) -> IntegrationError | None:
-        return TransientError("store_error") if target.slot in heals and attempt < heals[target.slot] else None
-
-    run = drive(script)
-    run.until(NOON + 20)
-    assert run.connection.status is ConnectionStatus.ACTIVE
-    assert run.connection.findings == ()
-    for name in SLOTS:
-        assert run.connection.slots[name].attempts == heals.get(name, 1)
-        last = max(time for time, target in run.attempts if target.slot == name)
-        assert last == NOON + 2.0 * (heals.get(name, 1) - 1), "no slot waits for another"
-
-
-def test_an_optional_slot_that_is_not_offered_leaves_the_connection_active() -> None:
-    connection = registering()
-    optional = replace(connection.slots["shipment-create"], required=False)
-    connection = replace(connection, slots={**connection.slots, "shipment-create": optional})
-    for name in SLOTS:
-        connection = claimed(connection, slot(name), at())
-        cause = Cause("slot_not_offered", "HTTP 404")
-        if name == "shipment-create":
-            connection = transitions.ended(connection, slot(name), cause, at()).connection
-        else:
-            connection = success(connection, slot(name), at()).connection
-    assert connection.status is ConnectionStatus.ACTIVE
-
-
-def test_a_registered_slot_stays_registered_while_its_check_is_retried() -> None:
-    run = Drive(active(), PACE, lambda target, attempt, now: None, now=NOON + PACE.second_look)
-    run.script = lambda target, attempt, now: TransientError("store_timeout") if target.slot and attempt < 3 else None
-    run.at_once()
-    assert run.connection.status is ConnectionStatus.ACTIVE
-    assert {record.status for record in run.connection.slots.values()} == {SlotStatus.REGISTERED}
-    assert len(run.connection.findings) == len(SLOTS)
-    run.until(run.now + 10)
-    assert run.connection.findings == ()
-
-
-# --- The key ----------------------------------------------------------------------------------------------------------
+# --- The key ---------------------------------------------------------------------------------------------------------
 
 
 def test_one_rejection_is_a_doubt_and_the_next_exchange_settles_it() -> None:
@@ -304,7 +180,7 @@ def test_one_rejection_is_a_doubt_and_the_next_exchange_settles_it() -> None:
 
 
 def test_two_rejections_far_enough_apart_ask_for_a_new_key() -> None:
-    run = drive(lambda target, attempt, now: CredentialRejected("HTTP 401"))
+    run = drive(says(CredentialRejected("HTTP 401")))
     run.until(NOON + PACE.confirm_rejection)
     assert [time for time, _ in run.attempts] == [NOON, NOON + PACE.confirm_rejection]
     assert run.connection.status is ConnectionStatus.NEEDS_REAUTHORISATION
@@ -314,8 +190,10 @@ def test_two_rejections_far_enough_apart_ask_for_a_new_key() -> None:
 
 
 def test_a_rejected_key_that_works_again_is_noticed() -> None:
-    run = drive(lambda target, attempt, now: CredentialRejected() if now < NOON + 3600 else None)
-    run.until(NOON + PACE.confirm_rejection + PACE.revalidate_every)
+    run = drive(says(CredentialRejected()))
+    run.until(NOON + PACE.confirm_rejection)
+    run.script = all_is_well
+    run.until(run.now + PACE.revalidate_every)
     assert run.connection.status is ConnectionStatus.ACTIVE
 
 
@@ -327,7 +205,7 @@ def test_four_slots_that_meet_a_rejection_at_once_are_one_doubt() -> None:
         connection = transitions.key_refused(connection, slot(name), REFUSED, at(2 + number)).connection
     assert connection.credential.verdict is KeyVerdict.DOUBTED
     assert connection.due() == {None: NOON + 2 + PACE.confirm_rejection}
-    run = Drive(connection, PACE, lambda target, attempt, now: None, now=NOON + 5)
+    run = Drive(connection, PACE, all_is_well, now=NOON + 5)
     run.until(NOON + 2 + PACE.confirm_rejection)
     assert run.connection.status is ConnectionStatus.ACTIVE
 
@@ -341,6 +219,18 @@ def test_a_slot_that_was_under_way_when_the_key_was_doubted_keeps_its_outcome() 
     assert connection.slots["order-update"].status is SlotStatus.REGISTERED
     assert connection.step is Step.VALIDATE_KEY
     assert connection.due() == {None: NOON + 1 + PACE.confirm_rejection}
+
+
+def test_a_slot_that_is_still_under_way_when_the_key_is_proven_is_not_started_twice() -> None:
+    pace = Pace(lease=60, confirm_rejection=10)
+    connection = registering(at(0, pace))
+    connection = claimed(connection, slot("order-submit"), at(0, pace), "a")
+    connection = claimed(connection, slot("order-update"), at(0, pace), "b")
+    connection = transitions.key_refused(connection, slot("order-submit"), REFUSED, at(0, pace)).connection
+    connection = done(done(connection, VALIDATE, at(10, pace)), SHIPPING, at(10, pace))
+    assert transitions.claim(connection, 1, slot("order-update"), "c", at(11, pace)) == Stop("held_by_another")
+    assert transitions.is_mine(connection, 1, slot("order-update"), "b")
+    assert connection.due()["order-update"] == NOON + 60
 
 
 @pytest.mark.xfail(strict=True, reason="a slot's cause and finding say key_rejected although the key is only doubted")
@@ -359,7 +249,9 @@ def test_a_slot_that_waits_for_the_key_does_not_announce_an_attempt_in_the_past(
     assert announced is None or announced >= NOON + 101
 
 
-@pytest.mark.xfail(strict=True, reason="with confirm_rejection < lease, a slot's late report of the first no confirms it")
+@pytest.mark.xfail(
+    strict=True, reason="with confirm_rejection < lease, a slot's late report of the first no confirms it"
+)
 def test_an_exchange_before_the_doubt_does_not_confirm_it() -> None:
     pace = Pace(lease=60, confirm_rejection=10)
     connection = registering(at(0, pace))
@@ -380,61 +272,3 @@ def test_a_late_refusal_does_not_take_the_check_of_the_key_from_the_worker_that_
     connection = claimed(connection, VALIDATE, at(11, pace), "checks the key")
     connection = transitions.key_refused(connection, slot("order-update"), REFUSED, at(12, pace)).connection
     assert transitions.is_mine(connection, 1, VALIDATE, "checks the key")
-
-
-# --- Retry-After ------------------------------------------------------------------------------------------------------
-
-
-def test_what_a_store_asks_for_is_the_least_we_wait() -> None:
-    waits = {"order-submit": 600.0, "order-update": 90.0}
-
-    def script(target: Target, attempt: int, now: float) -> IntegrationError | None:
-        asked = waits.get(target.slot or "")
-        return TransientError("store_busy", retry_after=asked) if asked and attempt < 3 else None
-
-    run = drive(script)
-    run.until(NOON + 1200)
-    assert run.connection.status is ConnectionStatus.ACTIVE
-    for name, asked in waits.items():
-        times = [time for time, target in run.attempts if target.slot == name]
-        assert all(later - earlier >= asked for earlier, later in zip(times, times[1:], strict=False))
-
-
-@pytest.mark.xfail(strict=True, reason="giving up looks again after recheck_degraded, whatever the store asked for")
-@pytest.mark.parametrize("target", [VALIDATE, slot("order-submit")])
-def test_what_a_store_asks_for_is_waited_for_after_the_last_attempt_too(target: Target) -> None:
-    asked = 6 * 3600.0
-    pace = Pace(retry_attempts=1)
-    run = drive(lambda t, attempt, now: TransientError("store_busy", retry_after=asked) if t == target else None, pace)
-    run.until(NOON + asked + 3600)
-    times = [time for time, tried in run.attempts if tried == target]
-    assert len(times) > 1
-    assert all(later - earlier >= asked for earlier, later in zip(times, times[1:], strict=False))
-
-
-@pytest.mark.xfail(strict=True, reason="reaching the slots again opens them at once, whatever the store asked for")
-def test_what_a_store_asks_for_is_waited_for_through_a_doubt_of_the_key() -> None:
-    connection = claimed(registering(), slot("order-submit"), at(), "a")
-    connection = claimed(connection, slot("order-update"), at(), "b")
-    connection = transitions.waits(connection, slot("order-submit"), BUSY, NOON + 3600, at()).connection
-    connection = transitions.key_refused(connection, slot("order-update"), REFUSED, at()).connection
-    run = Drive(connection, PACE, lambda target, attempt, now: None)
-    run.until(NOON + 3599)
-    assert slot("order-submit") not in {target for _, target in run.attempts}
-
-
-# --- Settling -----------------------------------------------------------------------------------------------------------
-
-
-def test_a_connection_at_rest_is_checked_from_the_first_step_on() -> None:
-    run = Drive(active(), PACE, lambda target, attempt, now: None)
-    run.until(NOON + PACE.second_look)
-    assert [target for _, target in run.attempts] == [VALIDATE, SHIPPING, *map(slot, sorted(SLOTS))]
-
-
-@pytest.mark.xfail(strict=True, reason="nothing makes a slot contested yet")
-def test_a_slot_that_somebody_keeps_undoing_becomes_contested() -> None:
-    """Every look finds our URL gone and writes it again, every second_look seconds, for ever."""
-    run = Drive(active(), PACE, lambda target, attempt, now: None)  # each success is a write
-    run.until(NOON + 50 * PACE.second_look)
-    assert run.connection.slots["order-submit"].status is SlotStatus.CONTESTED

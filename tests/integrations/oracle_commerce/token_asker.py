@@ -1,7 +1,7 @@
 """One of several processes that ask for a merchant's access token: `python -m ... redis_url threads lock_lease mode`.
 
-Reads a sealing key from standard input. Mode "ask": all threads ask together once the key `go` exists; prints the tokens
-they got, one a line. Mode "hold": logs in and hangs while it does.
+Reads a sealing key from standard input. Mode "ask": all threads ask together once the key `go` exists; prints
+the tokens they got, one a line. Mode "hold": logs in and hangs while it does.
 """
 
 import sys

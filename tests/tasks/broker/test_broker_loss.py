@@ -1,7 +1,8 @@
-"""The server is killed while workers hold messages: they reconnect and go on, and what they held is done."""
+"""What can happen to a server while workers hold messages: they live on, and what they held is done."""
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from signal import SIGKILL
 
@@ -10,60 +11,56 @@ import redis
 
 from tasks.local.server import EmbeddedServer
 from tests.tasks.broker.messages import QUEUE, encoded, good, task_message
-from tests.tasks.broker.workers import eventually, settled, worker
+from tests.tasks.broker.workers import Worker, eventually, settled, worker
 
 pytestmark = [pytest.mark.server, pytest.mark.end_to_end]
 
 MESSAGES = 60
-ROUNDS = int(os.environ.get("TEST_BROKER_LOSS_ROUNDS", "2"))
+KILLS = int(os.environ.get("TEST_SERVER_KILLS", "2"))
 
 
-@pytest.mark.timeout(60 + 30 * ROUNDS)
+@pytest.mark.timeout(90 + 30 * KILLS)
 @pytest.mark.parametrize("pool", ["threads", "prefork"])
-def test_a_killed_server_ends_no_worker(tmp_path: Path, pool: str) -> None:
+def test_nothing_that_happens_to_the_server_ends_a_worker(tmp_path: Path, pool: str) -> None:
     with (
         EmbeddedServer(tmp_path / "server") as server,
         redis.Redis.from_url(server.url) as client,
         worker(server, tmp_path, pool, prefetch="4") as running,
     ):
-        for number in range(ROUNDS):
-            client.delete("noted")
-            for mark in range(MESSAGES):
-                seconds = 0.02 + mark % 5 * 0.05
-                client.lpush(QUEUE, encoded(task_message(mark=mark, seconds=seconds)))
-            time.sleep(0.3 + number % 5 * 0.1)
-            kill(server)
-            time.sleep(0.2 + number % 3 * 0.3)
+
+        def kill() -> None:
+            pid = server.pid
+            assert pid is not None
+            os.kill(pid, SIGKILL)
+            assert eventually(lambda: server.pid is None, within=5)
+            time.sleep(0.4)
             server.start()
-            assert eventually(lambda: settled(client), within=20), running.log[-3000:]
-            assert running.is_alive, running.log[-3000:]
-            done = {int(mark) for mark in client.lrange("noted", 0, -1)}
-            # One may have been on its way from the server to the worker: transport.py, known hole.
-            assert len(done) >= MESSAGES - 1
-            client.lpush(QUEUE, good())
-            assert eventually(lambda: client.lindex("noted", -1) == b"'good'", within=10)
-        assert "Unrecoverable" not in running.log
+
+        def cut() -> None:
+            for kind in ("normal", "pubsub", "normal", "pubsub"):
+                client.client_kill_filter(_type=kind, skipme=True)
+                time.sleep(0.1)
+
+        def fill() -> None:
+            client.config_set("maxmemory", 1)
+            time.sleep(1)
+            client.config_set("maxmemory", 0)
+
+        for happening in (fill, cut, *[kill] * KILLS):
+            lost = lost_under_load(client, running, happening)
+            # A message that was on its way from the server when that was killed: transport.py, known hole.
+            assert lost <= (happening is kill), running.log[-3000:]
 
 
-@pytest.mark.parametrize("pool", ["threads", "prefork"])
-def test_cut_connections_end_no_worker(
-    server: EmbeddedServer, redis_client: redis.Redis, tmp_path: Path, pool: str
-) -> None:
-    with worker(server, tmp_path, pool, prefetch="4") as running:
-        for mark in range(MESSAGES):
-            redis_client.lpush(QUEUE, encoded(task_message(mark=mark, seconds=0.05)))
-        for number in range(6):
-            time.sleep(0.1)
-            redis_client.client_kill_filter(_type=("normal", "pubsub")[number % 2], skipme=True)
-        assert eventually(lambda: settled(redis_client), within=20), running.log[-3000:]
-        assert running.is_alive
-        done = {int(mark) for mark in redis_client.lrange("noted", 0, -1)}
-        assert len(done) >= MESSAGES - 3
-
-
-def kill(server: EmbeddedServer) -> None:
-    """End the server without a chance to say goodbye."""
-    pid = server.pid
-    assert pid is not None
-    os.kill(pid, SIGKILL)
-    assert eventually(lambda: server.pid is None, within=5)
+def lost_under_load(client: redis.Redis, running: Worker, happening: Callable[[], None]) -> int:
+    """How many messages nobody handled when this happens to a worker that has its hands full."""
+    client.delete("noted")
+    for mark in range(MESSAGES):
+        client.lpush(QUEUE, encoded(task_message(mark=mark, seconds=0.02 + mark % 5 * 0.05)))
+    assert eventually(lambda: bool(client.llen("noted")), within=10), running.log[-3000:]
+    happening()
+    assert eventually(lambda: settled(client), within=20), running.log[-3000:]
+    client.lpush(QUEUE, good())
+    assert eventually(lambda: client.lindex("noted", -1) == b"'good'", within=10), running.log[-3000:]
+    assert running.is_alive
+    return MESSAGES - len(set(client.lrange("noted", 0, -2)))

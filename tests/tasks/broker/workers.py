@@ -57,8 +57,8 @@ def worker(
     started = Worker(process, log)
     try:
         with redis.Redis.from_url(server.url) as client:
-            eventually(lambda: bool(client.get("ready")) or not started.is_alive, within=30)
-            client.delete("ready")
+            assert eventually(lambda: bool(client.delete("ready")) or not started.is_alive, within=30)
+        assert started.is_alive, started.log
         yield started
     finally:
         started.stop()

@@ -59,7 +59,7 @@ def test_without_a_sealing_key_nothing_is_sealed(occ: Occ, monkeypatch: pytest.M
 def test_a_data_folder_that_cannot_be_made_is_told_with_the_remedy(occ: Occ, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OCC_DATA_DIR", "/proc/self/nothing")
     ended = occ("seal", "m-1", "--json", stdin=b"a.b.c")
-    assert (ended.exit_code, ended.error["code"]) == (2, "no_sealing_keys")
+    assert (ended.exit_code, ended.error["code"]) == (2, "bad_settings")
     assert "OCC_DATA_DIR" in ended.stderr
 
 
