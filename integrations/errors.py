@@ -53,10 +53,14 @@ class AccessTokenRefused(PermanentError):
 
 
 class SlotNotFound(PermanentError):
-    """Reading a slot was answered with 404 or 405; a write decides whether the store offers it."""
+    """Reading a slot was answered with 404; its list, and in the end a write, decide whether the store offers it."""
 
     def __init__(self, detail: str = "") -> None:
         super().__init__("slot_not_offered", detail)
+
+
+class SlotNotReadable(SlotNotFound):
+    """Reading a slot was answered with 405: nothing is said of whether it is there."""
 
 
 class RequestRefused(Exception):

@@ -144,6 +144,14 @@ class Keyring:
             )
         return application_key
 
+    def knows(self, sealed: str) -> bool:
+        """Whether a sealed key was made for one of these key pairs, going by the key id it names."""
+        return any(sealed.startswith(f"sealed.v1.{key_id}.") for key_id in self._keys)
+
+    def reseal(self, sealed: str, merchant_id: str) -> str:
+        """The same application key, sealed to the newest key. Raises RequestRefused like `open`."""
+        return seal(self._newest.public_key, self._newest.key_id, merchant_id, self.open(sealed, merchant_id))
+
     def encrypt_token(self, merchant_id: str, token: str) -> str:
         """An access token as text that only this keyring reads, and only for this merchant."""
         box = Aead(self._token_keys[self._newest.key_id])
@@ -186,6 +194,14 @@ def seal(public_key: str, key_id: str, merchant_id: str, application_key: str) -
         # libsodium refuses points of small order: nobody could hold the private half.
         raise ValueError("that public key cannot be sealed to") from None
     return f"sealed.v1.{key_id}.{_encode(box)}"
+
+
+def key_id_of(sealed: str) -> str | None:
+    """Which key pair a sealed key needs; None if that cannot be told."""
+    try:
+        return _parts_of(sealed)[0]
+    except RequestRefused:
+        return None
 
 
 def _parts_of(sealed: str) -> tuple[str, bytes]:

@@ -9,7 +9,7 @@ the next tick takes it over.
 import contextlib
 import json
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import redis
 import structlog
@@ -58,7 +58,8 @@ class Inbox:
     def _take(self, limit: int) -> list[tuple[str, dict[str, str]]]:
         try:
             left_behind = self._redis.xautoclaim(STREAM, _GROUP, _CONSUMER, self._take_over_after, count=limit)[1]
-            fresh = cast("list[Any]", self._redis.xreadgroup(_GROUP, _CONSUMER, {STREAM: ">"}, count=limit))
+            room = limit - len(left_behind)
+            fresh = self._redis.xreadgroup(_GROUP, _CONSUMER, {STREAM: ">"}, count=room) if room > 0 else []
         except ResponseError as error:
             if not str(error).startswith("NOGROUP"):
                 raise

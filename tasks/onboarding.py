@@ -18,7 +18,7 @@ from tasks.celery import app
 from tasks.inbox import Inbox
 from tasks.queues import REQUESTS, STEPS, TICKS
 from tasks.step import run_step
-from tasks.wiring import wiring
+from tasks.wiring import Wiring, wiring
 
 log = structlog.get_logger(__name__)
 
@@ -58,18 +58,26 @@ def register_slot(merchant_id: str, run: int, slot: str, attempt: int = 1) -> di
 def tick() -> dict[str, object]:
     """Take requests from the inbox, and start the work that is due: retries, rescues and re-validations alike."""
     parts = wiring()
-    inbox = Inbox(parts.redis, take_over_after=parts.pace.lease)
-    requests = inbox.drain(lambda request: _accept(request, Door.INBOX), _REQUESTS_PER_TICK)
+    try:
+        due = _hand_out_due(parts)
+    finally:  # neither may keep the other from being done
+        inbox = Inbox(parts.redis, take_over_after=parts.pace.lease)
+        requests = inbox.drain(lambda request: _accept(request, Door.INBOX), _REQUESTS_PER_TICK)
+    return {"requests": requests, "due": due}
+
+
+def _hand_out_due(parts: Wiring) -> int:
     due = parts.records.take_due(_WORK_PER_TICK, put_off=parts.pace.lease)
-    for snapshot, (merchant_id, slot) in zip(
-        parts.records.load_many([merchant_id for merchant_id, _ in due]), due, strict=True
-    ):
+    snapshots = parts.records.load_many([merchant_id for merchant_id, _ in due])
+    for snapshot, (merchant_id, slot) in zip(snapshots, due, strict=True):
         connection = snapshot.connection
-        if connection is None or slot not in connection.due():
-            parts.records.settle_due(merchant_id, slot)
-            continue
-        start(connection, [Target(connection.step, slot)])
-    return {"requests": requests, "due": len(due)}
+        if snapshot.unreadable:
+            log.error("record_unreadable", merchant_id=merchant_id)  # kept, and due again: a newer release may read it
+        elif connection is None or slot not in connection.due():
+            parts.records.settle_due(snapshot, merchant_id, slot)
+        else:
+            start(connection, [Target(connection.step, slot)])
+    return len(due)
 
 
 def start(connection: Connection, targets: Iterable[Target]) -> None:

@@ -19,7 +19,7 @@ from integrations.errors import (
     TransientError,
 )
 from integrations.oracle_commerce import transitions
-from integrations.oracle_commerce.connection import Cause, Connection, Target
+from integrations.oracle_commerce.connection import Cause, Connection, SlotStatus, Target
 from integrations.oracle_commerce.records import Snapshot
 from integrations.oracle_commerce.status import iso
 from integrations.oracle_commerce.steps import STEPS, Attempt, Outcome
@@ -93,6 +93,7 @@ class _Turn:
                     since=since,
                     following=FLOW.after(self.target.step),
                     wanted=self.parts.wanted,
+                    once_registered=_was_registered(connection, self.target),
                 )
             )
         except IntegrationError as error:
@@ -112,8 +113,14 @@ class _Turn:
             return lambda connection, at: transitions.key_refused(connection, target, cause, at)
         if isinstance(error, TransientError):
             delay = self.parts.retry.delay(attempt, error.retry_after)
-            return lambda connection, at: transitions.waits(connection, target, cause, at.now + delay, at)
+            waits = transitions.gives_way if error.code == "token_renewal_pending" else transitions.waits
+            return lambda connection, at: waits(connection, target, cause, at.now + delay, at)
         return lambda connection, at: transitions.ended(connection, target, cause, at)
+
+
+def _was_registered(connection: Connection, target: Target) -> bool:
+    slot = connection.slots.get(target.slot or "")
+    return slot is not None and slot.verdict is SlotStatus.REGISTERED
 
 
 def _nothing_to_do(stop: Stop) -> dict[str, object]:

@@ -102,6 +102,7 @@ def connect(redis_url: str) -> redis.Redis:
     return redis.Redis.from_url(
         redis_url,
         decode_responses=True,
+        encoding_errors="replace",  # a producer may write anything into the inbox; it must not stop those behind it
         socket_timeout=10,
         socket_connect_timeout=3,
         health_check_interval=10,

@@ -11,7 +11,7 @@ from integrations.errors import RequestRefused
 from integrations.oracle_commerce import transitions
 from integrations.oracle_commerce.application_key import check_application_key, expiry_of, fingerprint
 from integrations.oracle_commerce.connection import Connection, Step
-from integrations.oracle_commerce.records import Records
+from integrations.oracle_commerce.records import Records, Snapshot
 from integrations.oracle_commerce.request import is_merchant_id, parse_request
 from integrations.oracle_commerce.schedule import Pace
 from integrations.oracle_commerce.store_url import normalise_store_url
@@ -59,13 +59,15 @@ class Acceptance:
             known = merchant_id if is_merchant_id(merchant_id) else None
             self._records.note_refusal(refusal, merchant_id=known, door=door)
             raise
-        begin = partial(self._begin, desired)
-        committed = self._records.change(desired.merchant_id, begin, durably=True)
+        known = self._records.load(desired.merchant_id)
+        begin = partial(self._begin, desired, self._cannot_open(known))
+        committed = self._records.change(desired.merchant_id, begin, known=known, durably=True)
         if isinstance(committed, Stop):
             connection = self._records.load(desired.merchant_id).connection
             assert connection is not None  # noqa: S101 - "unchanged" was said of it
             return Accepted(connection, started=False)
-        return Accepted(committed.after, started=True)
+        started = committed.before is None or committed.before.run != committed.after.run
+        return Accepted(committed.after, started=started)
 
     def check(self, request: object) -> Desired:
         """What a request asks for. The key is opened to see whose it is, and not kept open."""
@@ -83,5 +85,16 @@ class Acceptance:
             slots={name: spec.required for name, spec in self._settings.slots.items()},
         )
 
-    def _begin(self, desired: Desired, connection: Connection | None, now: float) -> transitions.Change | Stop:
-        return transitions.begin(connection, desired, self._first, Moment(now, self._pace))
+    def _cannot_open(self, known: Snapshot) -> bool:
+        """Whether the key we have was sealed for a private key that is gone."""
+        return known.sealed_key is not None and not self._keyring.knows(known.sealed_key)
+
+    def _begin(
+        self,
+        desired: Desired,
+        replace_key: bool,
+        connection: Connection | None,
+        now: float,  # noqa: FBT001
+    ) -> transitions.Change | Stop:
+        at = Moment(now, self._pace)
+        return transitions.begin(connection, desired, self._first, at, replace_key=replace_key)

@@ -39,6 +39,15 @@ class AccessToken:
         return now < self.expires_at - margin
 
 
+# KEYS: token. ARGV: token (JSON), when it was bought, lifetime in ms. An overtaken worker keeps the newer one.
+_SHARE = """
+local stored = redis.call('GET', KEYS[1])
+if stored and cjson.decode(stored).issued_at > tonumber(ARGV[2]) then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[3])
+return 1
+"""
+
+
 class AccessTokens:
     """The access tokens of all merchants, shared by all workers."""
 
@@ -48,6 +57,7 @@ class AccessTokens:
         self._keyring = keyring
         self._lock_lease = lock_lease
         self._patience = patience
+        self._share_script = client.register_script(_SHARE)
 
     def get(
         self,
@@ -119,8 +129,8 @@ class AccessTokens:
             "expires_at": token.expires_at,
             "token": self._keyring.encrypt_token(merchant_id, token.text),
         }
-        lifetime = token.expires_at - token.issued_at
-        self._redis.set(_key(merchant_id), json.dumps(stored), px=max(1, int(lifetime * 1000)))
+        lifetime = max(1, int((token.expires_at - token.issued_at) * 1000))
+        self._share_script(keys=[_key(merchant_id)], args=[json.dumps(stored), token.issued_at, lifetime])
 
     def _cached(self, merchant_id: str, fingerprint: str, newer_than: float) -> AccessToken | None:
         with self._redis.pipeline(transaction=False) as pipe:

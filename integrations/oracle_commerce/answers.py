@@ -23,6 +23,7 @@ from integrations.errors import (
     IntegrationError,
     PermanentError,
     SlotNotFound,
+    SlotNotReadable,
     TransientError,
 )
 
@@ -107,6 +108,18 @@ def slot(answer: Answer) -> dict[str, object]:
     if found is None:
         raise _unreadable(answer, "a webhook")
     return found
+
+
+def slots(answer: Answer) -> list[dict[str, object]]:
+    """All slots `GET /ccadmin/v1/webhooks` tells of, as they came: a bare array in the samples, or under `items`.
+
+    Raises AccessTokenRefused; PermanentError when the store offers no list; TransientError.
+    """
+    value = _accepted(Call.READ_SLOT, answer).value
+    items = value.get("items") if isinstance(value, dict) else value
+    if not isinstance(items, list):
+        raise _unreadable(answer, "a list")
+    return [item for item in items if isinstance(item, dict)]
 
 
 def written_slot(answer: Answer) -> dict[str, object] | None:
@@ -258,7 +271,7 @@ _REFUSALS: Mapping[Call, Mapping[int | None, Callable[[str], PermanentError]]] =
         Call.READ_SLOT: {
             400: _permanent("slot_not_offered"),
             404: SlotNotFound,
-            405: SlotNotFound,
+            405: SlotNotReadable,
             None: _permanent("request_refused"),
         },
         Call.WRITE_SLOT: {

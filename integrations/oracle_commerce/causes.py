@@ -117,6 +117,9 @@ CAUSES: Mapping[str, Explanation] = MappingProxyType(
         ),
         # Ourselves
         "worker_lost": Explanation(Actor.OPERATOR, "The work stopped before it could finish, several times in a row."),
+        "record_unreadable": Explanation(
+            Actor.OPERATOR, "This release cannot read the record of the connection; a newer one wrote it."
+        ),
         "internal_error": Explanation(Actor.OPERATOR, "An error of our own stopped this step. We keep trying."),
     }
 )

@@ -57,6 +57,11 @@ class CommerceCloud:
         # Oracle REST reference, "op-ccadmin-v1-webhooks-id-get"
         return answers.slot(self._call("GET", _slot_path(slot_id), access_token, deadline))
 
+    def list_slots(self, access_token: str, deadline: Deadline) -> list[dict[str, object]]:
+        """What all slots carry, with all fields as they came."""
+        # Oracle REST reference, "op-ccadmin-v1-webhooks-get"
+        return answers.slots(self._call("GET", "/ccadmin/v1/webhooks", access_token, deadline))
+
     def write_slot(
         self, access_token: str, slot_id: str, body: Mapping[str, object], deadline: Deadline
     ) -> dict[str, object] | None:

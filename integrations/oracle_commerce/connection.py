@@ -124,6 +124,7 @@ class Slot:
     verdict: SlotStatus | None = None
     work: Work | None = None
     last_attempts: int = 0  # how many the last finished work took
+    not_before: float = 0.0  # what the store asked to wait outlasts the work it asked it of
     cause: Cause | None = None
 
     @property
@@ -260,15 +261,19 @@ def _satisfies(slot: Slot) -> bool:
     return slot.verdict is SlotStatus.REGISTERED
 
 
+_OF_THE_KEY = {"key_rejected", "key_doubted"}
+
+
 def _findings(connection: Connection) -> Iterator[Finding]:
     again = connection.work.not_before if connection.work else None
     if connection.credential.verdict is KeyVerdict.REJECTED:
-        yield Finding("key_rejected", connection.cause.detail if connection.cause else "", next_attempt_at=again)
+        said = connection.cause.detail if connection.cause and connection.cause.code == "key_rejected" else ""
+        yield Finding("key_rejected", said, next_attempt_at=again)
     elif connection.credential.verdict is KeyVerdict.DOUBTED:
         yield Finding("key_doubted", next_attempt_at=again)
     if connection.trouble is not None:
         yield Finding(connection.trouble.cause.code, connection.trouble.cause.detail, next_attempt_at=again)
-    elif connection.cause is not None and connection.cause.code != "key_rejected":  # the key's verdict is told above
+    elif connection.cause is not None and connection.cause.code not in _OF_THE_KEY:  # told above
         yield Finding(connection.cause.code, connection.cause.detail, next_attempt_at=again)
     if connection.shipping_methods.verdict is ShippingVerdict.MISSING:
         yield Finding("no_shipping_methods", next_attempt_at=again)

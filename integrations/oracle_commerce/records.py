@@ -4,7 +4,7 @@ A change is decided in Python from the record as it was read, and written only i
 record, its timeline, the event about a new status and the due times are one atomic write. Whoever lost the race decides
 again from the newer record.
 
-    occ:connection:<merchant>   hash    version, record (JSON), sealed_key
+    occ:connection:<merchant>   hash    version, record (JSON), sealed_key, change (id of the last), asked_again
     occ:timeline:<merchant>     stream  what happened, bounded
     occ:connections             zset    every merchant id, for paging
     occ:due                     zset    <merchant> or <merchant>|<slot> by due time
@@ -14,12 +14,14 @@ again from the newer record.
 
 import json
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 import redis
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
+from redis.client import Pipeline
 from redis.exceptions import ResponseError
 
 from integrations.errors import RequestRefused, TransientError
@@ -37,12 +39,15 @@ _REFUSED = "occ:refused"
 
 _REFUSED_KEPT = 10_000
 _RACES_BEFORE_GIVING_UP = 100
+_DISK_WITHIN_MS = 5000
 
 # KEYS: connection, timeline, due, events, connections
-# ARGV: version read, record, sealed key or "", timeline entries, events, due times (all JSON), merchant id, bounds x 2
+# ARGV: version read, record, sealed key or "", timeline entries, events, due times (all JSON), merchant id, bounds x 2,
+# id of this change: the client sends a script again when the answer was lost, and it may have worked
 _COMMIT = """
+if redis.call('HGET', KEYS[1], 'change') == ARGV[10] then return 1 end
 if (redis.call('HGET', KEYS[1], 'version') or '0') ~= ARGV[1] then return 0 end
-redis.call('HSET', KEYS[1], 'version', ARGV[1] + 1, 'record', ARGV[2])
+redis.call('HSET', KEYS[1], 'version', ARGV[1] + 1, 'record', ARGV[2], 'change', ARGV[10])
 if ARGV[3] ~= '' then redis.call('HSET', KEYS[1], 'sealed_key', ARGV[3]) end
 for _, entry in ipairs(cjson.decode(ARGV[4])) do
   redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[8], '*', 'entry', entry)
@@ -67,15 +72,23 @@ return members
 """
 
 
+# KEYS: connection, due. ARGV: version read, member. If the record changed meanwhile, the change saw to its due times.
+_SETTLE = """
+if (redis.call('HGET', KEYS[1], 'version') or '0') == ARGV[1] then return redis.call('ZREM', KEYS[2], ARGV[2]) end
+return 0
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A connection as it was read, with the server's time then."""
+    """A connection as it was read, with the server's time then. `unreadable`: it is there, but of another release."""
 
     connection: Connection | None
     version: int
     sealed_key: str | None = field(repr=False)
     _server_time: float
     _read_at: float
+    unreadable: bool = False
 
     def now(self) -> float:
         """The server's time: as told when this was read, plus what has passed here since."""
@@ -100,31 +113,29 @@ class Records:
         self._events_kept = events_kept
         self._commit = client.register_script(_COMMIT)
         self._take_due = client.register_script(_TAKE_DUE)
+        self._settle = client.register_script(_SETTLE)
 
     # --- One connection ---------------------------------------------------------------------------------------------
 
     def load(self, merchant_id: str) -> Snapshot:
-        """The connection of a merchant; its `connection` is None if there is none."""
-        return self.load_many([merchant_id])[0]
+        """The connection of a merchant; its `connection` is None if there is none.
+
+        Raises TransientError if there is one that this release cannot read.
+        """
+        snapshot = self.load_many([merchant_id])[0]
+        if snapshot.unreadable:
+            raise TransientError("record_unreadable")
+        return snapshot
 
     def load_many(self, merchant_ids: Sequence[str]) -> list[Snapshot]:
-        """The connections of several merchants in one round trip, in the same order."""
+        """The connections of several merchants in one round trip, in the same order; see `Snapshot.unreadable`."""
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.time()
             for merchant_id in merchant_ids:
                 pipe.hmget(_connection_key(merchant_id), ["version", "record", "sealed_key"])
             (seconds, microseconds), *rows = pipe.execute()
         server_time, read_at = seconds + microseconds / 1e6, time.monotonic()
-        return [
-            Snapshot(
-                connection=_RECORD.validate_json(record) if record else None,
-                version=int(version or 0),
-                sealed_key=sealed_key,
-                _server_time=server_time,
-                _read_at=read_at,
-            )
-            for version, record, sealed_key in rows
-        ]
+        return [_snapshot(row, server_time, read_at) for row in rows]
 
     def change(
         self,
@@ -143,6 +154,8 @@ class Records:
         for _ in range(_RACES_BEFORE_GIVING_UP):
             decided = decide(snapshot.connection, snapshot.now())
             if isinstance(decided, Stop):
+                if durably:
+                    self._confirm(merchant_id)
                 return decided
             if self._write(merchant_id, snapshot, decided, durably=durably):
                 after = Snapshot(
@@ -170,26 +183,22 @@ class Records:
             merchant_id,
             self._timeline_length,
             self._events_kept,
+            uuid.uuid4().hex,
         ]
         if not durably:
             return bool(self._commit(keys=keys, args=args))
         return self._write_durably(keys, args)
 
     def _write_durably(self, keys: list[str], args: list[str | bytes | int]) -> bool:
-        """WAITAOF speaks of the writes of its own connection, so both go through one pipeline."""
         with self._redis.pipeline(transaction=False) as pipe:
             self._commit(keys=keys, args=args, client=pipe)
-            pipe.waitaof(1, 0, 5000)
-            written, confirmed = pipe.execute(raise_on_error=False)
-        if isinstance(written, Exception):
-            raise written
-        if isinstance(confirmed, ResponseError):
-            return bool(written)  # a server before 7.2, or without AOF: as durable as it is configured to be
-        if isinstance(confirmed, Exception):
-            raise confirmed
-        if written and not confirmed[0]:
-            raise TransientError("internal_error", "the server could not confirm the write to disk in time")
-        return bool(written)
+            return bool(_on_disk(pipe))
+
+    def _confirm(self, merchant_id: str) -> None:
+        """What another worker wrote may still be on its way to the disk: a write of our own behind it tells."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.hincrby(_connection_key(merchant_id), "asked_again", 1)
+            _on_disk(pipe)
 
     # --- All connections --------------------------------------------------------------------------------------------
 
@@ -212,18 +221,13 @@ class Records:
         members = cast("list[str]", self._take_due(keys=[_DUE], args=[limit, put_off]))
         return [_parse_member(member) for member in members]
 
-    def settle_due(self, merchant_id: str, slot: str | None) -> None:
-        """Take out a due time behind which the record has no work (left by hand, or by an older release)."""
-
-        def nothing_left() -> bool:
-            connection = self.load(merchant_id).connection
-            return connection is None or slot not in connection.due()
-
-        if nothing_left():
-            self._redis.zrem(_DUE, _member(merchant_id, slot))
-            connection = self.load(merchant_id).connection
-            if connection is not None and slot in connection.due():  # it came back between the two
-                self._redis.zadd(_DUE, {_member(merchant_id, slot): connection.due()[slot]})
+    def settle_due(self, snapshot: Snapshot, merchant_id: str, slot: str | None) -> None:
+        """Take out a due time behind which this record has no work (left by hand, or by an older release)."""
+        if snapshot.connection is not None and slot in snapshot.connection.due():
+            return
+        self._settle(
+            keys=[_connection_key(merchant_id), _DUE], args=[str(snapshot.version), _member(merchant_id, slot)]
+        )
 
     def oldest_due(self) -> float | None:
         """The earliest due time of all work, None if there is none."""
@@ -237,9 +241,9 @@ class Records:
         entries = cast("list[Any]", self._redis.xrevrange(_timeline_key(merchant_id), count=count))
         return [json.loads(fields["entry"]) for _, fields in reversed(entries)]
 
-    def events(self, *, after: str = "-", count: int = 1000) -> list[tuple[str, dict[str, Any]]]:
-        """Events for other systems as (stream id, CloudEvent), oldest first."""
-        entries = cast("list[Any]", self._redis.xrange(_EVENTS, min=after, count=count))
+    def events(self, *, after: str = "", count: int = 1000) -> list[tuple[str, dict[str, Any]]]:
+        """Events for other systems as (stream id, CloudEvent), oldest first, from the one that follows `after`."""
+        entries = cast("list[Any]", self._redis.xrange(_EVENTS, min=f"({after}" if after else "-", count=count))
         return [(entry_id, json.loads(fields["event"])) for entry_id, fields in entries]
 
     def note_refusal(self, refusal: RequestRefused, *, merchant_id: str | None, door: str) -> None:
@@ -258,6 +262,34 @@ class Records:
         """The latest refused requests, newest first."""
         entries = cast("list[Any]", self._redis.xrevrange(_REFUSED, count=count))
         return [json.loads(fields["refusal"]) for _, fields in entries]
+
+
+def _on_disk(pipe: Pipeline) -> object:
+    """Run a pipeline with one write, and wait until it is on disk; tells what the write answered.
+
+    WAITAOF speaks of the writes of its own connection, so both go through one pipeline.
+    """
+    pipe.waitaof(1, 0, _DISK_WITHIN_MS)
+    written, confirmed = pipe.execute(raise_on_error=False)
+    if isinstance(written, Exception):
+        raise written
+    if isinstance(confirmed, ResponseError):
+        return written  # a server before 7.2, or without AOF: as durable as it is configured to be
+    if isinstance(confirmed, Exception):
+        raise confirmed
+    if written and not confirmed[0]:
+        raise TransientError("internal_error", "the server could not confirm the write to disk in time")
+    return written
+
+
+def _snapshot(row: Sequence[str | None], server_time: float, read_at: float) -> Snapshot:
+    version, record, sealed_key = row
+    connection, unreadable = None, False
+    try:
+        connection = _RECORD.validate_json(record) if record is not None else None
+    except ValidationError:
+        unreadable = True
+    return Snapshot(connection, int(version or 0), sealed_key, server_time, read_at, unreadable)
 
 
 def _connection_key(merchant_id: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from integrations.errors import PermanentError, SlotNotFound
+from integrations.errors import CredentialRejected, PermanentError, SlotNotFound, SlotNotReadable
 from integrations.oracle_commerce import slots
 
 
@@ -13,6 +13,9 @@ class SlotStore(Protocol):
 
     def read_slot(self, slot_id: str) -> dict[str, object]:
         """What a slot carries; raises SlotNotFound."""
+
+    def list_slots(self) -> list[dict[str, object]]:
+        """What all slots carry; raises PermanentError if the store offers no list."""
 
     def write_slot(self, slot_id: str, body: Mapping[str, object]) -> dict[str, object] | None:
         """Update a slot; None if the answer does not tell what it now carries."""
@@ -26,34 +29,56 @@ class Registration:
     rival: bool = False
 
 
-def register(store: SlotStore, slot_id: str, callback_url: str, style: slots.BodyStyle) -> Registration:
+def register(
+    store: SlotStore, slot_id: str, callback_url: str, style: slots.BodyStyle, *, once_registered: bool = False
+) -> Registration:
     """Read, merge, write, and look at what came back. Run twice, it writes once.
 
     Raises PermanentError (slot_not_offered, slot_refused, slot_unreadable, slot_occupied) and TransientError.
     """
     try:
         content = store.read_slot(slot_id)
-    except SlotNotFound:
-        return _register_unread(store, slot_id, callback_url, style)
+    except SlotNotFound as unread:
+        listed = _listed(store, slot_id)
+        if listed is None:
+            return _register_unread(store, slot_id, callback_url, style, unread if once_registered else None)
+        content = listed
     body = slots.registration_body(content, callback_url, style)
     if body is None:
         return Registration(wrote=False)
     answer = store.write_slot(slot_id, body)
-    came_back = answer if answer is not None and slots.says_urls(answer) else store.read_slot(slot_id)
+    came_back = answer if slots.says_urls(answer) else store.read_slot(slot_id)
     slots.check_registered(came_back, callback_url)
     return Registration(wrote=True, rival=slots.changed_meanwhile(content, came_back, callback_url))
 
 
-def _register_unread(store: SlotStore, slot_id: str, callback_url: str, style: slots.BodyStyle) -> Registration:
-    """A store that does not let us read the slot: one write decides whether it offers it."""
-    body = slots.registration_body({}, callback_url, style)
-    assert body is not None  # noqa: S101 - an empty slot always lacks our callback URL
+def _listed(store: SlotStore, slot_id: str) -> dict[str, object] | None:
+    """The slot as the list of all shows it. A single read that fails for a moment must cost nobody their URL."""
     try:
-        answer = store.write_slot(slot_id, body)
+        return next((content for content in store.list_slots() if content.get("id") == slot_id), None)
+    except CredentialRejected:
+        raise
+    except PermanentError:
+        return None  # the store offers no list either
+
+
+def _register_unread(
+    store: SlotStore, slot_id: str, callback_url: str, style: slots.BodyStyle, gone: SlotNotFound | None
+) -> Registration:
+    """A slot that can be read in no way: one write decides whether the store offers it.
+
+    `gone`: it was ours before, so somebody else may be in it by now, and it is not written blindly.
+    """
+    if isinstance(gone, SlotNotReadable):
+        return Registration(wrote=False)  # as far as anybody can tell
+    if gone is not None:
+        raise gone
+    try:
+        answer = store.write_slot(slot_id, {"url": callback_url} if style == "url" else {"urls": [callback_url]})
     except PermanentError as refused:
         if refused.code == "slot_refused":  # 400 or 405 for an id the store does not know
             raise PermanentError("slot_not_offered", refused.detail) from None
         raise
-    if answer is not None and slots.says_urls(answer):
+    if slots.says_urls(answer):
         slots.check_registered(answer, callback_url)
     return Registration(wrote=True)

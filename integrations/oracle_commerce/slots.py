@@ -12,13 +12,15 @@ answer can show it; we keep that moment as short as one round trip. What can be 
 
 import re
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, TypeGuard
 from urllib.parse import quote, urlsplit
 
 from integrations.errors import PermanentError, TransientError
 
 BodyStyle = Literal["urls", "url"]
 Content = Mapping[str, object]
+
+_SEPARATOR = re.compile(r"\s*,\s*(?=https?://)", re.IGNORECASE)  # as the admin's form shows them; URLs may hold commas
 
 _SETTINGS_OF_OTHERS = (
     "headers",
@@ -30,6 +32,7 @@ _SETTINGS_OF_OTHERS = (
     "subEntityTruncationSize",
     "urlApplicationSuppressionList",
 )
+_SLOT_FIELDS = frozenset({"id", "name", "serverType", "displayName", "urls", "url", *_SETTINGS_OF_OTHERS})
 
 
 def callback_url_for(template: str, merchant_id: str, slot: str) -> str:
@@ -40,19 +43,24 @@ def callback_url_for(template: str, merchant_id: str, slot: str) -> str:
 def urls_in(content: Content) -> tuple[str, ...]:
     """The URLs a slot carries, as the store spells them.
 
-    Raises PermanentError when that cannot be told: then nothing may be written.
+    Raises PermanentError when that cannot be told, TransientError when this is no slot: then nothing may be written.
     """
-    held = content.get("urls")
+    if content and not _SLOT_FIELDS & content.keys():
+        raise TransientError("unreadable_answer", "not a slot")
+    held = [*_listed(content.get("urls")), *_listed(content.get("url"))]  # a store that shows both may mean either
+    if not all(url is None or isinstance(url, str) for url in held):
+        raise PermanentError("slot_unreadable")
+    urls = [url for url in held if isinstance(url, str) and url.strip()]
+    both = "urls" in content and "url" in content
+    return tuple(dict.fromkeys(urls)) if both else tuple(urls)
+
+
+def _listed(held: object) -> list[object]:
     if held is None:
-        held = content.get("url")
-        held = [held] if isinstance(held, str) else held
-    if held is None:
-        return ()
-    if isinstance(held, str):  # as the admin's form shows them; a comma may also stand inside a URL
-        held = re.split(r",\s*(?=https?://)", held)
-    if isinstance(held, list) and all(url is None or isinstance(url, str) for url in held):
-        return tuple(url for url in held if url and url.strip())
-    raise PermanentError("slot_unreadable")
+        return []
+    if isinstance(held, str):
+        return list(_SEPARATOR.split(held))
+    return held if isinstance(held, list) else [held]
 
 
 def carries(urls: tuple[str, ...], callback_url: str) -> bool:
@@ -66,12 +74,12 @@ def registration_body(content: Content, callback_url: str, style: BodyStyle) -> 
     Raises PermanentError when the slot has room for one URL only and somebody else's is in it.
     """
     urls = urls_in(content)
+    others = foreign(urls, callback_url)
+    if style == "url" and others:
+        raise PermanentError("slot_occupied")
     if carries(urls, callback_url):
         return None
-    others = foreign(urls, callback_url)
     if style == "url":
-        if others:
-            raise PermanentError("slot_occupied")
         return {"url": callback_url}
     return {"urls": [*others, callback_url]}
 
@@ -82,14 +90,21 @@ def check_registered(content: Content, callback_url: str) -> None:
         raise TransientError("registration_not_kept")
 
 
-def says_urls(content: Content | None) -> bool:
-    """Whether an answer to a write tells what the slot now carries."""
-    return content is not None and ("urls" in content or "url" in content)
+def says_urls(content: Content | None) -> TypeGuard[Content]:
+    """Whether an answer to a write tells, so that it can be understood, what the slot now carries."""
+    if content is None or not {"urls", "url"} & content.keys():
+        return False
+    try:
+        urls_in(content)
+    except PermanentError:
+        return False
+    return True
 
 
 def changed_meanwhile(read: Content, came_back: Content, callback_url: str) -> bool:
     """Whether somebody else wrote between our read and the answer to our write, as far as that can be seen."""
-    if foreign(urls_in(read), callback_url) != foreign(urls_in(came_back), callback_url):
+    before, after = ({_comparable(url) for url in foreign(urls_in(it), callback_url)} for it in (read, came_back))
+    if before != after:
         return True
     return any(
         name in read and name in came_back and _plain(read[name]) != _plain(came_back[name])
@@ -116,7 +131,9 @@ def _comparable(url: str) -> str:
         return text
     if parts.hostname is None or parts.username is not None:
         return text
-    return parts._replace(scheme=parts.scheme.lower(), netloc=f"{parts.hostname}{port}").geturl()
+    return parts._replace(
+        scheme=parts.scheme.lower(), netloc=f"{parts.hostname}{port}", path=parts.path or "/"
+    ).geturl()
 
 
 def _plain(value: object) -> str:

@@ -37,6 +37,7 @@ class Attempt:
     since: float
     following: Step
     wanted: Wanted
+    once_registered: bool = False
 
 
 def validate_key(attempt: Attempt) -> Outcome:
@@ -56,7 +57,9 @@ def register_slot(attempt: Attempt) -> Outcome:
     name = attempt.target.slot or ""
     spec = attempt.wanted.slots.get(name) or SlotSpec(name)  # a run of earlier settings may still know another slot
     url = callback_url_for(attempt.wanted.callback_url, attempt.merchant_id, name)
-    registered = registration.register(attempt.store, spec.id, url, attempt.wanted.body)
+    registered = registration.register(
+        attempt.store, spec.id, url, attempt.wanted.body, once_registered=attempt.once_registered
+    )
     return partial(_slot_registered, attempt, registered)
 
 

@@ -23,6 +23,9 @@ class Api(Protocol):
     def read_slot(self, access_token: str, slot_id: str, deadline: Deadline) -> dict[str, object]:
         """What a slot carries."""
 
+    def list_slots(self, access_token: str, deadline: Deadline) -> list[dict[str, object]]:
+        """What all slots carry."""
+
     def write_slot(
         self, access_token: str, slot_id: str, body: Mapping[str, object], deadline: Deadline
     ) -> dict[str, object] | None:
@@ -68,6 +71,10 @@ class Store:
     def read_slot(self, slot_id: str) -> dict[str, object]:
         """What a slot carries. Raises SlotNotFound if there is none to read."""
         return self._call(lambda token: self._api.read_slot(token, slot_id, self._deadline))
+
+    def list_slots(self) -> list[dict[str, object]]:
+        """What all slots carry."""
+        return self._call(lambda token: self._api.list_slots(token, self._deadline))
 
     def write_slot(self, slot_id: str, body: Mapping[str, object]) -> dict[str, object] | None:
         """Update the named properties of a slot; None if the answer does not tell what it now carries."""

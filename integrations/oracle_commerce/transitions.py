@@ -25,6 +25,7 @@ from integrations.oracle_commerce.connection import (
 )
 from integrations.oracle_commerce.schedule import Pace
 
+_OUR_OWN = {"worker_lost", "internal_error"}  # waiting for the store will not mend these
 NO_DETAILS: Mapping[str, bool] = MappingProxyType({})
 
 
@@ -54,7 +55,7 @@ class Change:
 
     connection: Connection
     notes: tuple[Note, ...] = ()
-    sealed_key: str | None = None  # set when the application key changes
+    sealed_key: str | None = field(default=None, repr=False)  # set when the application key changes
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,21 +74,29 @@ class Desired:
 
     merchant_id: str
     store_url: str
-    sealed_key: str
+    sealed_key: str = field(repr=False)
     fingerprint: str
     expires_at: float | None
     slots: Mapping[str, bool]  # slot name -> required
 
 
-def begin(connection: Connection | None, desired: Desired, first: Step, at: Moment) -> Change | Stop:
-    """Start a run; the same store with the same key starts nothing new."""
+def begin(
+    connection: Connection | None, desired: Desired, first: Step, at: Moment, *, replace_key: bool = False
+) -> Change | Stop:
+    """Start a run; the same store with the same key starts nothing new.
+
+    `replace_key`: the key we have can no longer be opened; it gives way to the same one, sealed anew.
+    """
     if (
         connection is not None
         and not connection.disconnected
+        and not _lacks_its_key(connection)
         and connection.store_url == desired.store_url
         and connection.credential.fingerprint == desired.fingerprint
     ):
-        return Stop("unchanged")
+        if not replace_key:
+            return Stop("unchanged")
+        return Change(replace(connection, updated_at=at.now), (Note("key_replaced"),), sealed_key=desired.sealed_key)
     run = connection.run + 1 if connection else 1
     started = Connection(
         merchant_id=desired.merchant_id,
@@ -119,9 +128,9 @@ def claim(connection: Connection, run: int, target: Target, owner: str, at: Mome
     if at.now < work.not_before:
         return Stop("not_yet")
     deaths = work.deaths + (1 if work.claim else 0)
-    if deaths >= at.pace.retry_attempts:
+    if work.attempts >= at.pace.retry_attempts:
         lost = replace(work, deaths=deaths, claim=None)
-        return _give_up(_with_work(connection, target, lost), target, Cause("worker_lost"), at, since=None)
+        return _give_up(_with_work(connection, target, lost), target, Cause("worker_lost"), at)
     claimed = replace(
         work,
         claim=Claim(owner, until=at.now + at.pace.lease, since=at.now),
@@ -174,20 +183,23 @@ def waits(connection: Connection, target: Target, cause: Cause, until: float, at
     """The attempt failed in a way that may pass: try again at `until`, or give up after the last attempt."""
     work = _claimed(connection, target)
     if work.attempts >= at.pace.retry_attempts:
-        return _give_up(connection, target, cause, at, since=_since(work))
-    waiting = replace(work, claim=None, not_before=until, due_at=until)
-    changed = _with_cause(_with_work(connection, target, waiting), target, cause)
-    note = Note("waits", target, work.attempts, cause, _since(work), {"until": until})
-    return Change(replace(changed, updated_at=at.now), (note,))
+        return _give_up(connection, target, cause, at, until=until)
+    return _waiting(connection, target, cause, replace(work, not_before=until, due_at=until), at)
+
+
+def gives_way(connection: Connection, target: Target, cause: Cause, until: float, at: Moment) -> Change:
+    """Another worker was in the way, so this was no attempt: come back at `until`."""
+    work = _claimed(connection, target)
+    again = replace(work, not_before=until, due_at=until, attempts=work.attempts - 1)
+    return _waiting(connection, target, cause, again, at)
 
 
 def ended(connection: Connection, target: Target, cause: Cause, at: Moment) -> Change:
     """Somebody must act: the step, or this slot alone, ends without success."""
-    work = _claimed(connection, target)
     if target.slot is not None:
         verdict = SlotStatus.NOT_OFFERED if cause.code == "slot_not_offered" else SlotStatus.FAILED
         return _slot_finished(connection, target, verdict, at, cause=cause)
-    return _step_ended(connection, target, Trouble(cause, passing=False), at, since=_since(work))
+    return _step_ended(connection, target, Trouble(cause, passing=False), at)
 
 
 def key_refused(connection: Connection, target: Target, cause: Cause, at: Moment) -> Change:
@@ -195,35 +207,50 @@ def key_refused(connection: Connection, target: Target, cause: Cause, at: Moment
 
     Whichever step met it, the connection goes back to validating the key; unfinished slots wait for the answer.
     """
-    since = connection.credential.doubted_since
-    first = at.now if since is None else since
-    confirmed = since is not None and at.now - since >= at.pace.confirm_rejection
-    credential = replace(
-        connection.credential,
-        verdict=KeyVerdict.REJECTED if confirmed else KeyVerdict.DOUBTED,
-        doubted_since=first,
-    )
-    again = (
-        at.now + at.pace.revalidate_every
-        if confirmed
-        else (at.now if since is None else since) + at.pace.confirm_rejection
-    )
     work = _claimed(connection, target)
-    released = _with_cause(_with_work(connection, target, replace(work, claim=None, not_before=again)), target, cause)
-    back = replace(
-        released,
-        credential=credential,
+    doubted_since = connection.credential.doubted_since
+    if doubted_since is None:
+        return _doubt(connection, target, cause, at)
+    asked_at = _since(work) or at.now
+    if asked_at - doubted_since < at.pace.confirm_rejection:
+        # Asked before the doubt was old enough, told only now: the same no once more.
+        return _held_back(connection, target, cause, doubted_since + at.pace.confirm_rejection, at)
+    again = at.now + at.pace.revalidate_every
+    rejected = replace(
+        connection,
+        credential=replace(connection.credential, verdict=KeyVerdict.REJECTED),
         step=Step.VALIDATE_KEY,
         work=Work(not_before=again, due_at=again),
         cause=cause,
-        trouble=None if confirmed else connection.trouble,
-        slots={name: _without_key(slot, cause) for name, slot in released.slots.items()}
-        if confirmed
-        else released.slots,
+        trouble=None,
+        slots={name: _without_key(slot, cause) for name, slot in connection.slots.items()},
         updated_at=at.now,
     )
-    what = "key_rejected" if confirmed else "key_doubted"
-    return Change(back, (Note(what, target, work.attempts, cause, _since(work), {"until": again}),))
+    return Change(rejected, (Note("key_rejected", target, work.attempts, cause, asked_at, {"until": again}),))
+
+
+def _doubt(connection: Connection, target: Target, cause: Cause, at: Moment) -> Change:
+    """The first no. The key is validated once more, later, and everything else waits for that."""
+    again = at.now + at.pace.confirm_rejection
+    doubted = replace(
+        connection,
+        credential=replace(connection.credential, verdict=KeyVerdict.DOUBTED, doubted_since=at.now),
+        updated_at=at.now,
+    )
+    held = _held_back(doubted, target, cause, again, at)
+    if target.step is Step.VALIDATE_KEY:
+        return held
+    return replace(held, connection=replace(held.connection, step=Step.VALIDATE_KEY, work=Work(again, again)))
+
+
+def _held_back(connection: Connection, target: Target, cause: Cause, until: float, at: Moment) -> Change:
+    """Give the work back until the key is validated. To the merchant it is a doubt, not yet a rejection."""
+    work = _claimed(connection, target)
+    doubt = Cause("key_doubted", cause.detail)
+    waiting = replace(work, claim=None, not_before=until, due_at=until)
+    held = _with_cause(_with_work(connection, target, waiting), target, doubt)
+    note = Note("key_doubted", target, work.attempts, doubt, _since(work), {"until": until})
+    return Change(replace(held, updated_at=at.now), (note,))
 
 
 # --- How it is done -------------------------------------------------------------------------------------------------
@@ -249,26 +276,31 @@ def _opened(slot: Slot, at: Moment) -> Work:
     """A slot another task is still busy with (the key was doubted meanwhile) keeps its claim."""
     if slot.work is not None and slot.work.is_held(at.now):
         return slot.work
-    return _at_once(at)
+    asked = max(slot.not_before, slot.work.not_before if slot.work else 0.0)
+    return Work(asked, asked) if asked > at.now else _at_once(at)
 
 
-def _give_up(connection: Connection, target: Target, cause: Cause, at: Moment, *, since: float | None) -> Change:
-    """The last attempt is over: recorded as failed, and left to the next re-validation."""
+def _waiting(connection: Connection, target: Target, cause: Cause, work: Work, at: Moment) -> Change:
+    since = _since(work)
+    changed = _with_cause(_with_work(connection, target, replace(work, claim=None)), target, cause)
+    note = Note("waits", target, work.attempts, cause, since, {"until": work.not_before})
+    return Change(replace(changed, updated_at=at.now), (note,))
+
+
+def _give_up(connection: Connection, target: Target, cause: Cause, at: Moment, *, until: float = 0.0) -> Change:
+    """The last attempt is over: recorded as failed, and left to the next look, but not to one before `until`."""
     if target.slot is not None:
-        return _slot_finished(connection, target, SlotStatus.FAILED, at, cause=cause)
-    return _step_ended(connection, target, Trouble(cause, passing=True), at, since=since)
+        return _slot_finished(connection, target, SlotStatus.FAILED, at, cause=cause, not_before=until)
+    return _step_ended(connection, target, Trouble(cause, passing=cause.code not in _OUR_OWN), at, until=until)
 
 
-def _step_ended(connection: Connection, target: Target, trouble: Trouble, at: Moment, *, since: float | None) -> Change:
-    again = at.now + at.pace.recheck_degraded
-    work = _any_work(connection, target)
-    note = Note(
-        "gave_up" if trouble.passing else "ended", target, work.attempts if work else None, trouble.cause, since
-    )
+def _step_ended(connection: Connection, target: Target, trouble: Trouble, at: Moment, *, until: float = 0.0) -> Change:
+    again = max(at.now + at.pace.recheck_degraded, until)
+    what = "gave_up" if trouble.passing else "ended"
     ended_here = replace(
         connection, trouble=trouble, cause=None, work=Work(not_before=again, due_at=again), updated_at=at.now
     )
-    return Change(ended_here, (note,))
+    return Change(ended_here, (replace(_note(what, connection, target), cause=trouble.cause),))
 
 
 def _slot_finished(
@@ -279,10 +311,13 @@ def _slot_finished(
     *,
     cause: Cause | None = None,
     details: Mapping[str, bool] = NO_DETAILS,
+    not_before: float = 0.0,
 ) -> Change:
     name = _slot_name(target)
     slot = connection.slots[name]
-    finished = replace(slot, verdict=verdict, work=None, last_attempts=slot.attempts, cause=cause)
+    finished = replace(
+        slot, verdict=verdict, work=None, last_attempts=slot.attempts, cause=cause, not_before=not_before
+    )
     since = _since(slot.work) if slot.work else None
     note = Note(f"slot_{verdict}", target, finished.last_attempts, cause, since, details)
     changed = replace(
@@ -300,6 +335,14 @@ def _rest(connection: Connection, at: Moment) -> Connection:
     """All slots have an outcome: look at the connection again when there is reason to."""
     again = at.pace.next_look(connection, at.now)
     return replace(connection, step=Step.VALIDATE_KEY, work=Work(not_before=again, due_at=again))
+
+
+def _lacks_its_key(connection: Connection) -> bool:
+    causes = [
+        connection.trouble.cause if connection.trouble else None,
+        *(slot.cause for slot in connection.slots.values()),
+    ]
+    return any(cause is not None and cause.code == "credential_unusable" for cause in causes)
 
 
 def _slot_name(target: Target) -> str:

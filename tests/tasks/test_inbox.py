@@ -82,9 +82,6 @@ def test_what_is_no_request_is_handed_on_to_be_refused(
     assert client.xlen(STREAM) == 0
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the client decodes strictly: the whole batch fails, and the tick with it, for ever"
-)
 @pytest.mark.parametrize("fields", [{b"request": b'{"merchant_id": "\xff"}'}, {b"\xff": b"x"}], ids=str)
 def test_bytes_that_are_no_text_keep_nobody_elses_request_back(
     client: redis.Redis, redis_client: redis.Redis, inbox: Inbox, fields: dict[bytes, bytes]
@@ -162,7 +159,6 @@ def test_two_ticks_at_once_do_not_take_the_same_request(client: redis.Redis, red
     assert sorted(handled) == list(range(200))
 
 
-@pytest.mark.xfail(strict=True, reason="the limit counts twice: for what was left behind and for what is new")
 def test_the_limit_covers_what_was_left_behind_too(client: redis.Redis) -> None:
     post(client, {"n": 1}, {"n": 2})
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal
 
-from integrations.errors import CredentialRejected, IntegrationError, SlotNotFound, TransientError
+from integrations.errors import CredentialRejected, IntegrationError, PermanentError, SlotNotFound, TransientError
 from integrations.oracle_commerce import transitions
 from integrations.oracle_commerce.connection import Cause, Connection, Step, Target
 from integrations.oracle_commerce.schedule import Pace
@@ -85,6 +85,12 @@ class SlotInMemory:
             raise SlotNotFound("HTTP 404")
         self.urls_when_read.append(self.urls)
         return copy.deepcopy(self.content)
+
+    def list_slots(self) -> list[dict[str, object]]:
+        """A store that lets nobody read a slot shows no list either."""
+        if not self.readable:
+            raise PermanentError("request_refused", "HTTP 405")
+        return [copy.deepcopy(self.content)]
 
     def write_slot(self, slot_id: str, body: Mapping[str, object]) -> dict[str, object] | None:
         """Replace what the body names."""

@@ -132,9 +132,6 @@ def test_two_different_keys_at_once_are_two_runs_of_which_the_last_stands(
     assert snapshot.sealed_key == keys[accepted.index(last)], "key and record belong together"
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the same key sealed anew is 'unchanged', and the record keeps the one it cannot open"
-)
 def test_a_key_sealed_anew_replaces_the_one_that_can_no_longer_be_opened(client: redis.Redis, records: Records) -> None:
     """`credential_unusable` tells operators to ask the merchant for the key again; that must lead somewhere."""
     acceptance_of(client, RETIRED).accept(request(application_key=sealed(key=RETIRED)), Door.CELERY)

@@ -281,7 +281,6 @@ def test_a_holder_whose_lease_ran_out_does_not_release_its_successor(client: red
 
 
 @pytest.mark.server
-@pytest.mark.xfail(strict=True, reason="what is bought is stored whoever holds the lock by then")
 def test_a_holder_whose_lease_ran_out_does_not_replace_a_newer_token(client: redis.Redis) -> None:
     first_may_end = Event()
     slow, quick = Logins(before=lambda: first_may_end.wait(10)), Logins()

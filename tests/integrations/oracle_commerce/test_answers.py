@@ -17,6 +17,7 @@ from integrations.errors import (
     IntegrationError,
     PermanentError,
     SlotNotFound,
+    SlotNotReadable,
     TransientError,
 )
 from integrations.oracle_commerce import answers
@@ -100,7 +101,7 @@ def error(status: int, **fields: object) -> Answer:
         (READ, error(401), AccessTokenRefused, "access_token_refused"),
         (READ, error(403), PermanentError, "permission_denied"),
         (READ, error(404), SlotNotFound, "slot_not_offered"),
-        (READ, page(405), SlotNotFound, "slot_not_offered"),
+        (READ, page(405), SlotNotReadable, "slot_not_offered"),
         (READ, error(400), PermanentError, "slot_not_offered"),
         (READ, error(409), PermanentError, "request_refused"),
         (READ, page(200), TransientError, "unreadable_answer"),

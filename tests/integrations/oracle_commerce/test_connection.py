@@ -149,7 +149,6 @@ def test_a_finding_says_when_we_try_again() -> None:
     assert (finding.detail, finding.slot, finding.next_attempt_at) == ("HTTP 429", "order-submit", NOON + 9)
 
 
-@pytest.mark.xfail(strict=True, reason="the detail of the last attempt, whatever it was, is given for the rejection")
 def test_a_rejected_key_is_not_explained_by_a_later_timeout() -> None:
     connection = healthy(
         credential=key(KeyVerdict.REJECTED), cause=Cause("store_timeout", "no whole answer within 35 s")

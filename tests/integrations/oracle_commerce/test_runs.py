@@ -195,7 +195,6 @@ def test_what_a_store_asks_for_is_the_least_we_wait() -> None:
         assert all(later - earlier >= asked for earlier, later in pairwise(times))
 
 
-@pytest.mark.xfail(strict=True, reason="giving up looks again after recheck_degraded, whatever the store asked for")
 @pytest.mark.parametrize("target", [VALIDATE, slot("order-submit")])
 def test_what_a_store_asks_for_is_waited_for_after_the_last_attempt_too(target: Target) -> None:
     asked = 6 * 3600.0
@@ -207,7 +206,6 @@ def test_what_a_store_asks_for_is_waited_for_after_the_last_attempt_too(target: 
     assert all(later - earlier >= asked for earlier, later in pairwise(times))
 
 
-@pytest.mark.xfail(strict=True, reason="reaching the slots again opens them at once, whatever the store asked for")
 def test_what_a_store_asks_for_is_waited_for_through_a_doubt_of_the_key() -> None:
     connection = claimed(registering(), slot("order-submit"), at(), "a")
     connection = claimed(connection, slot("order-update"), at(), "b")
@@ -225,11 +223,3 @@ def test_a_connection_at_rest_is_checked_from_the_first_step_on() -> None:
     run = Drive(active(), PACE, all_is_well)
     run.until(NOON + PACE.second_look)
     assert [target for _, target in run.attempts] == [VALIDATE, SHIPPING, *map(slot, sorted(SLOTS))]
-
-
-@pytest.mark.xfail(strict=True, reason="nothing makes a slot contested yet")
-def test_a_slot_that_somebody_keeps_undoing_becomes_contested() -> None:
-    """Every look finds our URL gone and writes it again, every second_look seconds, for ever."""
-    run = Drive(active(), PACE, all_is_well)  # each success is a write
-    run.until(NOON + 50 * PACE.second_look)
-    assert run.connection.slots["order-submit"].status is SlotStatus.CONTESTED

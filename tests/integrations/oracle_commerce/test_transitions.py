@@ -151,7 +151,6 @@ def test_work_that_takes_its_workers_down_is_given_up(target: Target) -> None:
         assert set(given_up.due()) == set(SLOTS) - {"order-submit"}
 
 
-@pytest.mark.xfail(strict=True, reason="deaths and failures are bounded each, not together: up to 2n - 1 attempts")
 def test_deaths_and_failures_together_are_bounded_by_the_attempts() -> None:
     connection, seconds = started(at()), 0.0
     for number in range(3 * PACE.retry_attempts):
@@ -233,7 +232,6 @@ def test_a_slot_that_is_still_under_way_when_the_key_is_proven_is_not_started_tw
     assert connection.due()["order-update"] == NOON + 60
 
 
-@pytest.mark.xfail(strict=True, reason="a slot's cause and finding say key_rejected although the key is only doubted")
 def test_a_doubt_met_by_a_slot_is_not_told_as_a_rejection() -> None:
     """The merchant would read "create a new key" after a single no."""
     connection = claimed(registering(), slot("order-submit"), at())
@@ -249,9 +247,6 @@ def test_a_slot_that_waits_for_the_key_does_not_announce_an_attempt_in_the_past(
     assert announced is None or announced >= NOON + 101
 
 
-@pytest.mark.xfail(
-    strict=True, reason="with confirm_rejection < lease, a slot's late report of the first no confirms it"
-)
 def test_an_exchange_before_the_doubt_does_not_confirm_it() -> None:
     pace = Pace(lease=60, confirm_rejection=10)
     connection = registering(at(0, pace))
@@ -262,7 +257,6 @@ def test_an_exchange_before_the_doubt_does_not_confirm_it() -> None:
     assert connection.status is not ConnectionStatus.NEEDS_REAUTHORISATION
 
 
-@pytest.mark.xfail(strict=True, reason="a slot's refusal replaces the connection's work, claim and all")
 def test_a_late_refusal_does_not_take_the_check_of_the_key_from_the_worker_that_has_it() -> None:
     pace = Pace(lease=60, confirm_rejection=10)
     connection = registering(at(0, pace))
