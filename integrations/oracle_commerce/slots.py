@@ -47,12 +47,11 @@ def urls_in(content: Content) -> tuple[str, ...]:
     """
     if content and not _SLOT_FIELDS & content.keys():
         raise TransientError("unreadable_answer", "not a slot")
-    held = [*_listed(content.get("urls")), *_listed(content.get("url"))]  # a store that shows both may mean either
+    held = _listed(content.get("urls"))
+    held = [*held, *(url for url in _listed(content.get("url")) if url not in held)]  # with both, either may count
     if not all(url is None or isinstance(url, str) for url in held):
         raise PermanentError("slot_unreadable")
-    urls = [url for url in held if isinstance(url, str) and url.strip()]
-    both = "urls" in content and "url" in content
-    return tuple(dict.fromkeys(urls)) if both else tuple(urls)
+    return tuple(url for url in held if isinstance(url, str) and url.strip())
 
 
 def _listed(held: object) -> list[object]:

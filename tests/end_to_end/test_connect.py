@@ -281,7 +281,7 @@ OUTCOMES: dict[str, tuple[dict[str, object], str, set[str]]] = {
     "shipping guard": ({"shipping_methods": [{"fault": "guard_60012", "times": 2}]}, "active", set()),
     "shipping array": ({"shipping_methods": ["bare_array"]}, "active", set()),
     "slot 404": ({"slot:order-update": [{"fault": 404, **ALWAYS}]}, "degraded", {"slot_not_offered"}),
-    "slot 405": ({"slot:order-update": [{"fault": 405, **ALWAYS}]}, "degraded", {"slot_not_offered"}),
+    "slot 405": ({"slot:order-update": [{"fault": 405, **ALWAYS}]}, "degraded", {"slot_refused"}),
     "slot unreadable 405": ({"read_slot:order-update": [{"fault": 405, **ALWAYS}]}, "active", set()),
     "write 400": ({"write_slot:order-update": [{"fault": 400, **ALWAYS}]}, "degraded", {"slot_refused"}),
     "200 with error": ({"write_slot": [{"fault": "error_in_200", "times": 4}]}, "active", set()),
