@@ -55,6 +55,7 @@ task_publish_retry_policy = {"max_retries": 3, "interval_start": 0.1, "interval_
 # --- Processes --------------------------------------------------------------------------------------------------------
 worker_pool = "threads"  # the work is waiting for stores: a hung one holds a cheap thread, not one of few processes
 worker_concurrency = _settings.concurrency
+worker_consumer = "tasks.broker.consumer:TolerantConsumer"  # 5.7's own may end when the broker goes away
 worker_soft_shutdown_timeout = 0  # warm shutdown: tasks are shorter than any sensible grace period
 worker_disable_rate_limits = True
 

@@ -34,7 +34,7 @@ _SECRET = re.compile(
     # the look-ahead lets sentences about "bearer credentials" and "basic authentication" stand
     | (?P<scheme>\b(?:Bearer|Basic)\s+)(?=\S{{0,80}}?(?-i:[0-9A-Z=_-])|\S{{20}})[A-Za-z0-9._~+/=-]{{8,}}
     # a JWT, or what truncation left of it
-    | \b(?-i:eyJ)[A-Za-z0-9_-]{{8,}}(?:\.[A-Za-z0-9_-]*){{0,2}}
+    | \b(?-i:eyJ)[A-Za-z0-9_+/=-]{{8,}}(?:\.[A-Za-z0-9_+/=-]*){{0,2}}
     # a sealing key with its id
     | \b[A-Za-z0-9_-]{{1,32}}:[A-Za-z0-9_-]{{43}}(?![A-Za-z0-9_-])=?
     # users and passwords in URLs; those of servers may have a careless / in them

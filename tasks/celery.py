@@ -2,6 +2,7 @@
 
 from celery import Celery, Task
 
+from tasks import broker
 from tasks.logs import connect_signals
 from tasks.wiring import wiring
 
@@ -12,6 +13,7 @@ class QuietTask(Task):  # type: ignore[type-arg]
     Request = "tasks.message_view:Request"
 
 
+broker.install()
 app = Celery("occ", task_cls=QuietTask)
 app.config_from_object("celeryconfig")
 connect_signals(lambda: wiring().settings)

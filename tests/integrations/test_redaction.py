@@ -194,3 +194,9 @@ def test_a_secret_between_other_words_is_taken_out(before: str, after: str, secr
     shown = redact_text(f"{before} {secret} {after}")
     for part in (CANARY, JWT.split(".")[2], KEY.export().split(":")[1]):
         assert part not in shown
+
+
+def test_a_key_in_padded_base64_is_hidden_to_its_end() -> None:
+    """Oracle writes its keys in the standard alphabet, padded: the part behind a + or / is as secret."""
+    signature = "+abc/def+ghi="
+    assert signature[1:4] not in redact_text(f"got eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ4In0=.{signature} here")
