@@ -10,7 +10,7 @@ from kombu import Exchange, Queue
 
 from integrations.errors import SettingsError
 from integrations.settings import load_settings
-from tasks.queues import QUEUES, REQUESTS, TICKS
+from tasks.queues import QUARANTINE, QUEUES, REQUESTS, TICKS
 
 try:
     _settings = load_settings()
@@ -21,6 +21,7 @@ except SettingsError as error:
 broker_url = _settings.broker_url
 broker_connection_retry_on_startup = True  # a worker may start before the server
 broker_connection_max_retries = None  # the default gives up after 100
+broker_channel_error_retry = True  # a full server is waited for; without this it ends the worker
 _visibility_timeout = 1.5 * _settings.lease + 5
 broker_transport_options = {
     "visibility_timeout": _visibility_timeout,  # longer than a task runs; a second copy would only find nothing to do
@@ -55,7 +56,7 @@ task_publish_retry_policy = {"max_retries": 3, "interval_start": 0.1, "interval_
 # --- Processes --------------------------------------------------------------------------------------------------------
 worker_pool = "threads"  # the work is waiting for stores: a hung one holds a cheap thread, not one of few processes
 worker_concurrency = _settings.concurrency
-worker_consumer = "tasks.broker.consumer:TolerantConsumer"  # 5.7's own may end when the broker goes away
+worker_consumer = "tasks.broker.consumer:TolerantConsumer"  # sets aside what is no task we can run
 worker_soft_shutdown_timeout = 0  # warm shutdown: tasks are shorter than any sensible grace period
 worker_disable_rate_limits = True
 
@@ -68,7 +69,7 @@ beat_schedule_filename = str(_settings.data_dir / "beat-schedule")
 
 # --- Queues -----------------------------------------------------------------------------------------------------------
 task_default_queue = REQUESTS
-task_queues = [Queue(name, Exchange(name), routing_key=name) for name in QUEUES]
+task_queues = [Queue(name, Exchange(name), routing_key=name) for name in (*QUEUES, QUARANTINE)]
 task_create_missing_queues = False  # a typo must not make a queue nobody reads
 task_routes = {"occ.tick": {"queue": TICKS}}
 

@@ -14,9 +14,10 @@ from kombu.exceptions import OperationalError
 from integrations.errors import RequestRefused, TransientError
 from integrations.oracle_commerce.acceptance import Accepted, Door
 from integrations.oracle_commerce.connection import Connection, Step, Target
+from tasks.celery import QuietTask as Task
 from tasks.celery import app
 from tasks.inbox import Inbox
-from tasks.queues import REQUESTS, STEPS, TICKS
+from tasks.queues import QUARANTINE, REQUESTS, STEPS, TICKS
 from tasks.step import run_step
 from tasks.wiring import Wiring, wiring
 
@@ -36,22 +37,27 @@ def connect(*args: object, **request: object) -> dict[str, object]:
         raise Reject(requeue=True) from None  # acknowledged, it would be gone
 
 
-@app.task(name="occ.validate_key", queue=STEPS)
-def validate_key(merchant_id: str, run: int, attempt: int = 1) -> dict[str, object]:  # noqa: ARG001 - for Flower
+@app.task(name="occ.validate_key", queue=STEPS, bind=True)
+def validate_key(self: Task, merchant_id: str, run: int, attempt: int = 1) -> dict[str, object]:  # noqa: ARG001
     """Exchange the application key for an access token."""
-    return run_step(wiring(), start, merchant_id, run, Target(Step.VALIDATE_KEY))
+    return _run(self, merchant_id, run, Target(Step.VALIDATE_KEY))
 
 
-@app.task(name="occ.check_shipping_methods", queue=STEPS)
-def check_shipping_methods(merchant_id: str, run: int, attempt: int = 1) -> dict[str, object]:  # noqa: ARG001
+@app.task(name="occ.check_shipping_methods", queue=STEPS, bind=True)
+def check_shipping_methods(self: Task, merchant_id: str, run: int, attempt: int = 1) -> dict[str, object]:  # noqa: ARG001
     """See that the store has an enabled shipping method."""
-    return run_step(wiring(), start, merchant_id, run, Target(Step.CHECK_SHIPPING_METHODS))
+    return _run(self, merchant_id, run, Target(Step.CHECK_SHIPPING_METHODS))
 
 
-@app.task(name="occ.register_slot", queue=STEPS)
-def register_slot(merchant_id: str, run: int, slot: str, attempt: int = 1) -> dict[str, object]:  # noqa: ARG001
+@app.task(name="occ.register_slot", queue=STEPS, bind=True)
+def register_slot(self: Task, merchant_id: str, run: int, slot: str, attempt: int = 1) -> dict[str, object]:  # noqa: ARG001
     """Put our callback URL into one slot."""
-    return run_step(wiring(), start, merchant_id, run, Target(Step.REGISTER_SLOT, slot))
+    return _run(self, merchant_id, run, Target(Step.REGISTER_SLOT, slot))
+
+
+def _run(task: Task, merchant_id: str, run: int, target: Target) -> dict[str, object]:
+    lane = (task.request.delivery_info or {}).get("routing_key")
+    return run_step(wiring(), start, merchant_id, run, target, alone=lane == QUARANTINE)
 
 
 @app.task(name="occ.tick", queue=TICKS, send_events=False)
@@ -89,7 +95,8 @@ def start(connection: Connection, targets: Iterable[Target]) -> None:
             arguments["slot"] = target.slot
         arguments["attempt"] = work.attempts + 1 if work else 1
         try:
-            _TASKS[target.step].apply_async(kwargs=arguments)
+            lane = QUARANTINE if work is not None and work.is_suspect else STEPS
+            _TASKS[target.step].apply_async(kwargs=arguments, queue=lane)
         except OperationalError as error:
             log.warning("message_not_sent", step=target.step, slot=target.slot, error=type(error).__name__)
 

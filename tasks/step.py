@@ -35,9 +35,14 @@ Start = Callable[[Connection, Iterable[Target]], None]
 _CLAIM_HEADROOM = 2.0  # seconds of a lease kept to record the outcome in
 
 
-def run_step(parts: Wiring, start: Start, merchant_id: str, run: int, target: Target) -> dict[str, object]:
-    """Do one piece of work if it is there to be done; tells in plain words what came of it."""
-    turn = _Turn(parts, run, target, owner=uuid.uuid4().hex)
+def run_step(
+    parts: Wiring, start: Start, merchant_id: str, run: int, target: Target, *, alone: bool = False
+) -> dict[str, object]:
+    """Do one piece of work if it is there to be done; tells in plain words what came of it.
+
+    `alone`: in the quarantine lane, with nothing else in this process.
+    """
+    turn = _Turn(parts, run, target, alone, owner=uuid.uuid4().hex)
     recorded = claimed = parts.records.change(merchant_id, turn.claim)
     if isinstance(claimed, Stop):
         return _nothing_to_do(claimed)
@@ -60,13 +65,15 @@ class _Turn:
     parts: Wiring
     run: int
     target: Target
+    alone: bool
     owner: str
 
     def claim(self, connection: Connection | None, now: float) -> Change | Stop:
         """Take the work, for one lease."""
         if connection is None:
             return Stop("unknown_connection")
-        return transitions.claim(connection, self.run, self.target, self.owner, Moment(now, self.parts.pace))
+        at = Moment(now, self.parts.pace)
+        return transitions.claim(connection, self.run, self.target, self.owner, at, alone=self.alone)
 
     def holds(self, connection: Connection) -> bool:
         """Whether our claim stands."""

@@ -60,7 +60,7 @@ class Acceptance:
             self._records.note_refusal(refusal, merchant_id=known, door=door)
             raise
         known = self._records.load(desired.merchant_id)
-        begin = partial(self._begin, desired, self._cannot_open(known))
+        begin = partial(self._begin, desired, replace_key=self._cannot_open(known))
         committed = self._records.change(desired.merchant_id, begin, known=known, durably=True)
         if isinstance(committed, Stop):
             connection = self._records.load(desired.merchant_id).connection
@@ -90,11 +90,7 @@ class Acceptance:
         return known.sealed_key is not None and not self._keyring.knows(known.sealed_key)
 
     def _begin(
-        self,
-        desired: Desired,
-        replace_key: bool,
-        connection: Connection | None,
-        now: float,  # noqa: FBT001
+        self, desired: Desired, connection: Connection | None, now: float, *, replace_key: bool
     ) -> transitions.Change | Stop:
         at = Moment(now, self._pace)
         return transitions.begin(connection, desired, self._first, at, replace_key=replace_key)

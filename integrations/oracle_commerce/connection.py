@@ -7,7 +7,7 @@ Times are seconds since the epoch by the server's clock.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 
@@ -73,6 +73,10 @@ class Claim:
     owner: str
     until: float
     since: float
+    alone: bool = False  # in the quarantine lane, where nothing else runs beside it
+
+
+DEATHS_OF_A_SUSPECT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +90,25 @@ class Work:
     not_before: float
     due_at: float
     attempts: int = 0
-    deaths: int = 0  # claims whose lease ended without an outcome
+    deaths: int = 0  # claims whose lease ended without an outcome: perhaps the work's fault, perhaps a neighbour's
     claim: Claim | None = None
+    deaths_alone: int = 0  # claims that ended so where it had no neighbours
+
+    @property
+    def is_suspect(self) -> bool:
+        """Whether it may be what takes workers down: then it runs alone, so that nobody else is blamed.
+
+        Asked of work that nobody holds: a claim that is still there ended without an outcome.
+        """
+        return self.with_death_counted().deaths >= DEATHS_OF_A_SUSPECT
+
+    def with_death_counted(self) -> "Work":
+        """Free of a claim that ended without an outcome, with that death counted."""
+        if self.claim is None:
+            return self
+        if self.claim.alone:
+            return replace(self, claim=None, deaths_alone=self.deaths_alone + 1)
+        return replace(self, claim=None, deaths=self.deaths + 1)
 
     def is_held(self, now: float) -> bool:
         """Whether a worker holds it."""

@@ -25,6 +25,7 @@ from integrations.oracle_commerce.connection import (
 )
 from integrations.oracle_commerce.schedule import Pace
 
+DEATHS_ALONE = 3
 _OUR_OWN = {"worker_lost", "internal_error"}  # waiting for the store will not mend these
 NO_DETAILS: Mapping[str, bool] = MappingProxyType({})
 
@@ -116,27 +117,31 @@ def begin(
 # --- Claiming -------------------------------------------------------------------------------------------------------
 
 
-def claim(connection: Connection, run: int, target: Target, owner: str, at: Moment) -> Change | Stop:
-    """Take a piece of work for one lease, counting the attempt before anything is done about it."""
+def claim(
+    connection: Connection, run: int, target: Target, owner: str, at: Moment, *, alone: bool = False
+) -> Change | Stop:
+    """Take a piece of work for one lease, counting the attempt before anything is done about it.
+
+    A lease that ended without an outcome is counted as a death of its worker. Work that was there at several deaths is
+    a suspect and runs in the quarantine lane only (`alone`); what dies there too is given up.
+    """
     if run != connection.run:
         return Stop("superseded")
     work = connection.work_on(target)
     if work is None:
         return Stop("already_done")
-    if work.is_held(at.now):
-        return Stop("held_by_another")
-    if at.now < work.not_before:
-        return Stop("not_yet")
-    deaths = work.deaths + (1 if work.claim else 0)
-    if work.attempts >= at.pace.retry_attempts:
-        lost = replace(work, deaths=deaths, claim=None)
-        return _give_up(_with_work(connection, target, lost), target, Cause("worker_lost"), at)
+    if not work.is_ready(at.now):
+        return Stop("held_by_another" if work.is_held(at.now) else "not_yet")
+    work = work.with_death_counted()
+    if work.deaths_alone >= DEATHS_ALONE or work.attempts >= at.pace.retry_attempts:
+        return _give_up(_with_work(connection, target, work), target, Cause("worker_lost"), at)
+    if work.is_suspect and not alone:
+        return Stop("quarantined")
     claimed = replace(
         work,
-        claim=Claim(owner, until=at.now + at.pace.lease, since=at.now),
+        claim=Claim(owner, until=at.now + at.pace.lease, since=at.now, alone=alone),
         due_at=at.now + at.pace.lease,
         attempts=work.attempts + 1,
-        deaths=deaths,
     )
     return Change(_with_work(connection, target, claimed))
 

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-from tasks.queues import QUEUES
+from tasks.queues import QUARANTINE, QUEUES
 
 _CELERY = (sys.executable, "-m", "celery", "--quiet", "-A", "tasks")  # quiet: a banner is not a log line
 
@@ -12,12 +12,17 @@ _SAVE_EVERY_MS = 60_000
 _TASKS_KEPT = 20_000
 
 
-def worker_command(name: str) -> Sequence[str]:
-    """A worker on all queues. Pool and concurrency are celeryconfig's."""
+def worker_command(name: str, queues: Sequence[str] = QUEUES) -> Sequence[str]:
+    """An ordinary worker. Pool and concurrency are celeryconfig's."""
     return [
-        *(*_CELERY, "worker", "--hostname", f"{name}@%h", "--queues", ",".join(QUEUES)),
+        *(*_CELERY, "worker", "--hostname", f"{name}@%h", "--queues", ",".join(queues)),
         *("--without-gossip", "--without-mingle"),  # workers share nothing but the server: no chatter, faster start
     ]
+
+
+def quarantine_command(name: str) -> Sequence[str]:
+    """The worker for what may be taking workers down: one thing at a time, so that nobody else is hit."""
+    return [*worker_command(name, [QUARANTINE]), "--concurrency", "1"]
 
 
 def beat_command() -> Sequence[str]:

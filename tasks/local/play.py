@@ -58,10 +58,11 @@ def play(
     say: Callable[[str], None],
     view: Callable[[Mapping[str, str]], AbstractContextManager[View]],
 ) -> Outcome:
-    """Play all parts on a stage that is open. `view` makes what shows the progress, from names by merchant id."""
-    began = time.monotonic()
-    while not stage.workers_answer() and time.monotonic() - began < _WORKERS_START_WITHIN:
-        pause(0)
+    """Play all parts on a stage that is open. `view` makes what shows the progress, from names by merchant id.
+
+    Raises RuntimeError if there is nobody to do the work.
+    """
+    _await_workers(stage, pause)
     inbox = sum(merchant.through_inbox for merchant in stage.merchants)
     say(f"Sending the requests: {len(stage.merchants) - inbox} through Celery, {inbox} through the inbox.")
     asked = time.monotonic()
@@ -77,6 +78,14 @@ def play(
         difference for merchant in stage.merchants for difference in differences(merchant.part, by_id[merchant.id])
     ]
     return Outcome(seen, counted, found, seconds)
+
+
+def _await_workers(stage: Stage, pause: Pause) -> None:
+    until = time.monotonic() + _WORKERS_START_WITHIN
+    while not stage.workers_answer():
+        if time.monotonic() > until:
+            raise RuntimeError(f"the workers did not start within {_WORKERS_START_WITHIN:g} s; their logs say why")
+        pause(0)
 
 
 def _follow(stage: Stage, pause: Pause, view: View) -> None:

@@ -26,6 +26,7 @@ from tasks.local.environment import EXAMPLE_CALLBACK_URL, wants_embedded_server
 from tasks.local.processes import Program, Supervisor
 from tasks.local.server import EmbeddedServer
 from tasks.local.verdict import Seen
+from tasks.queues import REQUESTS
 from tasks.wiring import connect
 from tests.simulator.process import SimulatorProcess
 
@@ -148,8 +149,9 @@ class Stage:
         """Our workers take whatever is due, and have none of the keys of others: on their records that does harm."""
         with records_of(self._settings) as records:
             others = [merchant for merchant in records.merchant_ids() if not merchant.startswith(_MARK)]
-        if others or self._producer.control.ping(timeout=1.0):
-            what = "holds connections" if others else "has workers"
+        waiting = self._redis.xlen(STREAM) + self._redis.llen(REQUESTS)
+        if others or waiting or self._producer.control.ping(timeout=1.0):
+            what = "holds connections" if others else "holds requests" if waiting else "has workers"
             raise CommandError(
                 ExitCode.REFUSED,
                 "server_in_use",
@@ -183,7 +185,7 @@ class Stage:
         if merchant.through_inbox:
             self._redis.xadd(STREAM, {"request": json.dumps(request)})
         else:
-            self._producer.send_task("occ.connect", kwargs=request, queue="occ")
+            self._producer.send_task("occ.connect", kwargs=request, queue=REQUESTS)
 
     def refusals(self) -> dict[str, dict[str, Any]]:
         """Requests that were refused, by merchant id."""

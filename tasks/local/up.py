@@ -15,7 +15,7 @@ from integrations.errors import SettingsError
 from integrations.settings import load_settings
 from tasks import logs
 from tasks.local import environment
-from tasks.local.commands import beat_command, flower_command, worker_command
+from tasks.local.commands import beat_command, flower_command, quarantine_command, worker_command
 from tasks.local.folder_lock import taken
 from tasks.local.private_files import kept_secret, private_folder
 from tasks.local.processes import Program, Supervisor
@@ -82,6 +82,7 @@ def _run(wish: Wish, data: Path, stop: StopSignal) -> None:
         supervisor = until_the_end.enter_context(Supervisor(settings, server=server))
         for number in range(1, wish.workers + 1):
             supervisor.start(Program(f"worker-{number}", worker_command(f"worker-{number}")))
+        supervisor.start(Program("quarantine", quarantine_command("quarantine")))
         supervisor.start(Program("beat", beat_command()))
         facts = [
             ("Data", f"{data} (kept between starts)"),

@@ -73,7 +73,7 @@ def _in_record(part: Part, seen: Seen) -> Iterator[str]:
 def _in_calls(part: Part, seen: Seen) -> Iterator[str]:
     calls = dict(seen.counts.get("endpoints", {}))
     if part.calls is not None and calls != dict(part.calls):
-        yield f"its store was called for {_counted(calls)}, not {_counted(part.calls)}"
+        yield f"its store got {_counted(calls)}, not {_counted(part.calls)}"
     for what, least in part.met.items():
         if (times := seen.came_of_calls.get(what, 0)) < least:
             yield f"its store answered {what} {times} times, not {least} or more"
@@ -101,7 +101,7 @@ def _listed(texts: Sequence[str]) -> str:
 
 
 def _counted(calls: Mapping[str, int]) -> str:
-    return ", ".join(f"{number} {endpoint}" for endpoint, number in calls.items()) or "nothing"
+    return ", ".join(f"{endpoint} x{number}" for endpoint, number in calls.items()) or "nothing"
 
 
 def _told(end: SlotEnd | None) -> str:

@@ -208,7 +208,9 @@ class Drive:
 
     def _attempt(self, target: Target) -> None:
         at = Moment(self.now, self.pace)
-        claim = transitions.claim(self.connection, self.connection.run, target, "worker", at)
+        work = self.connection.work_on(target)
+        alone = work is not None and work.is_suspect
+        claim = transitions.claim(self.connection, self.connection.run, target, "worker", at, alone=alone)
         if isinstance(claim, Stop):  # what was done before it at this moment has settled it
             return
         self._take(claim)

@@ -129,8 +129,9 @@ class ConnectionMachine(RuleBasedStateMachine):
         self.owners += 1
         owner = f"worker-{self.owners}"
         before = self.connection
-        result = transitions.claim(before, run, target, owner, self.at)
         work = before.work_on(target) if run == before.run else None
+        alone = work is not None and work.is_suspect
+        result = transitions.claim(before, run, target, owner, self.at, alone=alone)
         busy = [h for h in self.held if h.target == target and h.run == run and h.until > self.now]
         counting = [h for h in busy if transitions.is_mine(before, h.run, h.target, h.owner)]
         if work is None or self.now < work.not_before or counting:

@@ -17,6 +17,7 @@ from integrations.oracle_commerce.connection import (
     SlotStatus,
     Step,
     Target,
+    Trouble,
 )
 from integrations.oracle_commerce.schedule import Pace
 from integrations.oracle_commerce.transitions import Moment, Stop
@@ -135,20 +136,40 @@ def test_work_of_a_later_stage_cannot_be_claimed(target: Target) -> None:
 
 
 @pytest.mark.parametrize("target", [VALIDATE, slot("order-submit")])
-def test_work_that_takes_its_workers_down_is_given_up(target: Target) -> None:
-    connection = started(at()) if target == VALIDATE else registering()
-    seconds = 0.0
-    for _ in range(PACE.retry_attempts):
-        connection = claimed(connection, target, at(seconds), f"worker-{seconds}")
-        seconds += PACE.lease
-    given_up = changed(transitions.claim(connection, 1, target, "last", at(seconds)))
-    assert not transitions.is_mine(given_up, 1, target, "last")
-    assert [finding.code for finding in given_up.findings] == ["worker_lost"]
-    if target == VALIDATE:
-        assert given_up.due() == {None: NOON + seconds + PACE.recheck_degraded}
+def test_work_that_takes_its_workers_down_runs_alone_and_is_then_given_up(target: Target) -> None:
+    """Two deaths make a suspect, which may be a neighbour's fault; three more with nobody beside it are its own."""
+    connection = started(at()) if target.slot is None else registering()
+    lanes = []
+    for number in range(20):
+        moment = at(number * PACE.lease)
+        work = connection.work_on(target)
+        assert work is not None
+        if work.is_suspect and number < 5:
+            assert transitions.claim(connection, 1, target, "beside others", moment) == Stop("quarantined")
+        alone = work.is_suspect
+        connection = changed(transitions.claim(connection, 1, target, f"worker-{number}", moment, alone=alone))
+        if not transitions.is_mine(connection, 1, target, f"worker-{number}"):
+            break
+        lanes.append(alone)
+    assert lanes == [False, False, True, True, True]
+    if target.slot is None:
+        assert connection.trouble == Trouble(Cause("worker_lost"), passing=False)
     else:
-        assert given_up.slots["order-submit"].status is SlotStatus.FAILED
-        assert set(given_up.due()) == set(SLOTS) - {"order-submit"}
+        assert connection.slots[target.slot].status is SlotStatus.FAILED
+        assert connection.slots[target.slot].cause == Cause("worker_lost")
+        assert set(connection.due()) == set(SLOTS) - {target.slot}
+
+
+def test_a_neighbour_of_what_takes_workers_down_is_not_blamed() -> None:
+    """It was there at two deaths; alone it does its work."""
+    connection = registering()
+    target = slot("order-update")
+    for number in range(2):
+        connection = claimed(connection, target, at(number * PACE.lease), f"worker-{number}")
+    moment = at(2 * PACE.lease)
+    connection = changed(transitions.claim(connection, 1, target, "alone", moment, alone=True))
+    connection = changed(transitions.slot_registered(connection, target, moment, wrote=True))
+    assert connection.slots["order-update"].status is SlotStatus.REGISTERED
 
 
 def test_deaths_and_failures_together_are_bounded_by_the_attempts() -> None:

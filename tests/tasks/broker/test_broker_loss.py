@@ -15,8 +15,8 @@ from tests.tasks.broker.workers import Worker, eventually, settled, worker
 
 pytestmark = [pytest.mark.server, pytest.mark.end_to_end]
 
-MESSAGES = 60
-KILLS = int(os.environ.get("TEST_SERVER_KILLS", "2"))
+MESSAGES = 40
+KILLS = int(os.environ.get("TEST_SERVER_KILLS", "1"))
 
 
 @pytest.mark.timeout(90 + 30 * KILLS)

@@ -75,5 +75,9 @@ def eventually(condition: Callable[[], bool], within: float) -> bool:
 
 
 def settled(client: redis.Redis) -> bool:
-    """No message is waiting or in hand."""
-    return not client.llen(QUEUE) and not client.hlen("unacked")
+    """No message is waiting or in hand, nor on its way from one to the other."""
+    for _ in range(2):
+        if client.llen(QUEUE) or client.hlen("unacked"):
+            return False
+        time.sleep(0.03)
+    return True
