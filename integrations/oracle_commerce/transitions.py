@@ -252,7 +252,7 @@ def _held_back(connection: Connection, target: Target, cause: Cause, until: floa
     """Give the work back until the key is validated. To the merchant it is a doubt, not yet a rejection."""
     work = _claimed(connection, target)
     doubt = Cause("key_doubted", cause.detail)
-    waiting = replace(work, claim=None, not_before=until, due_at=until)
+    waiting = Work(not_before=until, due_at=until)  # the second exchange is no further attempt at the first
     held = _with_cause(_with_work(connection, target, waiting), target, doubt)
     note = Note("key_doubted", target, work.attempts, doubt, _since(work), {"until": until})
     return Change(replace(held, updated_at=at.now), (note,))

@@ -101,8 +101,6 @@ def _with_work(connection: Connection, step: Step, fact: Fact, now: float) -> Fa
     if work is None:
         return fact
     trouble = connection.trouble.cause if connection.trouble else connection.cause
-    if trouble is not None and fact.status == KeyVerdict.DOUBTED:
-        trouble = replace(trouble, code="key_doubted")  # what to do about a rejected key is not yet to be done
     cause, underway = trouble or fact.cause, work.is_held(now)
     # A connection at rest has a time for its next look as well, but is not waiting for another attempt.
     again = work.not_before if cause and not underway else None

@@ -77,7 +77,7 @@ def up(folder: Path, *options: str, **settings: str) -> Iterator[Up]:
 def test_up_keeps_everything_running_until_it_is_told_to_stop(tmp_path: Path) -> None:
     with up(tmp_path, "--no-flower", "--workers", "2") as running:
         running.await_words("occ-connect is running.")
-        assert set(running.started) == {"worker-1", "worker-2", "beat"}
+        assert set(running.started) == {"worker-1", "worker-2", "quarantine", "beat"}
         server = EmbeddedServer.running_in(running.data / "server")
         assert server is not None
         with redis.Redis.from_url(server.url) as client:
