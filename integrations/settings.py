@@ -90,6 +90,9 @@ class Settings(BaseModel):
     recheck_degraded: Duration = 3600.0
     confirm_rejection: Duration = 300.0
 
+    allow_unsafe_server: bool = False
+    """Use a server that may forget accepted work (eviction, no append-only file): for development."""
+
     data_dir: Annotated[Path, AfterValidator(Path.expanduser)] = Path(".data")
     concurrency: Annotated[Count, Field(le=1000)] = 64
     """Threads per worker process."""

@@ -104,6 +104,14 @@ class Committed:
     snapshot: Snapshot
 
 
+@dataclass(frozen=True, slots=True)
+class Overdue:
+    """How much work is overdue, and the age of the oldest in seconds."""
+
+    count: int
+    oldest_age: float
+
+
 class Records:
     """Loads and changes connections. Safe to share between threads."""
 
@@ -233,6 +241,17 @@ class Records:
         """The earliest due time of all work, None if there is none."""
         first = cast("list[tuple[str, float]]", self._redis.zrange(_DUE, 0, 0, withscores=True))
         return first[0][1] if first else None
+
+    def overdue(self) -> Overdue:
+        """The work whose time has passed: there is always a little, between two ticks."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.time()
+            pipe.zrange(_DUE, 0, 0, withscores=True)
+            (seconds, microseconds), oldest = pipe.execute()
+        now = seconds + microseconds / 1e6
+        if not oldest or oldest[0][1] > now:
+            return Overdue(0, 0.0)
+        return Overdue(int(self._redis.zcount(_DUE, "-inf", now)), now - oldest[0][1])
 
     # --- History ----------------------------------------------------------------------------------------------------
 

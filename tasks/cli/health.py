@@ -1,0 +1,72 @@
+"""`occ health`."""
+
+import json
+
+import click
+import redis
+
+from integrations.oracle_commerce.records import Records
+from integrations.quarantine import QUARANTINE
+from integrations.settings import Settings
+from tasks.cli.exit_codes import ExitCode
+from tasks.cli.parameters import json_option
+from tasks.cli.set_up import become, environment_of_what_runs, records_of, settings_of_what_runs
+from tasks.inbox import STREAM
+from tasks.queues import QUARANTINE as QUARANTINE_LANE
+from tasks.queues import QUEUES
+
+_PATIENCE = 30.0  # seconds beyond a lease: by then a tick has handed out what a lost worker left
+
+
+@click.command("health")
+@click.option("--workers/--no-workers", "ask_workers", default=True, help="Whether to ask which workers answer.")
+@json_option
+@click.pass_context
+def command(context: click.Context, *, ask_workers: bool, as_json: bool) -> None:
+    """Tell whether work is done when it is due.
+
+    The figure that counts is the age of the oldest overdue work: it grows when nobody takes work, whatever processes
+    claim to be up. Ends with 1 when it is more than a lease and 30 seconds.
+    """
+    settings = settings_of_what_runs()
+    with records_of(settings) as records:
+        facts = _facts(settings, records)
+    facts["workers"] = _workers() if ask_workers else None
+    age = facts["oldest_overdue_seconds"]
+    facts["healthy"] = not isinstance(age, float) or age <= settings.lease + _PATIENCE
+    if as_json:
+        click.echo(json.dumps(facts))
+    else:
+        for name, value in facts.items():
+            click.echo(f"{name.replace('_', ' '):<24}{'not asked' if value is None else _plain(value)}")
+    context.exit(ExitCode.OK if facts["healthy"] else ExitCode.NEEDS_ATTENTION)
+
+
+def _facts(settings: Settings, records: Records) -> dict[str, object]:
+    overdue = records.overdue()
+    with redis.Redis.from_url(settings.redis_url, decode_responses=True) as server:
+        inbox = server.xlen(STREAM)
+        with_broker = settings.broker_url == settings.redis_url or settings.redis_url.startswith("unix:")
+        # A broker of its own is asked by its own tools: its URL may be one that only Celery understands.
+        waiting = {name: server.llen(name) for name in (*QUEUES, QUARANTINE_LANE)} if with_broker else None
+        set_aside = server.llen(QUARANTINE) if with_broker else None
+    return {
+        "overdue": overdue.count,
+        "oldest_overdue_seconds": round(overdue.oldest_age, 1),
+        "inbox": inbox,
+        "messages_waiting": waiting,
+        "messages_in_quarantine": set_aside,
+    }
+
+
+def _workers() -> int:
+    become(environment_of_what_runs())  # Celery's own settings are read from this process's environment
+    from tasks.celery import app  # noqa: PLC0415 - takes a while to load, and not every call needs it
+
+    return len(app.control.ping(timeout=1.0) or [])
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(f"{name} {count}" for name, count in value.items()) if isinstance(value, dict) else str(value)

@@ -1,0 +1,46 @@
+"""`occ health` and `occ quarantine`: what an operator looks at first."""
+
+import json
+import time
+
+import pytest
+import redis
+
+from integrations import quarantine
+from tests.tasks.cli.conftest import Occ
+
+pytestmark = [pytest.mark.server, pytest.mark.usefixtures("installation")]
+
+
+def test_an_idle_installation_is_healthy(occ: Occ, redis_client: redis.Redis) -> None:
+    told = occ("health", "--no-workers", "--json")
+    assert told.exit_code == 0
+    facts = json.loads(told.stdout)
+    assert facts["healthy"] is True
+    assert (facts["overdue"], facts["oldest_overdue_seconds"]) == (0, 0.0)
+
+
+def test_work_that_nobody_takes_is_not_healthy_whatever_is_up(occ: Occ, redis_client: redis.Redis) -> None:
+    redis_client.zadd("occ:due", {"m-1": time.time() - 1000, "m-2": time.time() - 5, "m-3": time.time() + 100})
+    told = occ("health", "--no-workers", "--json")
+    assert told.exit_code == 1
+    facts = json.loads(told.stdout)
+    assert facts["overdue"] == 2
+    assert facts["oldest_overdue_seconds"] >= 1000
+    assert "healthy                 no" in occ("health", "--no-workers").stdout
+
+
+def test_nobody_answers_when_no_worker_runs(occ_process: Occ, redis_client: redis.Redis) -> None:
+    assert json.loads(occ_process("health", "--json").stdout)["workers"] == 0
+
+
+def test_a_message_that_was_set_aside_is_listed_returned_and_discarded(occ: Occ, redis_client: redis.Redis) -> None:
+    for message in (b"not json", b"{}"):
+        quarantine.quarantine(redis_client, queue="occ", reason="not JSON", message=message, now=time.time())
+    listed = [json.loads(line) for line in occ("quarantine", "--json").stdout.splitlines()]
+    assert [entry["reason"] for entry in listed] == ["not JSON", "not JSON"]
+    assert occ("quarantine", "--requeue", listed[0]["id"]).exit_code == 0
+    assert redis_client.lrange("occ", 0, -1) == [b"{}"]
+    assert occ("quarantine", "--discard", listed[1]["id"]).exit_code == 0
+    assert "No message was set aside." in occ("quarantine").stderr
+    assert occ("quarantine", "--discard", listed[1]["id"]).exit_code == 2
