@@ -55,7 +55,9 @@ def run_step(
     now = recorded.snapshot.now()
     was_ready = claimed.before.ready(now) if claimed.before else set()
     start(recorded.after, sorted(recorded.after.ready(now) - was_ready, key=str))
-    return _told(recorded.after, target)
+    told = _told(recorded.after, target)
+    log.info("recorded", step=target.step, **told)
+    return told
 
 
 @dataclass(frozen=True, slots=True)
