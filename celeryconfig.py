@@ -54,7 +54,9 @@ worker_eta_task_limit = 1000  # a fuse: nothing of ours uses ETA or countdown
 task_publish_retry_policy = {"max_retries": 3, "interval_start": 0.1, "interval_step": 0.3, "interval_max": 1}
 
 # --- Processes --------------------------------------------------------------------------------------------------------
-worker_pool = "threads"  # the work is waiting for stores: a hung one holds a cheap thread, not one of few processes
+worker_pool = (
+    _settings.pool
+)  # threads: the work is waiting for stores: a hung one holds a cheap thread, not one of few processes
 worker_concurrency = _settings.concurrency
 worker_consumer = "tasks.broker.consumer:TolerantConsumer"  # sets aside what is no task we can run
 worker_soft_shutdown_timeout = 0  # warm shutdown: tasks are shorter than any sensible grace period
@@ -62,7 +64,7 @@ worker_disable_rate_limits = True
 
 # --- Tick -------------------------------------------------------------------------------------------------------------
 beat_schedule = {
-    "tick": {"task": "occ.tick", "schedule": 1.0, "options": {"expires": 5}},  # late ticks are of no use
+    "tick": {"task": "occ.tick", "schedule": 1.0},  # those that pile up while no worker runs end at once
 }
 beat_max_loop_interval = 1
 beat_schedule_filename = str(_settings.data_dir / "beat-schedule")

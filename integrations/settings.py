@@ -95,7 +95,9 @@ class Settings(BaseModel):
 
     data_dir: Annotated[Path, AfterValidator(Path.expanduser)] = Path(".data")
     concurrency: Annotated[Count, Field(le=1000)] = 64
-    """Threads per worker process."""
+    """Threads (or, with that pool, processes) per worker."""
+    pool: Literal["threads", "prefork"] = "threads"
+    """Celery's own `--pool prefork` cannot overrule a configured pool."""
     max_events: Annotated[Count, Field(ge=1000)] = 1_000_000
     timeline_length: Annotated[Count, Field(ge=10)] = 200
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], _written(str.upper)] = "INFO"

@@ -25,6 +25,9 @@ log = structlog.get_logger(__name__)
 
 _REQUESTS_PER_TICK = 500
 _WORK_PER_TICK = 1000
+_WHILE_SENDING = 10.0  # seconds
+# By the server's clock: messages that expire would be judged by the worker's, and one that is fast would drop them all.
+_TICK_AT_MOST_EVERY_MS = 500
 
 
 @app.task(name="occ.connect", queue=REQUESTS)
@@ -64,6 +67,8 @@ def _run(task: Task, merchant_id: str, run: int, target: Target) -> dict[str, ob
 def tick() -> dict[str, object]:
     """Take requests from the inbox, and start the work that is due: retries, rescues and re-validations alike."""
     parts = wiring()
+    if not parts.redis.set("occ:tick", "1", nx=True, px=_TICK_AT_MOST_EVERY_MS):
+        return {"outcome": "not_needed"}
     try:
         due = _hand_out_due(parts)
     finally:  # neither may keep the other from being done
@@ -73,9 +78,10 @@ def tick() -> dict[str, object]:
 
 
 def _hand_out_due(parts: Wiring) -> int:
-    due = parts.records.take_due(_WORK_PER_TICK, put_off=parts.pace.lease)
-    snapshots = parts.records.load_many([merchant_id for merchant_id, _ in due])
-    for snapshot, (merchant_id, slot) in zip(snapshots, due, strict=True):
+    # For long only once the messages are sent: a tick that dies in between delays nobody by a whole lease.
+    taken = parts.records.take_due(_WORK_PER_TICK, put_off=min(_WHILE_SENDING, parts.pace.lease))
+    snapshots = parts.records.load_many([merchant_id for merchant_id, _ in taken.work])
+    for snapshot, (merchant_id, slot) in zip(snapshots, taken.work, strict=True):
         connection = snapshot.connection
         if snapshot.unreadable:
             log.error("record_unreadable", merchant_id=merchant_id)  # kept, and due again: a newer release may read it
@@ -83,7 +89,8 @@ def _hand_out_due(parts: Wiring) -> int:
             parts.records.settle_due(snapshot, merchant_id, slot)
         else:
             start(connection, [Target(connection.step, slot)])
-    return len(due)
+    parts.records.put_off(taken, parts.pace.lease)
+    return len(taken.work)
 
 
 def start(connection: Connection, targets: Iterable[Target]) -> None:

@@ -67,8 +67,20 @@ _TAKE_DUE = """
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
 local members = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[1])
-for _, member in ipairs(members) do redis.call('ZADD', KEYS[1], string.format('%.6f', now + ARGV[2]), member) end
-return members
+local put_off = string.format('%.6f', now + ARGV[2])
+for _, member in ipairs(members) do redis.call('ZADD', KEYS[1], put_off, member) end
+return {put_off, members}
+"""
+
+# KEYS: due. ARGV: the time the members were put off to, how long to put them off now, members. Those that a worker has
+# moved since are its business.
+_PUT_OFF = """
+local time = redis.call('TIME')
+local later = string.format('%.6f', time[1] + time[2] / 1000000 + ARGV[2])
+for index = 3, #ARGV do
+  local score = redis.call('ZSCORE', KEYS[1], ARGV[index])
+  if score and tonumber(score) == tonumber(ARGV[1]) then redis.call('ZADD', KEYS[1], later, ARGV[index]) end
+end
 """
 
 
@@ -105,6 +117,14 @@ class Committed:
 
 
 @dataclass(frozen=True, slots=True)
+class Taken:
+    """Due work as (merchant id, slot or None), and the time it was put off to meanwhile."""
+
+    until: str
+    work: tuple[tuple[str, str | None], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Overdue:
     """How much work is overdue, and the age of the oldest in seconds."""
 
@@ -121,6 +141,7 @@ class Records:
         self._events_kept = events_kept
         self._commit = client.register_script(_COMMIT)
         self._take_due = client.register_script(_TAKE_DUE)
+        self._put_off = client.register_script(_PUT_OFF)
         self._settle = client.register_script(_SETTLE)
 
     # --- One connection ---------------------------------------------------------------------------------------------
@@ -224,10 +245,16 @@ class Records:
 
     # --- Due work ---------------------------------------------------------------------------------------------------
 
-    def take_due(self, limit: int, put_off: float) -> list[tuple[str, str | None]]:
-        """Work that is due now, as (merchant id, slot or None); each is put off by `put_off` seconds for the next."""
-        members = cast("list[str]", self._take_due(keys=[_DUE], args=[limit, put_off]))
-        return [_parse_member(member) for member in members]
+    def take_due(self, limit: int, put_off: float) -> Taken:
+        """Work that is due now; each is put off by `put_off` seconds, so that nobody else takes it meanwhile."""
+        until, members = cast("tuple[str, list[str]]", self._take_due(keys=[_DUE], args=[limit, put_off]))
+        return Taken(until, tuple(_parse_member(member) for member in members))
+
+    def put_off(self, taken: Taken, put_off: float) -> None:
+        """Messages have been sent for this work: leave it alone for longer, as far as nobody has moved it since."""
+        if taken.work:
+            members = [_member(merchant_id, slot) for merchant_id, slot in taken.work]
+            self._put_off(keys=[_DUE], args=[taken.until, put_off, *members])
 
     def settle_due(self, snapshot: Snapshot, merchant_id: str, slot: str | None) -> None:
         """Take out a due time behind which this record has no work (left by hand, or by an older release)."""

@@ -26,7 +26,8 @@ class Pace:
         Soon after a registration, for a store may drop it; after a while if something is amiss; else at the merchant's
         own moment of the period, so that load is even and a restart moves nobody.
         """
-        regular = next_in_phase(connection.merchant_id, self.revalidate_every, now)
+        # Not before a second look would come: what was established just now need not be asked again.
+        regular = next_in_phase(connection.merchant_id, self.revalidate_every, now + self.second_look)
         if connection.status is not ConnectionStatus.ACTIVE:
             return min(now + self.recheck_degraded, regular)
         if connection.wrote_to_store:

@@ -111,8 +111,8 @@ def test_the_due_set_is_what_the_records_say_after_any_sequence(
 
 def test_only_what_is_due_is_taken_and_it_is_put_off(records: Records, client: redis.Redis) -> None:
     client.zadd("occ:due", {"m-1": 1.0, "m-2|order-submit": 2.0, "m-3": 4e9})
-    assert records.take_due(10, put_off=60) == [("m-1", None), ("m-2", "order-submit")]
-    assert records.take_due(10, put_off=60) == []
+    assert list(records.take_due(10, put_off=60).work) == [("m-1", None), ("m-2", "order-submit")]
+    assert list(records.take_due(10, put_off=60).work) == []
     seconds, _ = client.time()
     assert due_set(client)["m-1"] == pytest.approx(seconds + 60, abs=2)
     assert set(due_set(client)) == {"m-1", "m-2|order-submit", "m-3"}, "a member leaves only when its work is finished"
@@ -121,7 +121,7 @@ def test_only_what_is_due_is_taken_and_it_is_put_off(records: Records, client: r
 def test_the_oldest_is_taken_first_and_no_more_than_asked(records: Records, client: redis.Redis) -> None:
     client.zadd("occ:due", {f"m-{number}": float(number) for number in range(1, 8)})
     assert records.oldest_due() == 1.0
-    assert records.take_due(3, put_off=60) == [("m-1", None), ("m-2", None), ("m-3", None)]
+    assert list(records.take_due(3, put_off=60).work) == [("m-1", None), ("m-2", None), ("m-3", None)]
     assert records.oldest_due() == 4.0
 
 
@@ -129,8 +129,8 @@ def test_two_ticks_never_get_the_same_work(records: Records, client: redis.Redis
     client.zadd("occ:due", {f"m-{number}": 1.0 for number in range(400)})
 
     def take(index: int) -> list[tuple[str, str | None]]:
-        taken = []
-        while some := records.take_due(7, put_off=60):
+        taken: list[tuple[str, str | None]] = []
+        while some := records.take_due(7, put_off=60).work:
             taken += some
         return taken
 
@@ -143,7 +143,7 @@ def test_work_the_tick_has_put_off_stays_put_off_when_other_work_is_recorded(
 ) -> None:
     registering(records)
     client.zadd("occ:due", {f"m-1|{name}": 1.0 for name in SLOTS})
-    assert len(records.take_due(10, put_off=1000)) == 4
+    assert len(records.take_due(10, put_off=1000).work) == 4
     put_off = due_set(client)["m-1|order-update"]
     do(records, slot("order-submit"))
     assert due_set(client)["m-1|order-update"] == put_off
@@ -184,3 +184,16 @@ def test_a_due_time_that_came_with_a_newer_record_is_not_settled_away(records: R
     finish(records, SHIPPING)  # the slots become due between the look at the record and the settling
     records.settle_due(before, "m-1", "order-submit")
     assert "m-1|order-submit" in due_set(client)
+
+
+def test_work_whose_message_was_sent_is_put_off_further(records: Records, client: redis.Redis) -> None:
+    client.zadd("occ:due", {"m-1": 1.0, "m-2": 1.0})
+    taken = records.take_due(10, put_off=10)
+    before = due_set(client)
+    client.zadd("occ:due", {"m-2": 5.0})  # a worker was quick, and its work is due again
+    records.put_off(taken, 60)
+    assert due_set(client)["m-1"] > before["m-1"] + 40
+    assert due_set(client)["m-2"] == 5.0
+    client.zrem("occ:due", "m-1")
+    records.put_off(taken, 60)
+    assert "m-1" not in due_set(client), "what is finished does not come back"

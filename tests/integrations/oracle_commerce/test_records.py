@@ -262,7 +262,7 @@ def test_what_is_not_text_of_ours_is_written_and_read_alike(records: Records, cl
 
     written = committed(records.change("m-1", decide))
     assert records.load("m-1").connection == written.after
-    assert records.take_due(10, 60) == [("m-1", name)]
+    assert list(records.take_due(10, 60).work) == [("m-1", name)]
     assert records.timeline("m-1")[-1]["slot"] == name
 
 

@@ -61,6 +61,14 @@ def test_what_is_amiss_is_looked_at_more_often(connection: object) -> None:
 
 
 def test_no_look_comes_later_than_the_regular_one() -> None:
+    """Which is the first of its merchant's moments that leaves what was just established alone for a while."""
     pace = Pace(revalidate_every=10, second_look=9, recheck_degraded=3600)
     for connection in (healthy(wrote_to_store=True), healthy(slots={"order-submit": FAILED})):
-        assert NOON < pace.next_look(connection, NOON) <= NOON + 10
+        assert NOON + 9 <= pace.next_look(connection, NOON) <= NOON + 9 + 10
+
+
+def test_what_was_just_established_is_not_asked_again_at_once() -> None:
+    """However near the merchant's own moment is."""
+    for number in range(200):
+        merchant = replace(healthy(), merchant_id=f"m-{number}")
+        assert PACE.next_look(merchant, NOON) >= NOON + PACE.second_look

@@ -1,0 +1,200 @@
+"""Crash points: places in the product at which a worker of the fault suite can be made to kill its own process.
+
+The product knows nothing of them: at the start of a worker its functions are wrapped. A point is armed for one merchant
+and strikes once (compare and delete in the server); several for the same merchant strike one after the other.
+"""
+
+# ruff: noqa: PLC0415 - this module is also imported by the suite itself, which needs no app
+
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import redis
+
+_STRIKE = """
+if redis.call('LINDEX', KEYS[1], 0) ~= ARGV[1] then return 0 end
+redis.call('LPOP', KEYS[1])
+local time = redis.call('TIME')
+redis.call('HSET', KEYS[2], ARGV[2], time[1] + time[2] / 1000000)
+redis.call('RPUSH', 'faults:points', ARGV[2] .. ' ' .. ARGV[1])
+return 1
+"""
+_STRUCK = "faults:struck"
+
+
+def arm(client: redis.Redis, merchant_id: str, *points: str) -> None:
+    """Let the worker that reaches the first of these points for this merchant die there; then the next."""
+    client.rpush(_armed(merchant_id), *points)
+
+
+def not_struck(client: redis.Redis, merchant_id: str) -> list[str]:
+    """The points nobody has reached yet."""
+    return [str(point) for point in client.lrange(_armed(merchant_id), 0, -1)]
+
+
+def struck_at(client: redis.Redis, merchant_id: str) -> float | None:
+    """When the last point struck, by the server's clock."""
+    at = client.hget(_STRUCK, merchant_id)
+    return float(at) if at else None
+
+
+def _armed(merchant_id: str) -> str:
+    return f"faults:armed:{merchant_id}"
+
+
+class _Here(threading.local):
+    """What this thread is at."""
+
+    merchant_id = ""
+    doing = ""
+
+
+here = _Here()
+
+
+def wrap(environment: Mapping[str, str]) -> None:
+    """Wrap what was asked for around the product."""
+    if "FAULTS_POINTS" in environment:
+        _wrap_points()
+    if deadly := environment.get("FAULTS_DEADLY"):
+        _wrap_deadly(deadly)
+    if copies := environment.get("FAULTS_COPIES"):
+        _wrap_sending(int(copies))
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(60)
+
+
+def _reached(point: str, merchant_id: str | None = None) -> None:
+    from tasks.wiring import wiring
+
+    merchant_id = merchant_id or here.merchant_id
+    if merchant_id and wiring().redis.eval(_STRIKE, 2, _armed(merchant_id), _STRUCK, point, merchant_id):
+        _die()
+
+
+def _around(owner: Any, name: str, wrapper: Callable[..., Any]) -> None:
+    original = getattr(owner, name)
+    setattr(owner, name, lambda *args, **kwargs: wrapper(original, *args, **kwargs))
+
+
+def _wrap_points() -> None:
+    from integrations.oracle_commerce.acceptance import Acceptance
+    from integrations.oracle_commerce.access_token import AccessTokens
+    from integrations.oracle_commerce.client import CommerceCloud
+    from integrations.oracle_commerce.records import Records
+    from tasks import onboarding, step
+
+    _around(Acceptance, "accept", _accept)
+    _around(onboarding, "begin", _begin)
+    _around(onboarding, "run_step", _run_step)
+    _around(onboarding, "start", _start)
+    _around(step._Turn, "attempt", _attempt)
+    _around(Records, "take_due", _take_due)
+    _around(AccessTokens, "_share", _before_and_after("share"))
+    for call in ("login", "shipping_methods", "read_slot", "write_slot"):
+        _around(CommerceCloud, call, _before_and_after(call))
+    for task in onboarding._TASKS.values():
+        _around(task, "apply_async", _send)
+
+
+def _accept(accept: Callable[..., Any], acceptance: object, request: object, *args: Any) -> Any:
+    merchant_id = request.get("merchant_id") if isinstance(request, dict) else None
+    here.merchant_id, here.doing = merchant_id if isinstance(merchant_id, str) else "", "accept"
+    _reached("accept:before")
+    accepted = accept(acceptance, request, *args)
+    _reached("accept:recorded")
+    return accepted
+
+
+def _begin(begin: Callable[..., Any], *args: Any) -> Any:
+    told = begin(*args)
+    _reached("accept:enqueued")
+    here.merchant_id = here.doing = ""
+    return told
+
+
+def _run_step(run_step: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    _, _, here.merchant_id, _, target = args
+    here.doing = str(target)
+    try:
+        _reached(f"{here.doing}:before_claim")
+        told = run_step(*args, **kwargs)
+        _reached(f"{here.doing}:enqueued")
+    finally:
+        here.merchant_id = here.doing = ""
+    return told
+
+
+def _attempt(attempt: Callable[..., Any], *args: Any) -> Any:
+    _reached(f"{here.doing}:claimed")
+    outcome = attempt(*args)
+    _reached(f"{here.doing}:before_record")
+    return outcome
+
+
+def _before_and_after(name: str) -> Callable[..., Any]:
+    def call(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        _reached(f"{here.doing}:before_{name}")
+        answer = original(*args, **kwargs)
+        _reached(f"{here.doing}:after_{name}")
+        return answer
+
+    return call
+
+
+def _start(start: Callable[..., Any], connection: Any, *args: Any, **kwargs: Any) -> Any:
+    if here.doing == "accept":
+        return start(connection, *args, **kwargs)
+    if here.doing:
+        _reached(f"{here.doing}:recorded")
+        return start(connection, *args, **kwargs)
+    _reached("tick:before_enqueue", connection.merchant_id)
+    start(connection, *args, **kwargs)
+    return _reached("tick:enqueued", connection.merchant_id)
+
+
+def _send(apply_async: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    sent = apply_async(*args, **kwargs)
+    if here.doing:
+        _reached(f"{here.doing}:sent/{(kwargs.get('kwargs') or {}).get('slot', '')}")
+    return sent
+
+
+def _take_due(take_due: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    due = take_due(*args, **kwargs)
+    for merchant_id, _ in due.work:
+        _reached("tick:taken", merchant_id)
+    return due
+
+
+def _wrap_deadly(prefix: str) -> None:
+    from tasks import step
+
+    def attempt(original: Callable[..., Any], turn: Any, snapshot: Any, connection: Any) -> Any:
+        if connection.merchant_id.startswith(prefix):
+            _die()
+        return original(turn, snapshot, connection)
+
+    _around(step._Turn, "attempt", attempt)
+
+
+def _wrap_sending(copies: int) -> None:
+    from tasks import onboarding
+
+    def send(apply_async: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        for _ in range(copies - 1):
+            later = threading.Timer(random.uniform(0, 2), apply_async, args, kwargs)  # noqa: S311 - dice
+            later.daemon = True
+            later.start()
+        return apply_async(*args, **kwargs)
+
+    for task in onboarding._TASKS.values():
+        _around(task, "apply_async", send)

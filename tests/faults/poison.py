@@ -1,0 +1,75 @@
+"""Messages nobody can handle, and merchants whose work kills its process."""
+
+from integrations.quarantine import list_quarantine
+from tests.faults.report import Report
+from tests.faults.rig import HEALS_WITHIN, SLOTS, Rig
+from tests.faults.trial import Trial
+from tests.tasks.broker.messages import MORE_POISON, NOTE, POISON, generated
+
+_TASK = b"occ.register_slot"
+
+
+def poison_matrix(trial: Trial) -> Report:
+    """Each shape of malformed message that is known to end workers, and generated ones, into the product's queues.
+
+    After each the next good request is handled; no worker ends; every known shape is in the quarantine.
+    """
+    count = trial.size(120, 500)
+    report = trial.report()
+    shapes = POISON | MORE_POISON
+    with Rig(trial) as rig:
+        rig.start(workers=1)
+        good = iter(rig.add_merchants(len(shapes) + 1))
+        silent = []
+        for name, message in shapes.items():
+            before = rig.redis.llen("occ:quarantine")
+            rig.redis.lpush("occ" if trial.dice.random() < 0.5 else "occ.steps", message)
+            rig.feed([next(good)], within=0, door=rig.send)
+            if rig.until(lambda before=before: rig.redis.llen("occ:quarantine") > before, 5) is None:  # type: ignore[misc]
+                silent.append(name)
+        made = [message.replace(NOTE.encode(), _TASK) for message in generated(count, trial.seed)]
+        for message in made:
+            rig.redis.lpush("occ.steps", message)
+        rig.struck()
+        rig.feed([next(good)], within=0, door=rig.send)
+        drained = rig.until(lambda: not rig.redis.llen("occ.steps") and not rig.redis.hlen("unacked"), 60)
+        kept = len(list_quarantine(rig.redis))
+        report.own |= {"shapes": len(shapes), "not_kept": silent, "generated": count, "quarantined": kept}
+        report.require(drained is not None, "the queue was not worked off")
+        report.require(not silent, f"not in quarantine: {silent}")
+        return rig.finish(report, heals_within=HEALS_WITHIN)
+
+
+def poison_merchants(trial: Trial) -> Report:
+    """Merchants whose work kills its process every time, among healthy ones.
+
+    Exactly they fail, with the cause worker_lost; their neighbours connect, whatever they lost on the way. A worker of
+    one thread serves the lane for suspects.
+    """
+    deadly, healthy = trial.size(2, 5), trial.size(40, 500)
+    report = trial.report()
+    settings = {"OCC_RETRY_ATTEMPTS": "3"}
+    with Rig(trial, settings=settings) as rig:
+        rig.start(FAULTS_DEADLY="poison-")
+        stores = rig.add_merchants(healthy)
+        poison = [rig.simulator.add(f"poison-{n}", offers=SLOTS) for n in range(1, deadly + 1)]
+        rig.feed([*stores[: healthy // 3], *poison, *stores[healthy // 3 :]], within=healthy / 4, door=rig.post)
+        rig.go_on(healthy / 4)
+        failed = rig.until(lambda: all(_cause(rig, store.name) == "worker_lost" for store in poison), 90)
+        rig.struck()
+        blamed = sorted(store.name for store in stores if _cause(rig, store.name) == "worker_lost")
+        report.own |= {"deadly": deadly, "failed_within": failed and round(failed, 1), "blamed": blamed}
+        causes = {store.name: _cause(rig, store.name) for store in poison}
+        report.own["causes"] = causes
+        report.own["failed"] = sum(cause == "worker_lost" for cause in causes.values())
+        report.require(failed is not None, "a deadly merchant has not failed with worker_lost")
+        report.require(not blamed, f"blamed: {blamed}")
+        return rig.finish(report, repeated_puts=deadly * 3, heals_within=HEALS_WITHIN)
+
+
+def _cause(rig: Rig, name: str) -> str | None:
+    connection = rig.connection(name)
+    if connection is None:
+        return None
+    causes = [finding.code for finding in connection.findings]
+    return "worker_lost" if "worker_lost" in causes else next(iter(causes), None)

@@ -1,0 +1,356 @@
+"""A pipeline under faults: what ends is started again, requests keep coming, and at the end everything is counted.
+
+All of it happens in the main thread, step by step in `go_on`: child processes belong to the thread that started them.
+"""
+
+import contextlib
+import os
+import signal
+import time
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from integrations.oracle_commerce.connection import Connection
+from integrations.oracle_commerce.records import Records
+from tasks.queues import QUARANTINE
+from tests.faults.report import Report
+from tests.faults.trial import Trial
+from tests.pipeline import Pipeline, ended
+from tests.simulator.store import SimulatedStore
+
+LEASE = 6.0
+PACE = {
+    "OCC_LEASE": f"{LEASE:g}",
+    "OCC_REVALIDATE_EVERY": "3650d",
+    "OCC_CALL_DEADLINE": "1",
+    "OCC_RETRY_ATTEMPTS": "8",
+    "OCC_CONCURRENCY": "8",
+}
+HEALS_WITHIN = 2 * LEASE + 4  # the last two: a tick, and a worker that starts on a busy machine
+PREFORK_CHILDREN = "4"
+FOREIGN_URL = "https://erp.example.org/orders"
+SLOTS = ("order-submit", "order-update", "shipment-create", "shipment-update")
+_STEP = 0.02
+
+
+class Rig(Pipeline):
+    """`exits` are workers and beats that ended by themselves. A fault is to be announced by `struck`."""
+
+    def __init__(
+        self, trial: Trial, *, settings: Mapping[str, str] | None = None, latency: float = 0.03, name: str = "rig"
+    ) -> None:
+        folder = trial.folder / name
+        folder.mkdir()
+        if trial.pool == "prefork":
+            latency = min(latency, 0.03)  # few processes: else the backlog, not the fault, decides when all are done
+        super().__init__(folder, settings={**PACE, **(settings or {})}, latency=latency)
+        self.trial = trial
+        self.exits: list[str] = []
+        self.expected: dict[str, str] = {}
+        self.sent_at: dict[str, float] = {}
+        self.last_fault = time.monotonic()
+        self.is_server_away = False
+        self.recorded_once = True
+        self._lane = ""
+        self._roles: dict[str, tuple[tuple[str, ...], Mapping[str, str]]] = {}
+        self._outbox: deque[tuple[float, SimulatedStore, Callable[[object], None]]] = deque()
+        self._done: set[str] = set()
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        self.redis.close()
+        self.redis = redis.Redis.from_url(
+            self.server.url, decode_responses=True, socket_timeout=5, retry=Retry(NoBackoff(), 0)
+        )
+        self._cleanup.callback(self.redis.close)
+        self.records = Records(self.redis)
+        return self
+
+    # --- Processes --------------------------------------------------------------------------------------------------
+
+    def start(self, workers: int = 2, beats: int = 1, **environment: str) -> None:
+        """Workers of the trial's pool that consume, one for the quarantine lane, and beat."""
+        self._start_lane(environment)
+        for _ in range(workers):
+            self.start_worker(environment=environment)
+        for _ in range(beats):
+            self.start_beat()
+        self.await_workers(within=60)
+
+    def start_worker(self, *options: str, environment: Mapping[str, str] | None = None) -> str:
+        """Also remembers how, for its successors."""
+        if self.trial.pool == "prefork" and "--concurrency" not in options:
+            options = (*options, "--concurrency", PREFORK_CHILDREN)
+        name = super().start_worker(*options, environment={"FAULTS_POOL": self.trial.pool, **(environment or {})})
+        self._roles[name] = options, environment or {}
+        return name
+
+    def _start_lane(self, environment: Mapping[str, str]) -> None:
+        self._lane = self.start_worker("--queues", QUARANTINE, "--concurrency", "1", environment=environment)
+
+    def _start(self, name: str, command: Iterable[str], environment: Mapping[str, str]) -> str:
+        line = list(command)
+        if name.startswith("worker"):
+            line[line.index("celery")] = "tests.faults.worker"
+        return super()._start(name, line, environment)
+
+    @property
+    def workers(self) -> list[str]:
+        """The living ones on the ordinary queues."""
+        return [name for name in self._roles if name in self.processes and name != self._lane]
+
+    def start_again(self, name: str) -> str:
+        """A successor of the same kind."""
+        if name.startswith("beat"):
+            return self.start_beat()
+        options, environment = self._roles[name]
+        successor = self.start_worker(*options, environment=environment)
+        if name == self._lane:
+            self._lane = successor
+        return successor
+
+    def kill_worker(self, name: str | None = None, *, again: bool = True) -> str:
+        """SIGKILL; for prefork half of the time one child of it. Returns the successor's name, or its own."""
+        dice = self.trial.dice
+        name = name or dice.choice(self.workers)
+        self.struck()
+        children = self._children(name) if self.trial.pool == "prefork" and again and dice.random() < 0.5 else []
+        if children:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(dice.choice(children), signal.SIGKILL)
+            return name
+        self.kill(name, signal.SIGKILL)
+        return self.start_again(name) if again else name
+
+    def is_ready(self, name: str) -> bool:
+        """Whether a worker consumes."""
+        return b"ready" in self.output(name)
+
+    def _children(self, name: str) -> list[int]:
+        if not self.is_ready(name):  # Celery ends by itself when a child dies while the pool is being started
+            return []
+        pid = self.processes[name].pid
+        with contextlib.suppress(OSError):
+            return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        return []
+
+    def _tend(self) -> None:
+        """Start again what has ended: of workers that are made to kill themselves, SIGKILL is the suite's doing."""
+        for name, process in list(self.processes.items()):
+            status = process.poll()
+            if status is None:
+                continue
+            del self.processes[name]
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)  # the children of a dead parent
+            if status == -signal.SIGKILL and {"FAULTS_POINTS", "FAULTS_DEADLY"} & self._environment_of(name).keys():
+                self.struck()
+            else:
+                last = self.output(name).decode(errors="replace").splitlines()[-1:]
+                self.exits.append(f"{name} {status}: {''.join(last)[:300]}")
+            self.start_again(name)
+
+    def _environment_of(self, name: str) -> Mapping[str, str]:
+        return self._roles[name][1] if name in self._roles else {}
+
+    # --- Server -----------------------------------------------------------------------------------------------------
+
+    def kill_server(self) -> None:
+        """As `kill -9` does."""
+        assert self.server.pid is not None
+        self.struck()
+        self.is_server_away = True
+        os.kill(self.server.pid, signal.SIGKILL)
+        while self.server.pid is not None:
+            time.sleep(0.01)
+
+    def start_server(self) -> None:
+        """On the same files."""
+        self.server.start()
+        self.is_server_away = False
+        self.struck()
+
+    def freeze_server(self, seconds: float) -> None:
+        """Stopped, with its connections open."""
+        pid = self.server.pid
+        assert pid is not None
+        self.struck()
+        self.is_server_away = True
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            self.go_on(seconds)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        self.is_server_away = False
+        self.struck()
+
+    def cut_connections(self) -> None:
+        """All of them, commands and subscriptions."""
+        self.struck()
+        for kind in ("normal", "pubsub"):
+            with contextlib.suppress(redis.RedisError):
+                self.redis.client_kill_filter(_type=kind, skipme=True)
+
+    # --- Load -------------------------------------------------------------------------------------------------------
+
+    def add_merchants(self, count: int, name: str = "m-{n}", **changes: object) -> list[SimulatedStore]:
+        """Stores with a stranger's URL; every tenth does not offer one slot, so that its connection is degraded."""
+        stores = []
+        for number in range(1, count + 1):
+            complete = number % 10 != 0
+            store = self.simulator.add(
+                name.replace("{n}", str(number)),
+                offers=SLOTS if complete else SLOTS[:3],
+                slots={SLOTS[0]: {"urls": [FOREIGN_URL]}},
+            )
+            store.change(**changes)
+            self.expected[store.name] = "active" if complete else "degraded"
+            stores.append(store)
+        return stores
+
+    def feed(
+        self, stores: Sequence[SimulatedStore], *, within: float, door: Callable[[object], None] | None = None
+    ) -> None:
+        """Send their requests evenly from now on; by default through the inbox."""
+        now = time.monotonic()
+        for number, store in enumerate(stores):
+            self._outbox.append((now + within * number / len(stores), store, door or self.post))
+
+    def go_on(self, seconds: float) -> None:
+        """Let time pass."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            self._work()
+            time.sleep(min(_STEP, left))
+
+    def until(self, true: Callable[[], bool], within: float) -> float | None:
+        """Let time pass until it is true; the seconds that took, or None."""
+        began = time.monotonic()
+        while (passed := time.monotonic() - began) < within:
+            self._work()
+            with contextlib.suppress(redis.RedisError):
+                if true():
+                    return passed
+            time.sleep(_STEP)
+        return None
+
+    def struck(self) -> None:
+        """A fault has just happened."""
+        self.last_fault = time.monotonic()
+
+    def calls(self) -> int:
+        """How many calls all stores have received."""
+        return sum(store.calls.endpoints.total() for store in self.simulator.stores.values())
+
+    def _work(self) -> None:
+        self._tend()
+        while self._outbox and not self.is_server_away and self._outbox[0][0] <= time.monotonic():
+            _, store, door = self._outbox[0]
+            try:
+                door(self.request(store))
+            except redis.RedisError:  # the producer still has it
+                return
+            self._outbox.popleft()
+            self.sent_at[store.name] = time.monotonic()
+
+    # --- Counting ---------------------------------------------------------------------------------------------------
+
+    def finish(self, report: Report, *, within: float = 60.0, repeated_puts: float = 0, heals_within: float) -> Report:
+        """Wait until every run has ended, count, and hold the bounds that every scenario has."""
+        self._await_all(within)
+        healed = max(0.0, time.monotonic() - self.last_fault)
+        snapshots = dict(zip(self.expected, self.records.load_many(list(self.expected)), strict=True))
+        connections = {name: snapshot.connection for name, snapshot in snapshots.items()}
+        terminal = {name: one for name, one in connections.items() if one is not None and ended(one, 1)}
+        report.accepted = sum(one is not None for one in connections.values())
+        report.terminal = len(terminal)
+        report.lost = len(self.expected) - len(terminal)
+        wrong = sorted(name for name, one in terminal.items() if not self._is_right(name, one))
+        report.wrong = len(wrong)
+        report.worker_exits = len(self.exits)
+        report.seconds_to_heal = None if report.lost else round(healed, 1)
+        stores = [self.simulator.store(name) for name in self.expected]
+        report.repeated_puts = sum(map(_repeated_puts, stores))
+        report.foreign_urls_lost = sum(len(store.losses.urls) for store in stores)
+        disorder = self.events_in_disorder(connections)
+        twice = self._recorded_twice() if self.recorded_once else []
+        report.own |= {"events_in_disorder": len(disorder), "outcomes_recorded_twice": len(twice), "exits": self.exits}
+        report.own |= {"which": sorted({*wrong, *disorder, *twice, *(self.expected.keys() - terminal.keys())})[:8]}
+        for what in ("wrong", "lost", "foreign_urls_lost", "worker_exits"):
+            report.hold(what, getattr(report, what), 0)
+        report.hold("repeated_puts", report.repeated_puts, repeated_puts)
+        report.hold("seconds_to_heal", report.seconds_to_heal, heals_within)
+        report.hold("events_in_disorder", len(disorder), 0)
+        report.hold("outcomes_recorded_twice", len(twice), 0)
+        return report
+
+    def _await_all(self, within: float) -> None:
+        self.until(lambda: not self._outbox, within)
+        self.until(lambda: not self.unfinished(), within)
+
+    def unfinished(self) -> list[str]:
+        """Merchants whose run has not ended."""
+        left = [name for name in self.expected if name not in self._done]
+        for name, snapshot in zip(left, self.records.load_many(left), strict=True):
+            if snapshot.connection is not None and ended(snapshot.connection, 1):
+                self._done.add(name)
+        return [name for name in left if name not in self._done]
+
+    def _is_right(self, name: str, connection: Connection) -> bool:
+        if connection.status != self.expected[name]:
+            return False
+        if self.expected[name] not in ("active", "degraded") or connection.trouble is not None:
+            return True
+        store = self.simulator.store(name)
+        ours = {slot: f"https://hooks.example.com/occ/{name}/{slot}" for slot in store.settings.offers}
+        return all(store.urls(slot).count(url) == 1 for slot, url in ours.items())
+
+    def events_in_disorder(self, connections: Mapping[str, Connection | None]) -> list[str]:
+        """Merchants whose events do not tell every change of their status once and in order."""
+        told: dict[str, list[dict[str, object]]] = defaultdict(list)
+        after = ""
+        while page := self.records.events(after=after, count=5000):
+            after = page[-1][0]
+            for _, event in page:
+                told[str(event["subject"])].append(event)
+        return [
+            name
+            for name, connection in connections.items()
+            if connection is not None and not _in_order(told[name], connection)
+        ]
+
+    def _recorded_twice(self) -> list[str]:
+        """Merchants of whom some outcome stands twice in the history of one run."""
+        twice = []
+        for name in self.expected:
+            outcomes = Counter(
+                (entry["run"], entry["what"], entry.get("slot"))
+                for entry in self.records.timeline(name)
+                if entry["what"] != "waits"
+            )
+            if any(count > 1 for count in outcomes.values()):
+                twice.append(name)
+        return twice
+
+
+def _repeated_puts(store: SimulatedStore) -> int:
+    """Writes into a slot beyond the first."""
+    return sum(max(0, count - 1) for slot, count in store.calls.slots.items() if slot.startswith("write_slot:"))
+
+
+def _in_order(events: Sequence[Mapping[str, object]], connection: Connection) -> bool:
+    before: object = None
+    sequence = ""
+    for event in events:
+        data = event["data"]
+        assert isinstance(data, dict)
+        if data["previous_status"] != before or data["status"] == before or str(event["sequence"]) <= sequence:
+            return False
+        before, sequence = data["status"], str(event["sequence"])
+    return before == connection.status

@@ -1,0 +1,47 @@
+"""All scenarios by name, and the pools each has to pass on."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from tests.faults.clocks import clock_skew, two_beats
+from tests.faults.crash_points import crash_points
+from tests.faults.kills import event_order, rolling_sigterm, worker_kills
+from tests.faults.messages import duplicate_storm, queue_deletion
+from tests.faults.poison import poison_matrix, poison_merchants
+from tests.faults.report import Report
+from tests.faults.server import client_kills, power_loss, server_kills
+from tests.faults.soak import soak
+from tests.faults.stores import hung_stores, store_outage
+from tests.faults.trial import Trial
+
+THREADS = ("threads",)
+BOTH = ("threads", "prefork")
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """`alone`: it measures times, so nothing else runs beside it."""
+
+    run: Callable[[Trial], Report]
+    pools: tuple[str, ...] = THREADS
+    alone: bool = False
+
+
+SCENARIOS: Mapping[str, Scenario] = {
+    "crash_points": Scenario(crash_points, BOTH),
+    "worker_kills": Scenario(worker_kills, BOTH),
+    "server_kills": Scenario(server_kills, BOTH),
+    "power_loss": Scenario(power_loss),
+    "client_kills": Scenario(client_kills),
+    "rolling_sigterm": Scenario(rolling_sigterm),
+    "queue_deletion": Scenario(queue_deletion),
+    "duplicate_storm": Scenario(duplicate_storm),
+    "two_beats": Scenario(two_beats),
+    "clock_skew": Scenario(clock_skew),
+    "poison_matrix": Scenario(poison_matrix),
+    "poison_merchants": Scenario(poison_merchants),
+    "event_order": Scenario(event_order),
+    "store_outage": Scenario(store_outage),
+    "hung_stores": Scenario(hung_stores, alone=True),
+    "soak": Scenario(soak),
+}

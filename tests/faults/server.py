@@ -1,0 +1,127 @@
+"""The server goes away, forgets, or loses its connections."""
+
+import json
+import re
+import time
+from pathlib import Path
+
+from tests.faults.report import Report
+from tests.faults.rig import HEALS_WITHIN, Rig
+from tests.faults.trial import Trial
+
+RESUMES_WITHIN = 10.0
+LATENCY = 0.1  # so that a fault finds work in hand
+
+
+def server_kills(trial: Trial) -> Report:
+    """SIGKILL and restart of the server under load, its append-only file on.
+
+    None lost, calls to stores go on within 10 s of the restart, no worker ends.
+    """
+    kills = trial.size(4, 20)
+    report, resumed = trial.report(), []
+    with Rig(trial, latency=LATENCY) as rig:
+        rig.start()
+        rig.feed(rig.add_merchants(kills * 25), within=kills * 6.0)
+        for _ in range(kills):
+            rig.go_on(trial.dice.uniform(1, 2))
+            rig.kill_server()
+            rig.go_on(trial.dice.uniform(0.2, 1.5))
+            rig.start_server()
+            resumed.append(_resumed(rig))
+        report.own |= {"kills": kills, "resumed_within": _longest(resumed)}
+        report.hold("resumed_within", _longest(resumed), RESUMES_WITHIN)
+        return rig.finish(report, repeated_puts=kills / 2, heals_within=HEALS_WITHIN + RESUMES_WITHIN)
+
+
+def power_loss(trial: Trial) -> Report:
+    """SIGKILL of the server, and its append-only file cut back to the last write that was confirmed to be on disk.
+
+    That is: to the end of the last acceptance a worker has spoken of. No merchant accepted by then may be gone. What
+    was not confirmed is the producer's still, who sends it again. Claims are forgotten too: a PUT may be repeated
+    where the first worker is still at it, so a few of those are all right.
+    """
+    losses = trial.size(2, 10)
+    report, gone, cut = trial.report(), 0, 0
+    with Rig(trial, latency=LATENCY) as rig:
+        rig.recorded_once = False
+        rig.start()
+        stores = rig.add_merchants(losses * 20)
+        rig.feed(stores, within=losses * 5.0)
+        for _ in range(losses):
+            rig.go_on(trial.dice.uniform(2, 3))
+            rig.kill_server()
+            confirmed = _spoken_of(rig)
+            cut += _cut_back(rig.server.folder, confirmed)
+            rig.start_server()
+            found = rig.records.load_many(sorted(confirmed))
+            gone += sum(snapshot.connection is None for snapshot in found)
+            sent = [store for store in stores if store.name in rig.sent_at]
+            known = rig.records.load_many([store.name for store in sent])
+            again = [store for store, one in zip(sent, known, strict=True) if one.connection is None]
+            if again:
+                rig.feed(again, within=0.5)
+            rig.until(lambda: rig.calls() > 0, 10)
+        report.own |= {"losses": losses, "accepted_and_gone": gone, "bytes_forgotten": cut}
+        report.hold("accepted_and_gone", gone, 0)
+        return rig.finish(report, repeated_puts=4 * losses, heals_within=HEALS_WITHIN + RESUMES_WITHIN)
+
+
+def client_kills(trial: Trial) -> Report:
+    """All connections to the server cut, again and again; then the server frozen for a while, with them open.
+
+    None lost, at most half a repeated PUT per cut, calls go on within 25 s of a thaw, no worker ends.
+    """
+    kills, freezes, seconds = trial.size(6, 50), trial.size(1, 3), trial.size(4, 30)
+    report, resumed = trial.report(), []
+    with Rig(trial, latency=LATENCY) as rig:
+        rig.start()
+        rig.feed(rig.add_merchants(kills * 10 + freezes * 20), within=kills * 1.0 + freezes * (seconds + 3.0))
+        for _ in range(kills):
+            rig.go_on(trial.dice.uniform(0.5, 1.5))
+            rig.cut_connections()
+        for _ in range(freezes):
+            rig.go_on(1)
+            rig.freeze_server(seconds)
+            resumed.append(_resumed(rig, 40))
+        report.own |= {"cuts": kills, "freezes": freezes, "resumed_within": _longest(resumed)}
+        report.hold("resumed_within", _longest(resumed), 25)
+        return rig.finish(report, repeated_puts=(kills + freezes) / 2, heals_within=HEALS_WITHIN + 25)
+
+
+def _resumed(rig: Rig, within: float = 20) -> float | None:
+    """Seconds until the stores are called again; nothing to do counts as at once."""
+    calls = rig.calls()
+    return rig.until(lambda: rig.calls() > calls or not rig.unfinished(), within)
+
+
+def _longest(resumed: list[float | None]) -> float | None:
+    known = [one for one in resumed if one is not None]
+    return round(max(known), 1) if len(known) == len(resumed) else None
+
+
+def _spoken_of(rig: Rig) -> set[str]:
+    """Merchants that a worker's log calls accepted: it writes that after the server has confirmed the disk."""
+    found = set()
+    for log in rig.folder.glob("worker-*.log"):
+        for line in log.read_text(errors="replace").splitlines():
+            if '"run_started"' in line:
+                found.add(str(json.loads(line)["merchant_id"]))
+    return found
+
+
+def _cut_back(folder: Path, confirmed: set[str]) -> int:
+    """Forget everything after the last transaction that began a confirmed merchant's record; tells how many bytes."""
+    file = max((folder / "appendonlydir").glob("*.incr.aof"), key=lambda path: path.stat().st_mtime)
+    content = file.read_bytes()
+    end = 0
+    for found in re.finditer(rb"ZADD\r\n\$15\r\nocc:connections\r\n\$1\r\n0\r\n\$\d+\r\n([^\r]+)\r\n", content):
+        if found.group(1).decode() in confirmed:
+            done = re.compile(rb"\*1\r\n\$4\r\n(?:EXEC|exec)\r\n").search(content, found.end())
+            end = done.end() if done else found.end()
+    if end == 0:
+        return 0
+    with file.open("r+b") as opened:
+        opened.truncate(end)
+    time.sleep(0.01)
+    return len(content) - end

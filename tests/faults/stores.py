@@ -1,0 +1,91 @@
+"""Stores that hang or refuse, and the others beside them."""
+
+import time
+from collections import Counter
+from collections.abc import Iterable
+from statistics import quantiles
+
+from tests.faults.report import Report
+from tests.faults.rig import HEALS_WITHIN, Rig
+from tests.faults.trial import Trial
+from tests.simulator.store import SimulatedStore
+
+LATENCY = 0.1
+
+
+def hung_stores(trial: Trial) -> Report:
+    """One store in five never answers, against a run in which all do.
+
+    From the request to the last slot, the 95th percentile of the healthy ones grows by 10 % at most (short form: and a
+    tenth of a second, for so few say little). Hung stores are recorded as unreachable.
+    """
+    merchants, rate = trial.size(60, 400), 6.0
+    report = trial.report()
+    settings = {"OCC_CONCURRENCY": "32", "OCC_RETRY_ATTEMPTS": "4"}
+    with Rig(trial, settings=settings, latency=LATENCY) as rig:
+        rig.start()
+        warm = rig.add_merchants(8, "warm-{n}")
+        rig.feed(warm, within=1, door=rig.send)
+        rig.until(lambda: not rig.unfinished(), 30)
+        alone = rig.add_merchants(merchants, "alone-{n}")
+        rig.feed(alone, within=merchants / rate, door=rig.send)
+        rig.until(lambda: all(store.name in rig.sent_at for store in alone) and not rig.unfinished(), 90)
+        beside = rig.add_merchants(merchants, "beside-{n}")
+        hung = [rig.simulator.add(f"hung-{n}") for n in range(1, merchants // 4 + 1)]
+        for store in hung:
+            store.fail("*", {"fault": "hang", "times": "always"})
+            rig.expected[store.name] = "unreachable"
+        mixed = [one for n, store in enumerate(beside) for one in ([store, hung[n // 4]] if n % 4 == 0 else [store])]
+        rig.feed(mixed, within=merchants / rate, door=rig.send)
+        rig.until(lambda: all(store.name in rig.sent_at for store in mixed), 90)
+        rig.struck()
+        rig.finish(report, heals_within=4 * 4 + HEALS_WITHIN)
+        without, with_hung = _p95(rig, alone), _p95(rig, beside)
+        report.own |= {"p95_without": round(without, 3), "p95_with": round(with_hung, 3), "hung": len(hung)}
+        report.hold("p95_with", round(with_hung, 3), without * 1.1 + (0 if trial.long else 0.1))
+        return report
+
+
+def store_outage(trial: Trial) -> Report:
+    """200 stores answer 503 for ten minutes (short form: 60 stores, 25 s).
+
+    Once all are waiting, no second has more than three times the mean request rate, so jitter keeps them apart; and all
+    are connected when it is over.
+    """
+    merchants, seconds, longest = trial.size(60, 200), trial.size(25, 600), trial.size(6, 20)
+    report = trial.report()
+    settings = {"OCC_RETRY_FIRST": "1", "OCC_RETRY_MAX": str(longest), "OCC_RETRY_ATTEMPTS": "1000"}
+    with Rig(trial, settings=settings) as rig:
+        rig.start()
+        stores = rig.add_merchants(merchants, faults={"*": [{"fault": "unavailable", "times": "always"}]})
+        rig.feed(stores, within=0)
+        rig.until(lambda: all(store.calls.endpoints.total() for store in stores), 30)
+        rig.go_on(longest * 1.5)  # the first attempts were together, because the requests were
+        began = time.monotonic()
+        rig.go_on(seconds)
+        ended = time.monotonic()
+        for store in stores:
+            store.heal()
+        rig.struck()
+        rig.finish(report, heals_within=longest + HEALS_WITHIN)
+        per_second = _per_second(stores, began, ended)
+        mean = sum(per_second.values()) / (ended - began)
+        busiest = max(per_second.values(), default=0)
+        report.own |= {"mean_rate": round(mean, 1), "busiest_second": busiest, "seconds": seconds}
+        report.hold("busiest_second", busiest, 3 * mean)
+        return report
+
+
+def _per_second(stores: Iterable[SimulatedStore], began: float, ended: float) -> Counter[int]:
+    arrived = (call.arrived for store in stores for call in store.calls.entries)
+    return Counter(int(at - began) for at in arrived if began <= at < ended)
+
+
+def _p95(rig: Rig, stores: Iterable[SimulatedStore]) -> float:
+    """Seconds from the request to the answer about the last slot."""
+    took = []
+    for store in stores:
+        answered = [call.answered for call in store.calls.entries if call.endpoint == "write_slot" and call.answered]
+        if answered:
+            took.append(max(answered) - rig.sent_at[store.name])
+    return quantiles(took, n=20)[-1] if len(took) > 1 else float("inf")
