@@ -10,7 +10,7 @@ from kombu import Exchange, Queue
 
 from integrations.errors import SettingsError
 from integrations.settings import load_settings
-from tasks.queues import QUARANTINE, QUEUES, REQUESTS, TICKS
+from tasks.queues import QUARANTINE, QUEUES, REQUESTS, STEPS, TICKS
 
 try:
     _settings = load_settings()
@@ -73,7 +73,13 @@ beat_schedule_filename = str(_settings.data_dir / "beat-schedule")
 task_default_queue = REQUESTS
 task_queues = [Queue(name, Exchange(name), routing_key=name) for name in (*QUEUES, QUARANTINE)]
 task_create_missing_queues = False  # a typo must not make a queue nobody reads
-task_routes = {"occ.tick": {"queue": TICKS}}
+task_routes = {
+    "occ.connect": {"queue": REQUESTS},
+    "occ.validate_key": {"queue": STEPS},
+    "occ.check_shipping_methods": {"queue": STEPS},
+    "occ.register_slot": {"queue": STEPS},
+    "occ.tick": {"queue": TICKS},
+}
 
 # --- Safety -----------------------------------------------------------------------------------------------------------
 task_serializer = result_serializer = "json"

@@ -3,25 +3,33 @@
 A name is looked up once per connection, every address it leads to is checked, and only those are dialled: a name that
 answers differently the next time (DNS rebinding) gains nothing. However a URL spells its host, what counts is the
 numeric address the system is about to connect to.
+
+With a proxy the same is checked of the text of a call; the store's name is the proxy's to look up, and the addresses it
+leads to are the proxy's to check. Nothing else of this machine's surroundings comes into reach: only the proxy itself.
 """
 
 import errno
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from http.client import HTTPException
 from itertools import chain, zip_longest
 from typing import Any
 
 from integrations.addresses import LOCALHOST, LOOPBACK, STORE_PORT, is_host_name, is_ip_address, is_public
 from integrations.deadline import Deadline, DeadlineSocket, time_left
 from integrations.errors import PermanentError, TransientError
-from integrations.settings import DevStore
+from integrations.settings import DevStore, EgressProxy
 
 Resolve = Callable[..., Iterable[tuple[Any, ...]]]
 """Called and answering like `socket.getaddrinfo`."""
 
 _MOST_DIALLED = 4
 _LEAST_SHARE = 0.05
+_TUNNEL_REFUSED = re.compile(r"Tunnel connection failed: ([1-5][0-9]{2})\b", re.ASCII)  # http.client's words
+# RFC 9110, 15.6.3 to 15.6.5; Squid says 503 when it cannot look up or reach what it was asked to connect to.
+_STORE_OUT_OF_REACH = frozenset({"502", "503", "504"})
 
 
 def dialling_order(addresses: Iterable[str]) -> list[str]:
@@ -34,10 +42,19 @@ def dialling_order(addresses: Iterable[str]) -> list[str]:
 
 
 class Egress:
-    """Dials stores, and nothing else: https on port 443 of public addresses, and what `dev_stores` excepts."""
+    """Dials stores, and nothing else: https on port 443 of public addresses, and what `dev_stores` excepts.
 
-    def __init__(self, dev_stores: Sequence[DevStore] = (), resolve: Resolve = socket.getaddrinfo) -> None:
+    With a `proxy`, that one is dialled in place of the stores, wherever its operator keeps it.
+    """
+
+    def __init__(
+        self,
+        dev_stores: Sequence[DevStore] = (),
+        resolve: Resolve = socket.getaddrinfo,
+        proxy: EgressProxy | None = None,
+    ) -> None:
         self._dev_stores = tuple(dev_stores)
+        self._proxy = proxy
         self._look_ups = _LookUps(resolve)
 
     def check(self, scheme: str, host: str, port: int) -> None:
@@ -53,6 +70,10 @@ class Egress:
                 raise PermanentError("egress_blocked", "the name of this machine")
         elif not is_host_name(host):
             raise PermanentError("egress_blocked", "not a plain host name")
+
+    def proxied(self, scheme: str, host: str, port: int) -> bool:
+        """Whether a call goes through the proxy: all do but those to dev stores, which are known by address or port."""
+        return self._proxy is not None and scheme == "https" and port == STORE_PORT and is_host_name(host)
 
     def addresses(self, scheme: str, host: str, port: int) -> list[str]:
         """The numeric addresses a host stands for, all of them checked.
@@ -77,21 +98,57 @@ class Egress:
         Raises PermanentError `egress_blocked`, TransientError `store_unreachable` or `store_timeout`. None of them is
         an OSError: urllib3 would take that for a connection that broke and may be tried again.
         """
-        order = dialling_order(self.addresses(scheme, host, port))
-        dialling = Deadline.after(connect_timeout)
-        trouble = OSError()
-        for tries_left, address in zip(range(len(order), 0, -1), order, strict=True):
-            try:
-                return _connect(address, port, max(dialling.remaining() / tries_left, _LEAST_SHARE))
-            except OSError as error:
-                trouble = error
-        raise _not_connected(trouble, connect_timeout)
+        return _dialled(self.addresses(scheme, host, port), port, connect_timeout)
+
+    def dial_proxy(self, host: str, port: int, connect_timeout: float) -> socket.socket:
+        """A connection to the proxy, for a tunnel to this store; the proxy's own address may be any.
+
+        Raises PermanentError `egress_blocked`, TransientError `proxy_failed`.
+        """
+        if self._proxy is None or not self.proxied("https", host, port):
+            raise PermanentError("egress_blocked", "not for the proxy")
+        try:
+            at = self._proxy.host
+            found = [at] if is_ip_address(at) else self._look_ups.addresses(at, self._proxy.port)
+            return _dialled(found, self._proxy.port, connect_timeout)
+        except TransientError as error:
+            detail = error.detail
+        raise TransientError("proxy_failed", detail)
 
     def _may_be_dialled(self, scheme: str, address: str, port: int) -> bool:
         return self._is_dev_store(address, port) or (scheme == "https" and port == STORE_PORT and is_public(address))
 
     def _is_dev_store(self, address: str, port: int) -> bool:
         return any(store.covers(address, port) for store in self._dev_stores)
+
+
+def tunnel_trouble(caught: Exception) -> TransientError:
+    """Why the proxy made no tunnel: its answer's status, and never its words.
+
+    A proxy that could not reach the store, or is still at it, tells of the store, and nobody has to look at the proxy.
+    """
+    if isinstance(caught, TimeoutError):
+        return TransientError("store_timeout", "the proxy made no tunnel in time")
+    answer = _TUNNEL_REFUSED.match(str(caught)) if isinstance(caught, OSError) else None
+    if answer is not None:
+        if answer[1] in _STORE_OUT_OF_REACH:
+            return TransientError("store_unreachable", f"HTTP {answer[1]} from the proxy")
+        return TransientError("proxy_failed", f"HTTP {answer[1]}")
+    if isinstance(caught, HTTPException) and not isinstance(caught, ConnectionError):
+        return TransientError("proxy_failed", "the answer is not HTTP")
+    return TransientError("proxy_failed", "connection closed without an answer")
+
+
+def _dialled(addresses: Iterable[str], port: int, connect_timeout: float) -> socket.socket:
+    order = dialling_order(addresses)
+    dialling = Deadline.after(connect_timeout)
+    trouble = OSError()
+    for tries_left, address in zip(range(len(order), 0, -1), order, strict=True):
+        try:
+            return _connect(address, port, max(dialling.remaining() / tries_left, _LEAST_SHARE))
+        except OSError as error:
+            trouble = error
+    raise _not_connected(trouble, connect_timeout)
 
 
 def _connect(address: str, port: int, timeout: float) -> socket.socket:

@@ -21,7 +21,7 @@ QUARANTINE = "occ:quarantine"
 LIMIT = 1_000
 LARGEST_KEPT = 64 * 1024  # bytes of one message; a full quarantine then stays below 100 MB
 
-_JWT = re.compile(r"ey[\w-]{6,}\.[\w-]{6,}\.[\w-]*")
+_JWT = re.compile(r"ey[\w+/-]{6,}={0,2}\.[\w+/-]{6,}={0,2}\.")  # an application key has standard base64, padded
 _BEARER = re.compile(r"bearer\W{1,4}[\w.-]{8,}", re.IGNORECASE)
 _APPLICATION_KEY = re.compile(r"application_key[\"'\\\s:=]*([^\"'\\\s,}\])]*)")
 _HARMLESS_KEYS = ("", "null", "None")

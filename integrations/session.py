@@ -1,7 +1,7 @@
 """HTTP calls to stores that keep to their bounds: where they go, how long they take, how much they read.
 
 Built on requests and urllib3, with everything taken away that acts behind a call's back: redirects, retries, cookies,
-and proxies, `.netrc` and certificate settings from the environment.
+and proxies, `.netrc` and certificate settings from the environment. A proxy is used if we are given one.
 """
 
 import json as json_format
@@ -27,9 +27,9 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from integrations.answer import Answer
 from integrations.deadline import Deadline, DeadlineTLSSocket, obeyed
-from integrations.egress import Egress, Resolve
+from integrations.egress import Egress, Resolve, tunnel_trouble
 from integrations.errors import IntegrationError, PermanentError, SettingsError, TransientError
-from integrations.settings import DevStore
+from integrations.settings import DevStore, EgressProxy
 
 __all__ = ["Answer", "GuardedSession"]
 
@@ -40,6 +40,7 @@ _DEFAULT_PORTS = MappingProxyType({"http": 80, "https": 443})
 _HEADERS = MappingProxyType({"User-Agent": "occ-connect", "Accept": "application/json", "Accept-Encoding": "gzip"})
 _REDIRECTS = range(300, 400)
 _CHUNK = 64 * 1024
+_PIECE = 6  # letters
 
 # A run makes a handful of calls in a few seconds, its four slots side by side, and then none for a day: more idle
 # connections than this would only use up file descriptors.
@@ -59,13 +60,15 @@ class GuardedSession:
         self,
         *,
         dev_stores: Sequence[DevStore] = (),
+        proxy: EgressProxy | None = None,
         connect_timeout: float = 5.0,
         call_deadline: float = 35.0,
         ca_bundle: str | None = None,
         max_body: int = 2 * 1024 * 1024,
         resolve: Resolve = socket.getaddrinfo,
     ) -> None:
-        self._egress = Egress(dev_stores, resolve)
+        self._egress = Egress(dev_stores, resolve, proxy)
+        self._proxies = {"https": proxy.url} if proxy else {}
         self._call_deadline = call_deadline
         self._max_body = max_body
         self._session = _Session()
@@ -73,6 +76,7 @@ class GuardedSession:
             self._egress,
             _tls_context(ca_bundle),
             connect_timeout,
+            proxy,
             idle_per_host=_IDLE_PER_DEV_STORE if dev_stores else _IDLE_PER_HOST,
         )
         self._session.mount("https://", adapter)
@@ -91,9 +95,9 @@ class GuardedSession:
         """Make one call, once, and read the whole answer before `deadline` or the session's own, whichever is earlier.
 
         Raises PermanentError `egress_blocked` or `redirected`, and TransientError `store_unreachable`, `store_timeout`,
-        `tls_failed`, `answer_too_large` or `unreadable_answer`.
+        `tls_failed`, `proxy_failed`, `answer_too_large` or `unreadable_answer`.
         """
-        self._check(url)
+        proxies = self._way_to(url)
         body, body_type = _encoded(form, json)
         deadline = deadline.within(self._call_deadline)
         seconds = deadline.remaining()
@@ -101,7 +105,7 @@ class GuardedSession:
             raise TransientError("store_timeout", "no time left")
         try:
             with obeyed(deadline):
-                return self._exchange(method, url, {**headers, **body_type}, body)
+                return self._exchange(method, url, {**headers, **body_type}, body, proxies)
         except IntegrationError:
             raise
         except Exception as caught:  # noqa: BLE001 - whatever it is: its text may hold a header or a URL
@@ -113,19 +117,26 @@ class GuardedSession:
         """Close the idle connections."""
         self._session.close()
 
-    def _check(self, url: str) -> None:
+    def _way_to(self, url: str) -> dict[str, str]:
+        """The proxy for a call, in requests' words, once it is known that the call may be made."""
         match = _URL.fullmatch(url)
         if match is None:
             raise PermanentError("egress_blocked", "not a URL we call")
         scheme, host, port = match.groups()
-        self._egress.check(scheme, host.strip("[]"), int(port or _DEFAULT_PORTS[scheme]))
+        destination = scheme, host.strip("[]"), int(port or _DEFAULT_PORTS[scheme])
+        self._egress.check(*destination)
+        return self._proxies if self._egress.proxied(*destination) else {}
 
-    def _exchange(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> Answer:
-        response = self._session.request(method, url, headers=headers, data=body, stream=True, allow_redirects=False)
+    def _exchange(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, proxies: dict[str, str]
+    ) -> Answer:
+        response = self._session.request(
+            method, url, headers=headers, data=body, stream=True, allow_redirects=False, proxies=proxies
+        )
         received_at = time.time()
         with closing(response):
             if response.status_code in _REDIRECTS:
-                raise PermanentError("redirected", _target(response, url))
+                raise PermanentError("redirected", _target(response, url, headers.get("Authorization", "")))
             answer_headers = CaseInsensitiveDict(response.headers)
             return Answer(response.status_code, answer_headers, self._body(response), received_at)
 
@@ -158,15 +169,35 @@ class _Session(requests.Session):
 class _Adapter(HTTPAdapter):
     """Makes connections through `egress`, checked by one TLS context of ours, and never tries twice."""
 
-    def __init__(self, egress: Egress, tls: ssl.SSLContext, connect_timeout: float, *, idle_per_host: int) -> None:
+    def __init__(
+        self,
+        egress: Egress,
+        tls: ssl.SSLContext,
+        connect_timeout: float,
+        proxy: EgressProxy | None,
+        *,
+        idle_per_host: int,
+    ) -> None:
         self._pools = _pools(egress, connect_timeout)
         self._tls = tls
         super().__init__(pool_connections=_HOSTS_KEPT, pool_maxsize=idle_per_host, max_retries=0)
+        self._headers_for_proxy = proxy.headers if proxy else {}
+        if proxy:  # made at once: threads would race to make it
+            self._tunnels = super().proxy_manager_for(proxy.url, ssl_context=tls)
+            self._tunnels.pool_classes_by_scheme = self._pools
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **pool_kwargs: Any) -> None:  # noqa: FBT001, FBT002
         """Pools of our own connections."""
         super().init_poolmanager(connections, maxsize, block, ssl_context=self._tls, **pool_kwargs)
         self.poolmanager.pool_classes_by_scheme = self._pools
+
+    def proxy_manager_for(self, proxy: str, **proxy_kwargs: Any) -> Any:  # noqa: ARG002
+        """Pools of our own connections through the one proxy, however its URL is spelt."""
+        return self._tunnels
+
+    def proxy_headers(self, proxy: str) -> dict[str, str]:  # noqa: ARG002
+        """The login, which goes with CONNECT and is no part of the URL."""
+        return self._headers_for_proxy
 
     def cert_verify(self, conn: object, url: str, verify: object, cert: object) -> None:
         """Leave it to the TLS context: requests would have its own authorities read anew for every connection."""
@@ -181,7 +212,16 @@ def _pools(egress: Egress, connect_timeout: float) -> dict[str, type[HTTPConnect
 
     class GuardedHTTPSConnection(HTTPSConnection):
         def _new_conn(self) -> socket.socket:
+            if self.proxy is not None:
+                return egress.dial_proxy(self._tunnel_host or "", self._tunnel_port or 0, connect_timeout)
             return egress.dial("https", self._dns_host, self.port, connect_timeout)
+
+        def _tunnel(self) -> None:
+            try:
+                return super()._tunnel()
+            except Exception as caught:  # noqa: BLE001 - its text quotes the proxy's words
+                trouble = tunnel_trouble(caught)
+            raise trouble
 
     class GuardedHTTPPool(HTTPConnectionPool):
         ConnectionCls = GuardedHTTPConnection
@@ -217,13 +257,21 @@ def _encoded(form: Mapping[str, str] | None, json: object | None) -> tuple[bytes
     return None, {}
 
 
-def _target(response: requests.Response, url: str) -> str:
+def _target(response: requests.Response, url: str, credential: str) -> str:
     """The host a redirect leads to: never its path or query, which could carry a token."""
     location = response.headers.get("Location", "").strip()
     match = _REDIRECT_TARGET.fullmatch(location)
     if match is None and re.match(r"/(?!/)", location):
         match = _REDIRECT_TARGET.fullmatch(url)
-    return match[1].lower() if match else f"HTTP {response.status_code}"
+    if match is None or _repeats(match[1], credential):
+        return f"HTTP {response.status_code}"
+    return match[1].lower()
+
+
+def _repeats(host: str, credential: str) -> bool:
+    """Whether a host name holds a piece of the credential: a store may send back what it was sent, also in there."""
+    name, sent = (re.sub(r"[^a-z0-9]", "", text.lower()) for text in (host, credential))
+    return any(name[at : at + _PIECE] in sent for at in range(len(name) - _PIECE + 1))
 
 
 # https://docs.openssl.org/3.0/man1/openssl-verification-options/ and X509_verify_cert_error_string

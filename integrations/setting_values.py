@@ -3,14 +3,15 @@
 Each raises ValueError with a sentence that says how to write it right, and that never repeats what was written.
 """
 
+import base64
 import ipaddress
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
-from urllib.parse import SplitResult, parse_qsl, quote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 from integrations.sealing import SealingKey
 
@@ -24,6 +25,13 @@ _SLOT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 _PATH = re.compile(r"/[A-Za-z0-9._~/-]+", re.ASCII)
 _PORT = re.compile(r"[1-9]\d{0,4}", re.ASCII)
 _LAST_PORT = 65535
+# User and password are percent-encoded where they hold one of : / ? # @ % or a space.
+_PROXY = re.compile(
+    r"http://(?:(?P<user>[^\s:/?#@]+):(?P<password>[^\s/?#@]*)@)?"
+    r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9][A-Za-z0-9._-]{0,252})):(?P<port>[1-9][0-9]{0,4})/?",
+    re.DOTALL,
+)
+_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 # Spelled out, because `is_private` also covers link-local networks: there the clouds keep their metadata service.
 _INNER_NETWORKS = tuple(
@@ -54,6 +62,29 @@ class SlotSpec:
 
     id: str
     required: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class EgressProxy:
+    """The HTTP proxy that makes tunnels (CONNECT) to stores."""
+
+    host: str
+    """A name, of any number of labels, or an IP address without brackets."""
+    port: int
+    login: str | None = field(default=None, repr=False)
+    """`user:password`."""
+
+    @property
+    def url(self) -> str:
+        """Where it is, without the login: libraries quote this URL."""
+        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What the proxy is told beside where to; no store sees it."""
+        if self.login is None:
+            return {}
+        return {"Proxy-Authorization": f"Basic {base64.b64encode(self.login.encode()).decode()}"}
 
 
 def duration(text: str) -> float:
@@ -116,6 +147,43 @@ def _dev_store(text: str, where: str) -> DevStore:
 
 def _within(network: Network, other: Network) -> bool:
     return network.prefixlen >= other.prefixlen and network.network_address in other
+
+
+def egress_proxy(text: str) -> EgressProxy:
+    """A proxy from `http://host:port` or `http://user:password@host:port`."""
+    match = _PROXY.fullmatch(text)
+    if match is None or int(match["port"]) > _LAST_PORT:
+        raise ValueError(
+            "write http://host:port or http://user:password@host:port, without a path; percent-encode : / ? # @ in a "
+            "user or password"
+        )
+    host = match["ipv6"] or match["host"].lower()
+    if match["ipv6"] and not _is_ipv6(host):
+        raise ValueError("what is in brackets is not an IPv6 address")
+    return EgressProxy(host, int(match["port"]), _login(match["user"], match["password"]))
+
+
+def _login(user: str | None, password: str) -> str | None:
+    if user is None:
+        return None
+    if _PERCENT.search(user + password):
+        raise ValueError("a % in user or password is written %25")
+    try:
+        user, password = (unquote(part, errors="strict") for part in (user, password))
+        (user + password).encode()
+    except ValueError:  # UnicodeError is one
+        raise ValueError("user and password are not a text in UTF-8") from None
+    if ":" in user:
+        raise ValueError("a user with a colon cannot log in to a proxy")  # RFC 7617, 2
+    return f"{user}:{password}"
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        ipaddress.IPv6Address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def host_patterns(text: str) -> tuple[str, ...]:

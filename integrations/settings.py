@@ -27,9 +27,9 @@ from pydantic_core import ErrorDetails
 from integrations import setting_values as values
 from integrations.errors import SettingsError
 from integrations.sealing import SealingKey
-from integrations.setting_values import DevStore, SlotSpec
+from integrations.setting_values import DevStore, EgressProxy, SlotSpec
 
-__all__ = ["DevStore", "Settings", "SlotSpec", "load_sealing_keys", "load_settings"]
+__all__ = ["DevStore", "EgressProxy", "Settings", "SlotSpec", "load_sealing_keys", "load_settings"]
 
 PREFIX = "OCC_"
 NAMES_OF_OTHER_PARTS: tuple[str, ...] = ()
@@ -78,6 +78,8 @@ class Settings(BaseModel):
     webhook_body: Literal["urls", "url"] = "urls"
     ca_bundle: str | None = None
     """File with authorities to trust beside the public ones."""
+    egress_proxy: Annotated[EgressProxy | None, _written(values.egress_proxy)] = Field(None, repr=False)
+    """All stores are called through it, except dev stores."""
 
     call_deadline: Duration = 35.0
     connect_timeout: Duration = 5.0

@@ -93,8 +93,14 @@ def connect_signals(settings: Callable[[], Settings]) -> None:
             # It writes "worker: Warm shutdown" to standard output in the midst of lines that somebody parses.
             worker_program.safe_say = _say  # type: ignore[attr-defined]
 
+    def warn_of_dev_stores(**_: object) -> None:
+        if stores := settings().dev_stores:
+            where = [f"{store.network}:{store.port or '*'}" for store in stores]
+            log.warning("dev_stores_are_called", where=where, remedy="leave OCC_DEV_STORES unset in production")
+
     # Celery warns about running as root before it sets up logging, hence the first of these.
     signals.celeryd_init.connect(set_up, weak=False, dispatch_uid="occ logs: worker starts")
+    signals.celeryd_init.connect(warn_of_dev_stores, weak=False, dispatch_uid="occ logs: dev stores")
     signals.setup_logging.connect(set_up, weak=False, dispatch_uid="occ logs: set up")
     signals.task_prerun.connect(_task_starts, weak=False, dispatch_uid="occ logs: task starts")
     signals.task_postrun.connect(_task_ended, weak=False, dispatch_uid="occ logs: task ended")

@@ -17,7 +17,7 @@ from integrations.oracle_commerce.connection import Connection, Step, Target
 from tasks.celery import QuietTask as Task
 from tasks.celery import app
 from tasks.inbox import Inbox
-from tasks.queues import QUARANTINE, REQUESTS, STEPS, TICKS
+from tasks.queues import QUARANTINE, STEPS
 from tasks.step import run_step
 from tasks.wiring import Wiring, wiring
 
@@ -30,7 +30,7 @@ _WHILE_SENDING = 10.0  # seconds
 _TICK_AT_MOST_EVERY_MS = 500
 
 
-@app.task(name="occ.connect", queue=REQUESTS)
+@app.task(name="occ.connect", shared=False)
 def connect(*args: object, **request: object) -> dict[str, object]:
     """Accept a request: the door for Celery producers."""
     try:
@@ -40,19 +40,19 @@ def connect(*args: object, **request: object) -> dict[str, object]:
         raise Reject(requeue=True) from None  # acknowledged, it would be gone
 
 
-@app.task(name="occ.validate_key", queue=STEPS, bind=True)
+@app.task(name="occ.validate_key", shared=False, bind=True)
 def validate_key(self: Task, merchant_id: str, run: int, attempt: int = 1) -> dict[str, object]:  # noqa: ARG001
     """Exchange the application key for an access token."""
     return _run(self, merchant_id, run, Target(Step.VALIDATE_KEY))
 
 
-@app.task(name="occ.check_shipping_methods", queue=STEPS, bind=True)
+@app.task(name="occ.check_shipping_methods", shared=False, bind=True)
 def check_shipping_methods(self: Task, merchant_id: str, run: int, attempt: int = 1) -> dict[str, object]:  # noqa: ARG001
     """See that the store has an enabled shipping method."""
     return _run(self, merchant_id, run, Target(Step.CHECK_SHIPPING_METHODS))
 
 
-@app.task(name="occ.register_slot", queue=STEPS, bind=True)
+@app.task(name="occ.register_slot", shared=False, bind=True)
 def register_slot(self: Task, merchant_id: str, run: int, slot: str, attempt: int = 1) -> dict[str, object]:  # noqa: ARG001
     """Put our callback URL into one slot."""
     return _run(self, merchant_id, run, Target(Step.REGISTER_SLOT, slot))
@@ -63,7 +63,7 @@ def _run(task: Task, merchant_id: str, run: int, target: Target) -> dict[str, ob
     return run_step(wiring(), start, merchant_id, run, target, alone=lane == QUARANTINE)
 
 
-@app.task(name="occ.tick", queue=TICKS, send_events=False)
+@app.task(name="occ.tick", shared=False, send_events=False)
 def tick() -> dict[str, object]:
     """Take requests from the inbox, and start the work that is due: retries, rescues and re-validations alike."""
     parts = wiring()

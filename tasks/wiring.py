@@ -12,6 +12,7 @@ from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
 from integrations.deadline import Deadline
+from integrations.errors import PermanentError, RequestRefused
 from integrations.oracle_commerce.acceptance import Acceptance
 from integrations.oracle_commerce.access_token import AccessTokens
 from integrations.oracle_commerce.client import CommerceCloud
@@ -20,6 +21,7 @@ from integrations.oracle_commerce.records import Records, Snapshot
 from integrations.oracle_commerce.schedule import Pace
 from integrations.oracle_commerce.steps import Wanted
 from integrations.oracle_commerce.store import Store
+from integrations.oracle_commerce.store_url import normalise_store_url
 from integrations.sealing import Keyring
 from integrations.session import GuardedSession
 from integrations.settings import Settings, load_settings
@@ -74,6 +76,7 @@ class Wiring:
             connect_timeout=self.settings.connect_timeout,
             call_deadline=self.settings.call_deadline,
             ca_bundle=self.settings.ca_bundle,
+            proxy=self.settings.egress_proxy,
         )
 
     @cached_property
@@ -82,11 +85,17 @@ class Wiring:
         return Acceptance(self.records, self.keyring, self.settings, self.pace, FLOW.first)
 
     def store(self, snapshot: Snapshot, connection: Connection, deadline: Deadline) -> Store:
-        """The store of a connection, for one attempt."""
+        """The store of a connection, for one attempt. Raises PermanentError if its host is not one to be called."""
         sealed_key = snapshot.sealed_key or ""
-        api = CommerceCloud(
-            self.session, connection.store_url, shipping_methods_path=self.settings.shipping_methods_path
-        )
+        try:
+            # Once more: the settings may be others than when it was accepted, and whoever can write to the server can
+            # change a record, but must not be able to have a key sent elsewhere.
+            store_url = normalise_store_url(
+                connection.store_url, allowed_hosts=self.settings.allowed_hosts, dev_stores=self.settings.dev_stores
+            )
+        except RequestRefused as refused:
+            raise PermanentError("egress_blocked", refused.code) from None
+        api = CommerceCloud(self.session, store_url, shipping_methods_path=self.settings.shipping_methods_path)
         return Store(
             api,
             self.tokens,

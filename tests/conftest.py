@@ -3,10 +3,18 @@
 import os
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 import redis
 
 from tasks.local.server import EmbeddedServer
+
+# HYPOTHESIS_PROFILE=long: the laws that name no number of examples look at 10,000.
+# Machines are noisy: slow examples are no finding.
+_SLOW_IS_FINE = [hypothesis.HealthCheck.too_slow]
+hypothesis.settings.register_profile("short", deadline=None, suppress_health_check=_SLOW_IS_FINE)
+hypothesis.settings.register_profile("long", deadline=None, suppress_health_check=_SLOW_IS_FINE, max_examples=10_000)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "short"))
 
 
 @pytest.fixture(scope="session", autouse=True)

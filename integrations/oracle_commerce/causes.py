@@ -72,6 +72,10 @@ CAUSES: Mapping[str, Explanation] = MappingProxyType(
             Actor.ORACLE,
             "The store's certificate could not be verified, so no key was sent. Waiting helps if it is being renewed.",
         ),
+        "proxy_failed": Explanation(
+            Actor.OPERATOR,
+            "Our own proxy did not let the call to the store through. We keep trying.",
+        ),
         # The store's answers
         "store_unreachable": Explanation(Actor.NOBODY, "The store could not be reached. We keep trying."),
         "store_timeout": Explanation(Actor.NOBODY, "The store did not answer in time. We keep trying."),

@@ -136,7 +136,7 @@ class Records:
     """Loads and changes connections. Safe to share between threads."""
 
     def __init__(self, client: redis.Redis, *, timeline_length: int = 200, events_kept: int = 1_000_000) -> None:
-        self._redis = client
+        self.redis = client
         self._timeline_length = timeline_length
         self._events_kept = events_kept
         self._commit = client.register_script(_COMMIT)
@@ -158,10 +158,10 @@ class Records:
 
     def load_many(self, merchant_ids: Sequence[str]) -> list[Snapshot]:
         """The connections of several merchants in one round trip, in the same order; see `Snapshot.unreadable`."""
-        with self._redis.pipeline(transaction=False) as pipe:
+        with self.redis.pipeline(transaction=False) as pipe:
             pipe.time()
             for merchant_id in merchant_ids:
-                pipe.hmget(_connection_key(merchant_id), ["version", "record", "sealed_key"])
+                pipe.hmget(connection_key(merchant_id), ["version", "record", "sealed_key"])
             (seconds, microseconds), *rows = pipe.execute()
         server_time, read_at = seconds + microseconds / 1e6, time.monotonic()
         return [_snapshot(row, server_time, read_at) for row in rows]
@@ -201,7 +201,7 @@ class Records:
     def _write(self, merchant_id: str, snapshot: Snapshot, change: Change, *, durably: bool) -> bool:
         before, after, now = snapshot.connection, change.connection, snapshot.now()
         event = status_event(before, after, version=snapshot.version + 1, now=now)
-        keys = [_connection_key(merchant_id), _timeline_key(merchant_id), _DUE, _EVENTS, _CONNECTIONS]
+        keys = [connection_key(merchant_id), _timeline_key(merchant_id), _DUE, _EVENTS, _CONNECTIONS]
         args: list[str | bytes | int] = [
             str(snapshot.version),
             _RECORD.dump_json(after, exclude_defaults=True),
@@ -219,14 +219,14 @@ class Records:
         return self._write_durably(keys, args)
 
     def _write_durably(self, keys: list[str], args: list[str | bytes | int]) -> bool:
-        with self._redis.pipeline(transaction=False) as pipe:
+        with self.redis.pipeline(transaction=False) as pipe:
             self._commit(keys=keys, args=args, client=pipe)
             return bool(_on_disk(pipe))
 
     def _confirm(self, merchant_id: str) -> None:
         """What another worker wrote may still be on its way to the disk: a write of our own behind it tells."""
-        with self._redis.pipeline(transaction=False) as pipe:
-            pipe.hincrby(_connection_key(merchant_id), "asked_again", 1)
+        with self.redis.pipeline(transaction=False) as pipe:
+            pipe.hincrby(connection_key(merchant_id), "asked_again", 1)
             _on_disk(pipe)
 
     # --- All connections --------------------------------------------------------------------------------------------
@@ -234,7 +234,7 @@ class Records:
     def merchant_ids(self, *, after: str = "", count: int = 1000) -> list[str]:
         """One page of merchant ids in order, from the one that follows `after`."""
         start = f"({after}" if after else "-"
-        return cast("list[str]", self._redis.zrange(_CONNECTIONS, start, "+", bylex=True, offset=0, num=count))
+        return cast("list[str]", self.redis.zrange(_CONNECTIONS, start, "+", bylex=True, offset=0, num=count))
 
     def all(self, *, page: int = 500) -> Iterator[Snapshot]:
         """Every connection, in order of merchant id, page by page."""
@@ -260,36 +260,34 @@ class Records:
         """Take out a due time behind which this record has no work (left by hand, or by an older release)."""
         if snapshot.connection is not None and slot in snapshot.connection.due():
             return
-        self._settle(
-            keys=[_connection_key(merchant_id), _DUE], args=[str(snapshot.version), _member(merchant_id, slot)]
-        )
+        self._settle(keys=[connection_key(merchant_id), _DUE], args=[str(snapshot.version), _member(merchant_id, slot)])
 
     def oldest_due(self) -> float | None:
         """The earliest due time of all work, None if there is none."""
-        first = cast("list[tuple[str, float]]", self._redis.zrange(_DUE, 0, 0, withscores=True))
+        first = cast("list[tuple[str, float]]", self.redis.zrange(_DUE, 0, 0, withscores=True))
         return first[0][1] if first else None
 
     def overdue(self) -> Overdue:
         """The work whose time has passed: there is always a little, between two ticks."""
-        with self._redis.pipeline(transaction=False) as pipe:
+        with self.redis.pipeline(transaction=False) as pipe:
             pipe.time()
             pipe.zrange(_DUE, 0, 0, withscores=True)
             (seconds, microseconds), oldest = pipe.execute()
         now = seconds + microseconds / 1e6
         if not oldest or oldest[0][1] > now:
             return Overdue(0, 0.0)
-        return Overdue(int(self._redis.zcount(_DUE, "-inf", now)), now - oldest[0][1])
+        return Overdue(int(self.redis.zcount(_DUE, "-inf", now)), now - oldest[0][1])
 
     # --- History ----------------------------------------------------------------------------------------------------
 
     def timeline(self, merchant_id: str, *, count: int = 200) -> list[dict[str, Any]]:
         """What happened to a connection, oldest first."""
-        entries = cast("list[Any]", self._redis.xrevrange(_timeline_key(merchant_id), count=count))
+        entries = cast("list[Any]", self.redis.xrevrange(_timeline_key(merchant_id), count=count))
         return [json.loads(fields["entry"]) for _, fields in reversed(entries)]
 
     def events(self, *, after: str = "", count: int = 1000) -> list[tuple[str, dict[str, Any]]]:
         """Events for other systems as (stream id, CloudEvent), oldest first, from the one that follows `after`."""
-        entries = cast("list[Any]", self._redis.xrange(_EVENTS, min=f"({after}" if after else "-", count=count))
+        entries = cast("list[Any]", self.redis.xrange(_EVENTS, min=f"({after}" if after else "-", count=count))
         return [(entry_id, json.loads(fields["event"])) for entry_id, fields in entries]
 
     def note_refusal(self, refusal: RequestRefused, *, merchant_id: str | None, door: str) -> None:
@@ -302,11 +300,11 @@ class Records:
             "code": refusal.code,
             "remedy": refusal.remedy,
         }
-        self._redis.xadd(_REFUSED, {"refusal": json.dumps(entry)}, maxlen=_REFUSED_KEPT, approximate=True)
+        self.redis.xadd(_REFUSED, {"refusal": json.dumps(entry)}, maxlen=_REFUSED_KEPT, approximate=True)
 
     def refusals(self, *, count: int = 100) -> list[dict[str, Any]]:
         """The latest refused requests, newest first."""
-        entries = cast("list[Any]", self._redis.xrevrange(_REFUSED, count=count))
+        entries = cast("list[Any]", self.redis.xrevrange(_REFUSED, count=count))
         return [json.loads(fields["refusal"]) for _, fields in entries]
 
 
@@ -338,7 +336,8 @@ def _snapshot(row: Sequence[str | None], server_time: float, read_at: float) -> 
     return Snapshot(connection, int(version or 0), sealed_key, server_time, read_at, unreadable)
 
 
-def _connection_key(merchant_id: str) -> str:
+def connection_key(merchant_id: str) -> str:
+    """Where everything of one connection is kept; `sealed_keys.py` shares it."""
     return f"occ:connection:{merchant_id}"
 
 

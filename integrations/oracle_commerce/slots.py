@@ -32,7 +32,9 @@ _SETTINGS_OF_OTHERS = (
     "subEntityTruncationSize",
     "urlApplicationSuppressionList",
 )
-_SLOT_FIELDS = frozenset({"id", "name", "serverType", "displayName", "urls", "url", *_SETTINGS_OF_OTHERS})
+_SLOT_FIELDS = frozenset(
+    {"id", "name", "serverType", "displayName", "urls", "url", "secretKey", "secretKeySHA512", *_SETTINGS_OF_OTHERS}
+)
 
 
 def callback_url_for(template: str, merchant_id: str, slot: str) -> str:

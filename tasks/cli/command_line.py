@@ -21,8 +21,11 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "explain": "Tell what happened to a connection, why, and who acts.",
         "timeline": "List what happened to a connection.",
         "refused": "List requests that were refused.",
+        "quarantine": "List messages that were set aside; return or discard them.",
+        "health": "Tell whether work is done when it is due.",
         "keygen": "Make a sealing key pair.",
         "seal": "Seal an application key, as producers do.",
+        "rotate-keys": "Seal all application keys anew for the newest sealing key.",
         "simulate": "Start a simulated Oracle Commerce, to try things out.",
     }
 )
@@ -40,7 +43,7 @@ class LazyGroup(click.Group):
         """The command `command` of the module of that name."""
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = import_module(f"tasks.cli.{cmd_name}").command
+        command: click.Command = import_module(f"tasks.cli.{cmd_name.replace('-', '_')}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002

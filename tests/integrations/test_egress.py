@@ -24,6 +24,8 @@ from tests.integrations.hostile import (
 )
 from tests.integrations.wire_servers import STORE, TOKEN, WireServer, answering, hanging, http, resolve_to
 
+pytestmark = pytest.mark.server
+
 
 def dev_store(address: str, port: int | None) -> DevStore:
     return DevStore(ip_network(address), port)

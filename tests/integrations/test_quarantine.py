@@ -21,6 +21,7 @@ from integrations.quarantine import (
     quarantine,
     requeue,
 )
+from tests.simulator.application_keys import make_application_key
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJtLTEifQ.c2lnbmF0dXJlLW9mLXRoZS1rZXk"
 SEALED = "sealed.v1.k1." + base64.urlsafe_b64encode(bytes(range(97, 177))).decode().rstrip("=")
@@ -220,3 +221,9 @@ def test_any_bytes_can_be_judged(message: bytes) -> None:
 def test_nothing_around_a_key_hides_it(before: bytes, after: bytes) -> None:
     assert holds_clear_key(before + b'"' + JWT.encode() + b'"' + after)
     assert holds_clear_key(before + b'"' + base64.b64encode(JWT.encode()) + b'"' + after)
+
+
+@pytest.mark.parametrize("length", range(6))
+def test_an_application_key_as_oracle_pads_it_is_recognised(length: int) -> None:
+    key = make_application_key(subject="x" * length, signature=bytes(range(220, 251)))
+    assert holds_clear_key(json.dumps({"body": key}).encode())

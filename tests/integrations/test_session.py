@@ -27,6 +27,8 @@ from tests.integrations.wire_servers import (
     tls_for,
 )
 
+pytestmark = pytest.mark.server
+
 
 def test_an_answer_comes_back_whole(session: GuardedSession) -> None:
     before = time.time()
@@ -177,6 +179,24 @@ def test_a_redirect_tells_only_the_host_it_leads_to(session: GuardedSession, loc
     ):
         get(session, server)
     assert str(caught.value) == f"redirected: {detail}"
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "https://Canary-7F3A.example.com/",
+        "//c.a.n.a.r.y.example.com",
+        "https://x-nary7f.example.com/",
+        "https://canary7f3a/",
+    ],
+)
+def test_a_redirect_to_a_host_made_of_the_credential_does_not_tell_it(session: GuardedSession, location: str) -> None:
+    with (
+        WireServer(answering(http(302, b"", {"Location": location}))) as server,
+        pytest.raises(PermanentError) as caught,
+    ):
+        get(session, server)
+    assert caught.value.detail == "HTTP 302"
 
 
 def test_the_body_of_a_redirect_is_not_read(session: GuardedSession) -> None:

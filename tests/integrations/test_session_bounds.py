@@ -27,6 +27,8 @@ from tests.integrations.wire_servers import (
     tls_for,
 )
 
+pytestmark = pytest.mark.server
+
 
 def trouble_with(session: GuardedSession, conversation: Conversation, *, seconds: float = 5) -> TransientError:
     with WireServer(conversation) as server, pytest.raises(TransientError) as caught:

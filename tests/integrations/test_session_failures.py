@@ -34,6 +34,8 @@ from tests.integrations.wire_servers import (
 )
 from tests.integrations.wire_servers import http as http_answer
 
+pytestmark = pytest.mark.server
+
 
 def trouble_with(session: GuardedSession, conversation: Conversation, *, seconds: float = 5) -> TransientError:
     with WireServer(conversation) as server, pytest.raises(TransientError) as caught:

@@ -12,7 +12,7 @@ from kombu.transport.redis import Channel
 from integrations.errors import SettingsError
 from integrations.sealing import SealingKey
 from integrations.setting_values import duration
-from integrations.settings import DevStore, Settings, SlotSpec, load_sealing_keys, load_settings
+from integrations.settings import DevStore, EgressProxy, Settings, SlotSpec, load_sealing_keys, load_settings
 
 KEY = SealingKey.generate()
 CALLBACK = "https://hooks.example.com/occ/{merchant_id}/{slot}"
@@ -411,6 +411,64 @@ def test_an_authority_file_must_exist(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("certificate")
     assert load(OCC_CA_BUNDLE=str(tmp_path / "ca.pem")).ca_bundle == str(tmp_path / "ca.pem")
     assert the_problem_with(OCC_CA_BUNDLE=str(tmp_path / "none.pem")).startswith("OCC_CA_BUNDLE: there is no such file")
+
+
+@pytest.mark.parametrize(
+    ("text", "proxy"),
+    [
+        ("http://proxy:3128", EgressProxy("proxy", 3128)),
+        ("http://Proxy.Example.com:8080/", EgressProxy("proxy.example.com", 8080)),
+        ("http://10.1.2.3:1", EgressProxy("10.1.2.3", 1)),
+        ("http://[fd00::1]:65535", EgressProxy("fd00::1", 65535)),
+        ("http://occ:hunter2@proxy:3128", EgressProxy("proxy", 3128, "occ:hunter2")),
+        ("http://o%40c:p%3A%2F%25%C3%A4+:@proxy:3128", EgressProxy("proxy", 3128, "o@c:p:/%\u00e4+:")),
+    ],
+)
+def test_a_proxy_has_a_host_a_port_and_perhaps_a_login(tmp_path: Path, text: str, proxy: EgressProxy) -> None:
+    assert load().egress_proxy is None
+    assert load(OCC_EGRESS_PROXY=text).egress_proxy == proxy
+    (tmp_path / "proxy").write_text(f"{text}\n")
+    assert load(OCC_EGRESS_PROXY_FILE=str(tmp_path / "proxy")).egress_proxy == proxy
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "proxy:3128",
+        "//proxy:3128",
+        "https://hunter2:hunter2@proxy:3128",
+        "socks5://hunter2:hunter2@proxy:1080",
+        "http://hunter2:hunter2@proxy",
+        "http://hunter2@proxy:3128",
+        "http://:hunter2@proxy:3128",
+        "http://hunter2:hun/ter2@proxy:3128",
+        "http://hunter2:hun@ter2@proxy:3128",
+        "http://hunter2:hun ter2@proxy:3128",
+        "http://hunter2:hun%ter2@proxy:3128",
+        "http://hunter2:%ff@proxy:3128",
+        "http://hun%3Ater2:hunter2@proxy:3128",
+        "http://hunter2:hunter2@proxy:65536",
+        "http://hunter2:hunter2@proxy:0",
+        "http://hunter2:hunter2@proxy:3128/path",
+        "http://hunter2:hunter2@proxy:3128?hunter2",
+        "http://hunter2:hunter2@[::1:3128",
+        "http://hunter2:hunter2@[1:2]:3128",
+        "http://hunter2:hunter2@::1:3128",
+        "http://hunter2:hunter2@pro\u0131y:3128",
+    ],
+)
+def test_a_proxy_that_could_not_be_used_is_refused_and_not_repeated(text: str) -> None:
+    problem = the_problem_with(OCC_EGRESS_PROXY=text)
+    assert problem.startswith("OCC_EGRESS_PROXY: ")
+    assert "hun" not in problem
+
+
+def test_a_proxy_shown_has_no_login() -> None:
+    settings = load(OCC_EGRESS_PROXY="http://occ:hunter2@proxy:3128")
+    assert settings.egress_proxy is not None
+    for shown in (repr(settings), str(settings), repr(settings.egress_proxy), settings.egress_proxy.url):
+        assert "hunter2" not in shown
+    assert "proxy:3128" not in repr(settings)
 
 
 def test_sealing_needs_no_setting_but_the_keys(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ from tests.simulator.client import SimulatorClient
 from tests.simulator.runner import Simulator
 from tests.simulator.setting_error import SettingError
 
+pytestmark = pytest.mark.server
+
 OUR_URL = "https://hooks.example.com/occ/m_123/order"
 
 

@@ -13,6 +13,8 @@ import pytest
 
 from tests.simulator.process import ROOT, SimulatorProcess
 
+pytestmark = pytest.mark.server
+
 FREE_PORTS = ["--port", "0", "--control-port", "0"]
 
 

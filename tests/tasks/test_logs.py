@@ -340,6 +340,18 @@ def test_settings_are_not_read_before_a_worker_starts(signals_of_this_test: None
         raise signals.setup_logging.send(sender=None)[0][1]
 
 
+@pytest.mark.parametrize("dev_stores", ["", "127.0.0.0/8:8800,10.0.0.0/8:*"])
+def test_dev_stores_are_shouted_at_start(
+    signals_of_this_test: None, capsys: pytest.CaptureFixture[str], dev_stores: str
+) -> None:
+    logs.connect_signals(lambda: load_settings(SETTINGS | {"OCC_DEV_STORES": dev_stores}))
+    signals.celeryd_init.send(sender="worker")
+    told = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [(line["level"], line["where"]) for line in told] == (
+        [("warning", ["127.0.0.0/8:8800", "10.0.0.0/8:*"])] if dev_stores else []
+    )
+
+
 def test_what_a_worker_says_on_being_stopped_is_json_too(
     signals_of_this_test: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

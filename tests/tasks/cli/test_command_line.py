@@ -20,7 +20,7 @@ from tests.tasks.cli.conftest import PROJECT, Occ
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_list_of_commands_says_what_each_command_says_of_itself(name: str) -> None:
-    command = import_module(f"tasks.cli.{name}").command
+    command = import_module(f"tasks.cli.{name.replace('-', '_')}").command
     assert command.name == name
     assert command.help.splitlines()[0] == COMMANDS[name]
 

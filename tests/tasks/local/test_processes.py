@@ -28,6 +28,8 @@ from tasks.local.server import EmbeddedServer
 from tasks.local.tether import tethered
 from tests.processes import command_line, is_running, wait_until
 
+pytestmark = pytest.mark.server
+
 SLEEPER = (sys.executable, "-S", "-c", "import time; time.sleep(60)")
 STUBBORN = (
     *(sys.executable, "-S", "-c"),
