@@ -1,4 +1,4 @@
-"""Celery's settings, each with its reason. Figures and traps are from the reliability study in docs/reliability.md.
+"""Celery's settings, each with its reason. The measured figures behind them are in docs/adr.
 
 Order of times: call deadline < lease < visibility timeout. The record decides what is done; these settings only keep
 messages moving.

@@ -221,13 +221,13 @@ class Records:
     def _write_durably(self, keys: list[str], args: list[str | bytes | int]) -> bool:
         with self.redis.pipeline(transaction=False) as pipe:
             self._commit(keys=keys, args=args, client=pipe)
-            return bool(_on_disk(pipe))
+            return bool(on_disk(pipe))
 
     def _confirm(self, merchant_id: str) -> None:
         """What another worker wrote may still be on its way to the disk: a write of our own behind it tells."""
         with self.redis.pipeline(transaction=False) as pipe:
             pipe.hincrby(connection_key(merchant_id), "asked_again", 1)
-            _on_disk(pipe)
+            on_disk(pipe)
 
     # --- All connections --------------------------------------------------------------------------------------------
 
@@ -308,10 +308,10 @@ class Records:
         return [json.loads(fields["refusal"]) for _, fields in entries]
 
 
-def _on_disk(pipe: Pipeline) -> object:
+def on_disk(pipe: Pipeline) -> object:
     """Run a pipeline with one write, and wait until it is on disk; tells what the write answered.
 
-    WAITAOF speaks of the writes of its own connection, so both go through one pipeline.
+    Raises TransientError when the server could not confirm it in time. WAITAOF speaks of the writes of its own connection, so both go through one pipeline.
     """
     pipe.waitaof(1, 0, _DISK_WITHIN_MS)
     written, confirmed = pipe.execute(raise_on_error=False)

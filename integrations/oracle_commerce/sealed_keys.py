@@ -8,13 +8,9 @@ A part of `records.py`, in a file of its own; nothing else knows their keys.
 import time
 from collections.abc import Iterator, Mapping
 
-from redis.exceptions import ResponseError
-
-from integrations.errors import TransientError
-from integrations.oracle_commerce.records import Records, connection_key
+from integrations.oracle_commerce.records import Records, connection_key, on_disk
 
 _ROTATION = "occ:rotation"
-_DISK_WITHIN_MS = 5000
 _PAGE = 100
 
 # KEYS: connection. ARGV: sealed key as it was read, what takes its place ("": nothing). One that came meanwhile stays.
@@ -72,11 +68,4 @@ class SealedKeys:
         """
         with self._redis.pipeline(transaction=False) as pipe:
             pipe.hset(_ROTATION, mapping={"key_id": key_id, "at": time.time()})
-            pipe.waitaof(1, 0, _DISK_WITHIN_MS)
-            noted, confirmed = pipe.execute(raise_on_error=False)
-        for answer in (noted, confirmed):
-            # A server before 7.2, or without AOF, refuses to wait: it is as durable as it is configured to be.
-            if isinstance(answer, Exception) and not (answer is confirmed and isinstance(answer, ResponseError)):
-                raise answer
-        if not isinstance(confirmed, Exception) and not confirmed[0]:
-            raise TransientError("internal_error", "the server could not confirm the write to disk in time")
+            on_disk(pipe)
