@@ -1,6 +1,7 @@
 """What every test may ask for. The server is a real one, and ends with the test run however that ends."""
 
 import os
+import signal
 from collections.abc import Iterator
 
 import hypothesis
@@ -8,6 +9,11 @@ import pytest
 import redis
 
 from tasks.local.server import EmbeddedServer
+
+# A shell that starts us in the background has us ignore Ctrl+C, and what we start would inherit that.
+for _ignorable in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+    if signal.getsignal(_ignorable) is signal.SIG_IGN:
+        signal.signal(_ignorable, signal.default_int_handler if _ignorable == signal.SIGINT else signal.SIG_DFL)
 
 # HYPOTHESIS_PROFILE=long: the laws that name no number of examples look at 10,000.
 # Machines are noisy: slow examples are no finding.

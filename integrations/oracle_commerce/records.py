@@ -311,7 +311,8 @@ class Records:
 def on_disk(pipe: Pipeline) -> object:
     """Run a pipeline with one write, and wait until it is on disk; tells what the write answered.
 
-    Raises TransientError when the server could not confirm it in time. WAITAOF speaks of the writes of its own connection, so both go through one pipeline.
+    Raises TransientError when the server could not confirm it in time. WAITAOF speaks of the writes of its own
+    connection, so both go through one pipeline.
     """
     pipe.waitaof(1, 0, _DISK_WITHIN_MS)
     written, confirmed = pipe.execute(raise_on_error=False)
