@@ -31,7 +31,8 @@ pytestmark = pytest.mark.server
 @pytest.fixture
 def aliases(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """Kombu's table of transports, as it was before anybody installed ours; what a test does to it ends with it."""
-    table = dict(kombu_transport.TRANSPORT_ALIASES, redis="kombu.transport.redis:Transport")
+    stock_transport = "kombu.transport.redis:Transport"
+    table = dict(kombu_transport.TRANSPORT_ALIASES, redis=stock_transport, rediss=stock_transport)
     monkeypatch.setattr(kombu_transport, "TRANSPORT_ALIASES", table)
     monkeypatch.setattr(kombu_transport, "_transport_cache", {})
     return table
