@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,13 @@ class Wiretap:
         with contextlib.suppress(OSError):
             while data := self._socket.recv(1 << 20):
                 self.heard += data
+
+    def everything(self) -> bytes:
+        """What was said until now: MONITOR tells it a moment after the command was answered."""
+        mark = uuid.uuid4().hex.encode()
+        self._client.echo(mark)
+        wait_until(lambda: mark in self.heard, within=10, what="the server to tell what was said")
+        return bytes(self.heard)
 
     def close(self) -> None:
         """Hang up."""

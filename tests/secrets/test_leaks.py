@@ -74,7 +74,7 @@ PLACES: dict[str, Callable[[Suite], bytes]] = {
     "server": _dump,
     "slow log": _slow_log,
     "append-only file": lambda suite: places.files(suite.pipeline.folder / "server" / "appendonlydir"),
-    "what clients say": lambda suite: bytes(suite.tap.heard),
+    "what clients say": lambda suite: suite.tap.everything(),
     "messages": lambda suite: places.messages(suite.pipeline),
     "Flower": lambda suite: suite.flower.everything(),
     "inspect": lambda suite: places.inspected(suite.pipeline),
