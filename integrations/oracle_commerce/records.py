@@ -262,11 +262,6 @@ class Records:
             return
         self._settle(keys=[connection_key(merchant_id), _DUE], args=[str(snapshot.version), _member(merchant_id, slot)])
 
-    def oldest_due(self) -> float | None:
-        """The earliest due time of all work, None if there is none."""
-        first = cast("list[tuple[str, float]]", self.redis.zrange(_DUE, 0, 0, withscores=True))
-        return first[0][1] if first else None
-
     def overdue(self) -> Overdue:
         """The work whose time has passed: there is always a little, between two ticks."""
         with self.redis.pipeline(transaction=False) as pipe:
