@@ -11,7 +11,7 @@ answer can show it; we keep that moment as short as one round trip. What can be 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Literal, TypeGuard
 from urllib.parse import quote, urlsplit
 
@@ -20,9 +20,10 @@ from integrations.errors import PermanentError, TransientError
 BodyStyle = Literal["urls", "url"]
 Content = Mapping[str, object]
 
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 _SEPARATOR = re.compile(r"\s*,\s*(?=https?://)", re.IGNORECASE)  # as the admin's form shows them; URLs may hold commas
 
-_SETTINGS_OF_OTHERS = (
+SETTINGS_OF_OTHERS = (
     "headers",
     "basicAuthentication",
     "maxNumberOfResendAttempts",
@@ -32,8 +33,9 @@ _SETTINGS_OF_OTHERS = (
     "subEntityTruncationSize",
     "urlApplicationSuppressionList",
 )
+"""Properties of a slot that all its receivers share: looked at, never written."""
 _SLOT_FIELDS = frozenset(
-    {"id", "name", "serverType", "displayName", "urls", "url", "secretKey", "secretKeySHA512", *_SETTINGS_OF_OTHERS}
+    {"id", "name", "serverType", "displayName", "urls", "url", "secretKey", "secretKeySHA512", *SETTINGS_OF_OTHERS}
 )
 
 
@@ -64,18 +66,26 @@ def _listed(held: object) -> list[object]:
     return held if isinstance(held, list) else [held]
 
 
-def carries(urls: tuple[str, ...], callback_url: str) -> bool:
+def count(urls: Collection[str], callback_url: str) -> int:
+    """How often our callback URL is there, in whatever spelling."""
+    return sum(_same(url, callback_url) for url in urls)
+
+
+def carries(urls: Collection[str], callback_url: str) -> bool:
     """Whether our callback URL is there, once."""
-    return sum(_same(url, callback_url) for url in urls) == 1
+    return count(urls, callback_url) == 1
 
 
-def registration_body(content: Content, callback_url: str, style: BodyStyle) -> dict[str, object] | None:
+def registration_body(
+    content: Content, callback_url: str, style: BodyStyle, *, stale: Collection[str] = ()
+) -> dict[str, object] | None:
     """The body of the write that puts our callback URL into a slot; None if it is there already.
 
+    `stale`: URLs in it that somebody made of ours (see `drift.changed_urls`); ours takes their place.
     Raises PermanentError when the slot has room for one URL only and somebody else's is in it.
     """
     urls = urls_in(content)
-    others = foreign(urls, callback_url)
+    others = [url for url in foreign(urls, callback_url) if url not in stale]
     if style == "url" and others:
         raise PermanentError("slot_occupied")
     if carries(urls, callback_url):
@@ -91,6 +101,27 @@ def check_registered(content: Content, callback_url: str) -> None:
         raise TransientError("registration_not_kept")
 
 
+def removal_body(content: Content, callback_url: str, style: BodyStyle) -> dict[str, object] | None:
+    """The body of the write that takes our callback URL out of a slot; None if it is not there.
+
+    A slot has no switch: without URLs it sends nothing. Raises PermanentError when the slot is written with one URL and
+    shows another beside ours: which of the two a write would take away cannot be told.
+    """
+    urls = urls_in(content)
+    if not count(urls, callback_url):
+        return None
+    others = foreign(urls, callback_url)
+    if style == "url" and others:
+        raise PermanentError("slot_unreadable")
+    return {"url": None} if style == "url" else {"urls": [*others]}
+
+
+def check_removed(content: Content, callback_url: str) -> None:
+    """Look at what came back after a write: raises TransientError if our callback URL is still in it."""
+    if count(urls_in(content), callback_url):
+        raise TransientError("removal_not_kept")
+
+
 def says_urls(content: Content | None) -> TypeGuard[Content]:
     """Whether an answer to a write tells, so that it can be understood, what the slot now carries."""
     if content is None or not {"urls", "url"} & content.keys():
@@ -102,14 +133,17 @@ def says_urls(content: Content | None) -> TypeGuard[Content]:
     return True
 
 
-def changed_meanwhile(read: Content, came_back: Content, callback_url: str) -> bool:
-    """Whether somebody else wrote between our read and the answer to our write, as far as that can be seen."""
-    before, after = ({_comparable(url) for url in foreign(urls_in(it), callback_url)} for it in (read, came_back))
-    if before != after:
+def changed_meanwhile(read: Content, came_back: Content, callback_url: str, *, stale: Collection[str] = ()) -> bool:
+    """Whether somebody else wrote between our read and the answer to our write, as far as that can be seen.
+
+    `stale`: what our own write replaced.
+    """
+    before, after = ({comparable(url) for url in foreign(urls_in(it), callback_url)} for it in (read, came_back))
+    if before - {comparable(url) for url in stale} != after:
         return True
     return any(
         name in read and name in came_back and _plain(read[name]) != _plain(came_back[name])
-        for name in _SETTINGS_OF_OTHERS
+        for name in SETTINGS_OF_OTHERS
     )
 
 
@@ -118,12 +152,38 @@ def foreign(urls: tuple[str, ...], callback_url: str) -> tuple[str, ...]:
     return tuple(url for url in urls if not _same(url, callback_url))
 
 
+def lookalikes(urls: Collection[str], callback_url: str) -> tuple[str, ...]:
+    """The URLs that lead where ours does, written differently: foreign, unless there is reason to know better.
+
+    They differ from ours in scheme, a slash at the end, fragment or query only. A query of our own tells merchants and
+    slots apart, and then it must be the same.
+    """
+    ours = _receiver(callback_url, callback_url)
+    return tuple(url for url in foreign(tuple(urls), callback_url) if ours and _receiver(url, callback_url) == ours)
+
+
+def _receiver(url: str, callback_url: str) -> tuple[object, ...] | None:
+    try:
+        parts = urlsplit(url.strip())
+        default = _DEFAULT_PORTS.get(parts.scheme.lower())
+        port = parts.port if parts.port is not None else default
+    except ValueError:
+        return None
+    if default is None or parts.hostname is None or parts.username is not None:
+        return None
+    query = parts.query if urlsplit(callback_url).query else ""
+    return parts.hostname, None if port == default else port, parts.path.rstrip("/"), query
+
+
 def _same(url: str, callback_url: str) -> bool:
-    return _comparable(url) == _comparable(callback_url)
+    return comparable(url) == comparable(callback_url)
 
 
-def _comparable(url: str) -> str:
-    """A store may spell scheme, host and default port its own way; the rest of a URL is told apart by case."""
+def comparable(url: str) -> str:
+    """A URL in a form in which two spellings of it are equal.
+
+    A store may spell scheme, host and default port its own way; the rest of a URL is told apart by case.
+    """
     text = url.strip()
     try:
         parts = urlsplit(text)

@@ -2,79 +2,32 @@
 
 import contextlib
 import copy
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from integrations.deadline import Deadline
 from integrations.errors import PermanentError, TransientError
-from integrations.oracle_commerce.registration import Registration, register
+from integrations.oracle_commerce.registration import Registration, SlotStore, register
 from integrations.oracle_commerce.slots import BodyStyle
-from tests.integrations.oracle_commerce.fakes import Meeting, Rival, SlotInMemory
-from tests.simulator.direct import DirectCommerceCloud
-from tests.simulator.store import SimulatedStore
-
-SLOT = "order-submit"
-OURS = "https://hooks.example.com/occ/m-1/order-submit"
-SPELLINGS = (
+from tests.integrations.oracle_commerce.slot_stores import (
+    FOREIGN,
     OURS,
-    "https://HOOKS.example.com/occ/m-1/order-submit",
-    "HTTPS://hooks.example.com:443/occ/m-1/order-submit",
-)
-THEIRS = "https://oms.example.net/in"
-FOREIGN = (
+    SLOT,
+    SPELLINGS,
     THEIRS,
-    "https://oms.example.net/in?b=1&a=2",
-    "HTTPS://ERP.example.org:8443/Hook",
-    "http://legacy.example.net:8080/hook",
-    "https://user:word@oms.example.net/in",
-    "https://hooks.example.com/occ/m-2/order-submit",
-    "https://hooks.example.com/occ/m-1/order-submit/",
-    "https://hooks.example.com/occ/m-1/Order-Submit",
+    DirectSlots,
+    Meeting,
+    Rival,
+    SlotInMemory,
+    contents,
+    foreign,
+    ours,
+    rivals,
+    settings_of_others,
 )
-
-_urls = st.lists(st.sampled_from((*FOREIGN, *SPELLINGS)), max_size=6)
-_shown: dict[str, Callable[[list[str]], dict[str, object]]] = {
-    "list": lambda urls: {"urls": urls},
-    "list with blanks": lambda urls: {"urls": [None, *urls, ""]},
-    "text": lambda urls: {"urls": ", ".join(urls)},
-    "beside a null url": lambda urls: {"urls": urls, "url": None},
-    "null": lambda urls: {"urls": urls or None},
-    "missing": lambda urls: {"urls": urls} if urls else {},
-}
-_settings_of_others = st.fixed_dictionaries(
-    {},
-    optional={
-        "id": st.just("order-submit"),
-        "headers": st.sampled_from([None, {}, {"X-Integration": "acme"}]),
-        "basicAuthentication": st.sampled_from([None, {"username": "u", "password": "p"}, {"u": "p"}, {"u": "***"}]),
-        "maxNumberOfResendAttempts": st.sampled_from([5, "5", None]),
-        "resendDelaySeconds": st.sampled_from([3600, "3600"]),
-        "applyResendDelayToFirstAttempt": st.booleans(),
-        "includeChangesOnly": st.booleans(),
-        "subEntityTruncationSize": st.sampled_from([None, 500, "500"]),
-        "urlApplicationSuppressionList": st.sampled_from([[], [{"url": THEIRS, "applications": ["a"]}]]),
-        "secretKey": st.sampled_from([None, "c2VjcmV0"]),
-    },
-)
-
-
-@st.composite
-def contents(draw: st.DrawFn) -> dict[str, object]:
-    """Whatever a slot may hold before we come."""
-    urls, shown = draw(_urls), draw(st.sampled_from(sorted(_shown)))
-    if shown == "text":  # other cases there: see test_slots.py
-        urls = [url for url in urls if url.startswith("http")]
-    return {**draw(_settings_of_others), **_shown[shown](urls)}
-
-
-def rivals() -> st.SearchStrategy[Rival]:
-    """Somebody else, who may even use a URL that is there already."""
-    url = st.sampled_from(("https://rival.example.net/hook", THEIRS))
-    return st.builds(Rival, url, st.sampled_from(("merge", "replace")), st.sampled_from(Meeting))
+from tests.simulator.store import SimulatedStore
 
 
 @dataclass
@@ -89,7 +42,7 @@ def visit(slot: SlotInMemory, style: BodyStyle = "urls") -> Visit:
     """Register, and let the rival who comes afterwards come."""
     before = len(slot.bodies)
     try:
-        registered = register(slot, SLOT, OURS, style)
+        registered = outcome(slot, style)
     except TransientError as error:
         registered = None
         if error.code != "registration_not_kept":
@@ -99,14 +52,9 @@ def visit(slot: SlotInMemory, style: BodyStyle = "urls") -> Visit:
     return Visit(registered, slot.bodies[-1] if len(slot.bodies) > before else None)
 
 
-def foreign(urls: list[str]) -> list[str]:
-    """Those that are not ours in any spelling."""
-    return [url for url in urls if url not in SPELLINGS]
-
-
-def ours(urls: list[str]) -> list[str]:
-    """Those that are."""
-    return [url for url in urls if url in SPELLINGS]
+def outcome(store: SlotStore, style: BodyStyle = "urls") -> Registration:
+    """One registration, without what it says to remember."""
+    return replace(register(store, SLOT, OURS, style), seen=None)
 
 
 @settings(deadline=None, max_examples=300)
@@ -178,7 +126,7 @@ def test_the_one_unavoidable_loss_is_what_a_rival_writes_between_our_read_and_ou
 def test_no_registration_reads_later_than_it_must() -> None:
     """The window is one round trip: the write follows the read it was merged from, with no other call between."""
     store = SimulatedStore("s", slots={SLOT: {"urls": [THEIRS]}})
-    assert register(Direct(store), SLOT, OURS, "urls").wrote
+    assert register(DirectSlots(store), SLOT, OURS, "urls").wrote
     assert [call.endpoint for call in store.calls.entries][-2:] == ["read_slot", "write_slot"]
 
 
@@ -186,7 +134,7 @@ def test_no_registration_reads_later_than_it_must() -> None:
 @given(
     held=st.sampled_from((None, "", *SPELLINGS, *FOREIGN)),
     shape=st.sampled_from(("url", "urls", "both")),
-    others=_settings_of_others,
+    others=settings_of_others,
     answers=st.sampled_from(("content", "nothing", "settings only")),
 )
 def test_in_a_slot_for_one_url_nobody_elses_is_ever_replaced(
@@ -203,11 +151,11 @@ def test_in_a_slot_for_one_url_nobody_elses_is_ever_replaced(
         assert slot.content == content
         assert slot.bodies == []
     elif held in SPELLINGS:
-        assert register(slot, SLOT, OURS, "url") == Registration(wrote=False)
+        assert outcome(slot, "url") == Registration(wrote=False)
     elif shape == "url":
-        assert register(slot, SLOT, OURS, "url") == Registration(wrote=True)
+        assert outcome(slot, "url") == Registration(wrote=True)
         assert slot.bodies == [{"url": OURS}]
-        assert register(slot, SLOT, OURS, "url") == Registration(wrote=False)
+        assert outcome(slot, "url") == Registration(wrote=False)
 
 
 @pytest.mark.parametrize("urls", [5, {"a": THEIRS}, [5], [[THEIRS]], True])
@@ -223,16 +171,16 @@ def test_a_store_that_takes_our_url_and_does_not_keep_it_is_tried_again() -> Non
     store = SimulatedStore("s", slots={SLOT: {"urls": [THEIRS]}})
     store.fail(f"write_slot:{SLOT}", {"fault": "write_ignored"})
     with pytest.raises(TransientError) as not_kept:
-        register(Direct(store), SLOT, OURS, "urls")
+        register(DirectSlots(store), SLOT, OURS, "urls")
     assert not_kept.value.code == "registration_not_kept"
     store.heal()
-    assert register(Direct(store), SLOT, OURS, "urls") == Registration(wrote=True)
+    assert outcome(DirectSlots(store)) == Registration(wrote=True)
     assert store.urls(SLOT) == [THEIRS, OURS]
 
 
 def test_an_empty_answer_to_the_write_is_checked_by_reading_once_more() -> None:
     slot = SlotInMemory({"urls": [THEIRS]}, answers="nothing")
-    assert register(slot, SLOT, OURS, "urls") == Registration(wrote=True)
+    assert outcome(slot) == Registration(wrote=True)
     assert slot.urls_when_read == [[THEIRS], [THEIRS, OURS]]
 
 
@@ -246,8 +194,8 @@ def test_against_a_store_that_behaves_like_occ_nothing_of_others_is_lost() -> No
     }
     store = SimulatedStore("s", slots={SLOT: content}, masked_credentials=True)
     before = store.slot_fields(SLOT)
-    assert register(Direct(store), SLOT, OURS, "urls") == Registration(wrote=True)
-    assert register(Direct(store), SLOT, OURS, "urls") == Registration(wrote=False)
+    assert outcome(DirectSlots(store)) == Registration(wrote=True)
+    assert outcome(DirectSlots(store)) == Registration(wrote=False)
     assert store.slot_fields(SLOT) == {**before, "urls": [THEIRS, "https://erp.example.org/x", OURS]}
     assert store.losses.urls == []
     assert store.losses.settings == []
@@ -261,13 +209,48 @@ def test_against_a_store_that_behaves_like_occ_nothing_of_others_is_lost() -> No
 def test_a_slot_the_store_does_not_know_is_not_offered(status: int) -> None:
     store = SimulatedStore("s", unknown_slot_status=status)
     with pytest.raises(PermanentError) as missing:
-        register(Direct(store), "no-such-slot", OURS, "urls")
+        register(DirectSlots(store), "no-such-slot", OURS, "urls")
     assert missing.value.code == "slot_not_offered"
+
+
+def test_a_store_that_calls_an_unknown_id_a_bad_request_is_believed_without_a_write() -> None:
+    store = SimulatedStore("s", unknown_slot_status=400)
+    with pytest.raises(PermanentError) as missing:
+        register(DirectSlots(store), "no-such-slot", OURS, "urls")
+    assert missing.value.code == "slot_not_offered"
+    assert store.calls.endpoints["write_slot"] == 0
+
+
+@pytest.mark.parametrize("status", [400, 404, 405])
+def test_a_slot_that_only_the_list_shows_is_registered_from_there(status: int) -> None:
+    store = SimulatedStore("s", slots={SLOT: {"urls": [THEIRS]}})
+    store.fail(f"read_slot:{SLOT}", {"fault": "status", "status": status, "times": "always"})
+    assert register(DirectSlots(store), SLOT, OURS, "urls").wrote
+    assert store.urls(SLOT) == [THEIRS, OURS]
+
+
+def test_a_list_that_does_not_show_urls_is_not_taken_for_a_slot_without_any() -> None:
+    store = SimulatedStore("s", slots={SLOT: {"urls": [THEIRS], "missing": ["urls"]}})
+    store.fail(f"read_slot:{SLOT}", 404)
+    with pytest.raises(PermanentError) as unreadable:
+        register(DirectSlots(store), SLOT, OURS, "urls")
+    assert unreadable.value.code == "slot_unreadable"
+    assert store.urls(SLOT) == [THEIRS]
+
+
+def test_a_slot_that_can_no_longer_be_looked_at_after_the_write_is_looked_at_again_later() -> None:
+    class Hiding(SlotInMemory):
+        def write_slot(self, slot_id: str, body: object) -> None:
+            super().write_slot(slot_id, body)  # type: ignore[arg-type]
+            self.readable = False
+
+    with pytest.raises(TransientError):
+        register(Hiding({"urls": [THEIRS]}), SLOT, OURS, "urls")
 
 
 def test_a_slot_that_may_be_written_but_not_read_is_registered_by_one_write() -> None:
     slot = SlotInMemory({"urls": []}, readable=False)
-    assert register(slot, SLOT, OURS, "urls") == Registration(wrote=True)
+    assert outcome(slot) == Registration(wrote=True)
     assert slot.urls == [OURS]
 
 
@@ -276,7 +259,7 @@ def test_a_read_that_fails_with_404_for_a_moment_costs_nobody_their_url() -> Non
     store = SimulatedStore("s", slots={SLOT: {"urls": [THEIRS]}})
     store.fail(f"read_slot:{SLOT}", 404)
     with contextlib.suppress(PermanentError, TransientError):
-        register(Direct(store), SLOT, OURS, "urls")
+        register(DirectSlots(store), SLOT, OURS, "urls")
     assert THEIRS in store.urls(SLOT)
 
 
@@ -295,20 +278,3 @@ def test_an_answer_that_cannot_be_understood_is_checked_by_reading_once_more() -
             return {"urls": 1}
 
     assert register(Odd({"urls": [THEIRS]}), SLOT, OURS, "urls").wrote
-
-
-class Direct:
-    """The slots of a simulated store, through the real client."""
-
-    def __init__(self, store: SimulatedStore) -> None:
-        self._client = DirectCommerceCloud(store)
-        self._token = self._client.login(store.application_key, Deadline.after(5)).access_token
-
-    def read_slot(self, slot_id: str) -> dict[str, object]:
-        return self._client.read_slot(self._token, slot_id, Deadline.after(5))
-
-    def list_slots(self) -> list[dict[str, object]]:
-        return self._client.list_slots(self._token, Deadline.after(5))
-
-    def write_slot(self, slot_id: str, body: object) -> dict[str, object] | None:
-        return self._client.write_slot(self._token, slot_id, body, Deadline.after(5))  # type: ignore[arg-type]

@@ -119,6 +119,39 @@ def test_a_foreign_url_beside_a_list_is_not_overlooked(urls: list[str]) -> None:
     assert occupied.value.code == "slot_occupied"
 
 
+@pytest.mark.parametrize(
+    ("content", "style", "body"),
+    [
+        ({"urls": [THEIRS, OURS, OTHERS]}, "urls", {"urls": [THEIRS, OTHERS]}),
+        ({"urls": f"{OURS}, {THEIRS}"}, "urls", {"urls": [THEIRS]}),
+        ({"urls": [OURS, OURS.replace("hooks", "HOOKS")]}, "urls", {"urls": []}),
+        ({"urls": [THEIRS, f"{OURS}/"]}, "urls", None),
+        ({"urls": None}, "urls", None),
+        ({"url": OURS}, "url", {"url": None}),
+        ({"urls": [OURS], "url": OURS}, "url", {"url": None}),
+        ({"url": THEIRS}, "url", None),
+    ],
+    ids=str,
+)
+def test_a_removal_names_what_stays(content: dict[str, object], style: slots.BodyStyle, body: object) -> None:
+    assert slots.removal_body(content, OURS, style) == body
+
+
+def test_what_came_back_must_not_show_our_url() -> None:
+    slots.check_removed({"urls": [THEIRS]}, OURS)
+    with pytest.raises(TransientError) as kept:
+        slots.check_removed({"urls": [THEIRS, OURS]}, OURS)
+    assert kept.value.code == "removal_not_kept"
+
+
+def test_only_what_we_replaced_ourselves_is_no_change_of_somebody_elses() -> None:
+    stale = f"{OURS}/"
+    read, came_back = {"urls": [THEIRS, stale]}, {"urls": [THEIRS, OURS]}
+    assert not slots.changed_meanwhile(read, came_back, OURS, stale=[stale])
+    assert slots.changed_meanwhile(read, came_back, OURS)
+    assert slots.changed_meanwhile(read, {"urls": [THEIRS, OURS, stale]}, OURS, stale=[stale])
+
+
 def test_what_came_back_must_show_our_url_once() -> None:
     slots.check_registered({"urls": [THEIRS, OURS]}, OURS)
     for urls in ([], [THEIRS], [OURS, OURS]):

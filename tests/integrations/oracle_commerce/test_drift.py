@@ -1,0 +1,461 @@
+"""What changed in a slot has a name; what is ours is mended once, and what is not ours is only told."""
+
+import copy
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from integrations.errors import PermanentError, SlotNotFound, TransientError
+from integrations.oracle_commerce.drift import MENDABLE, Drift, Seen, drift_of, lost_settings, preview_of, remember
+from integrations.oracle_commerce.registration import Registration, register
+from tests.integrations.oracle_commerce.slot_stores import (
+    FOREIGN,
+    OURS,
+    SLOT,
+    SPELLINGS,
+    THEIRS,
+    DirectSlots,
+    SlotInMemory,
+    contents,
+    foreign,
+    ours,
+)
+from tests.simulator.store import SimulatedStore
+
+PRODUCTION, PREVIEW = "production-submitOrder", "publishing-submitOrder"
+CHANGED = (
+    OURS.replace("https:", "http:"),
+    OURS.replace("https://hooks.example.com", "http://hooks.example.com:80"),
+    f"{OURS}/",
+    f"{OURS}?retry=1",
+    f"{OURS}#orders",
+    OURS.replace("https://hooks", "HTTP://Hooks") + "/?a#b",
+)
+NOT_OURS = (
+    "https://hooks.example.com/occ/m-2/order-submit",
+    "https://hooks.example.com/occ/m-1/order-update",
+    "https://hooks.example.com/staging/m-1/order-submit",
+    "https://staging.example.com/occ/m-1/order-submit",
+    "https://hooks.example.com:8443/occ/m-1/order-submit",
+    "https://hooks.example.com/occ/m-1/Order-Submit",
+    "https://user:word@hooks.example.com/occ/m-1/order-submit",
+    "ftp://hooks.example.com/occ/m-1/order-submit",
+    "https://hooks.example.com:port/occ/m-1/order-submit",
+    "//hooks.example.com/occ/m-1/order-submit",
+)
+
+
+class Connected:
+    """A store in which our callback URL is in order; what comes next is looked at with `look`."""
+
+    def __init__(self, slot: str = SLOT, **changes: object) -> None:
+        self.slot = slot
+        self.store = SimulatedStore("s", **changes)  # type: ignore[arg-type]
+        self.slots = DirectSlots(self.store)
+        self.seen = register(self.slots, slot, OURS, "urls").seen
+        self.store.reset_counts()
+
+    def look(self, *, repair: bool = True) -> Registration:
+        """A re-validation of the slot."""
+        found = register(self.slots, self.slot, OURS, "urls", once_registered=True, seen=self.seen, repair=repair)
+        self.seen = found.seen
+        return found
+
+    def holds(self, **content: object) -> None:
+        """Somebody changes the slot."""
+        self.store.change(slots={self.slot: content})
+
+    @property
+    def calls(self) -> list[str]:
+        """What we called since we were connected."""
+        return [call.endpoint for call in self.store.calls.entries]
+
+    @property
+    def urls(self) -> list[str]:
+        """What is in the slot now."""
+        return self.store.urls(self.slot)
+
+
+# --- One drift after the other, against a store that behaves like OCC ------------------------------------------------
+
+
+def test_where_nothing_drifted_one_call_looks_and_nothing_is_written() -> None:
+    connected = Connected(PRODUCTION, slots={PRODUCTION: {"urls": [THEIRS], "headers": {"X-A": "b"}}})
+    for _ in range(3):
+        found = connected.look()
+        assert (found.wrote, found.rival, found.drift, found.lost) == (False, False, (), ())
+    assert connected.calls == ["read_slot"] * 3
+
+
+def test_a_missing_url_is_named_and_put_back() -> None:
+    connected = Connected()
+    connected.holds(urls=[THEIRS])
+    found = connected.look()
+    assert found.drift == (Drift.URL_MISSING,)
+    assert found.wrote
+    assert connected.urls == [THEIRS, OURS]
+    assert connected.calls == ["read_slot", "write_slot"]
+    assert connected.look().drift == ()
+
+
+def test_a_url_that_is_there_twice_is_named_and_reduced_to_one() -> None:
+    connected = Connected()
+    connected.holds(urls=[OURS, THEIRS, OURS])
+    assert connected.look().drift == (Drift.URL_DUPLICATED,)
+    assert connected.urls == [THEIRS, OURS]
+    assert connected.look().drift == ()
+
+
+@pytest.mark.parametrize("changed", CHANGED)
+def test_our_url_written_differently_is_named_and_replaced(changed: str) -> None:
+    connected = Connected()
+    connected.holds(urls=[changed, THEIRS])
+    found = connected.look()
+    assert found.drift == (Drift.URL_CHANGED,)
+    assert not found.rival, "what we replaced ourselves is nobody else's doing"
+    assert connected.urls == [THEIRS, OURS]
+    assert connected.look().drift == ()
+
+
+def test_our_url_written_differently_in_a_slot_for_one_url_is_replaced() -> None:
+    store = SimulatedStore("s", body_style="url", allows_http=True)
+    seen = register(DirectSlots(store), SLOT, OURS, "url").seen
+    store.change(slots={SLOT: {"urls": [CHANGED[0]]}})
+    found = register(DirectSlots(store), SLOT, OURS, "url", once_registered=True, seen=seen)
+    assert found.drift == (Drift.URL_CHANGED,)
+    assert store.urls(SLOT) == [OURS]
+
+
+def test_a_slot_that_is_gone_is_not_found_and_not_written() -> None:
+    connected = Connected()
+    connected.store.change(slots={SLOT: None})
+    with pytest.raises(SlotNotFound) as gone:
+        connected.look()
+    assert gone.value.code == "slot_not_offered"
+    assert connected.calls == ["read_slot", "list_slots"]
+
+
+def test_a_slot_that_is_gone_is_the_same_where_unknown_ids_are_bad_requests() -> None:
+    connected = Connected(unknown_slot_status=400)
+    connected.store.change(slots={SLOT: None})
+    with pytest.raises(PermanentError) as gone:
+        connected.look()
+    assert gone.value.code == "slot_not_offered"
+    assert connected.store.calls.endpoints["write_slot"] == 0
+
+
+def test_a_url_that_only_the_preview_carries_is_named_and_put_into_production() -> None:
+    connected = Connected(PRODUCTION)
+    connected.store.change(slots={PRODUCTION: {"urls": []}, PREVIEW: {"urls": [THEIRS, OURS]}})
+    assert connected.look().drift == (Drift.PREVIEW_ONLY,)
+    assert connected.urls == [OURS]
+    assert connected.store.urls(PREVIEW) == [THEIRS, OURS], "another slot is not this one's business"
+    assert connected.calls == ["read_slot", "write_slot", "list_slots"], "nothing comes between read and write"
+    assert connected.look().drift == ()
+    assert connected.calls[3:] == ["read_slot"]
+
+
+def test_a_url_that_the_preview_does_not_carry_either_is_missing() -> None:
+    connected = Connected(PRODUCTION)
+    connected.store.change(slots={PRODUCTION: {"urls": []}, PREVIEW: {"urls": [THEIRS]}})
+    assert connected.look().drift == (Drift.URL_MISSING,)
+
+
+@pytest.mark.parametrize("fault", [404, 405, 403, 503, "reset", "html_in_200", "broken_json", "hang"])
+def test_a_store_without_a_list_is_mended_all_the_same(fault: object) -> None:
+    connected = Connected(PRODUCTION)
+    connected.store.change(slots={PRODUCTION: {"urls": []}, PREVIEW: {"urls": [OURS]}})
+    connected.store.fail("list_slots", fault)
+    found = connected.look()
+    assert found.wrote
+    assert found.drift == (Drift.URL_MISSING,)
+    assert connected.urls == [OURS]
+
+
+def test_a_lost_header_is_told_until_it_is_back_and_never_written() -> None:
+    connected = Connected(slots={SLOT: {"headers": {"X-Integration": "acme", "X-Other": "o"}}})
+    connected.holds(headers={"X-Other": "o"})
+    for _ in range(2):
+        found = connected.look()
+        assert found.drift == (Drift.SETTINGS_LOST,)
+        assert found.lost == ("X-Integration",)
+        assert not found.wrote
+    connected.holds(headers={"x-integration": "new value", "X-Other": "o"})
+    assert connected.look().drift == ()
+    assert connected.calls == ["read_slot"] * 3
+
+
+@pytest.mark.parametrize("emptied", [None, {}, {"u": None}, "absent"])
+def test_lost_basic_authentication_is_told_however_the_store_shows_it(emptied: object) -> None:
+    connected = Connected(slots={SLOT: {"basicAuthentication": {"u": "p"}}}, masked_credentials=True)
+    if emptied == "absent":
+        connected.holds(missing=["basicAuthentication"])
+    else:
+        connected.store.change(masked_credentials=False)
+        connected.holds(basicAuthentication=emptied)
+    found = connected.look()
+    assert found.drift == (Drift.SETTINGS_LOST,)
+    assert found.lost == ("basic authentication",)
+    assert not found.wrote
+
+
+def test_an_answer_to_our_write_that_tells_only_urls_does_not_hide_what_was_read() -> None:
+    class Brief(SlotInMemory):
+        def write_slot(self, slot_id: str, body: object) -> dict[str, object]:
+            super().write_slot(slot_id, body)  # type: ignore[arg-type]
+            return {"urls": self.urls}
+
+    slot = Brief({"urls": [], "headers": {"X-Integration": "acme"}})
+    seen = register(slot, SLOT, OURS, "urls").seen
+    assert seen == Seen(headers=("X-Integration",))
+
+
+@pytest.mark.parametrize("repair", [True, False])
+def test_a_slot_that_nobody_may_read_is_still_remembered(repair: bool) -> None:
+    connected = Connected(slots={SLOT: {"headers": {"X-Integration": "acme"}}})
+    connected.store.change(faults={f"read_slot:{SLOT}": [405], "list_slots": [405]})
+    seen = connected.seen
+    assert connected.look(repair=repair) == Registration(wrote=False, seen=seen)
+    assert connected.look(repair=repair).drift == ()
+
+
+def test_a_reset_secret_is_told_once_where_it_can_be_seen() -> None:
+    connected = Connected(PRODUCTION, shows_secrets=True)
+    connected.store.reset_secret(PREVIEW)  # the twin shares it
+    found = connected.look()
+    assert found.drift == (Drift.SECRET_RESET,)
+    assert not found.wrote
+    assert connected.look().drift == ()
+
+
+def test_a_reset_secret_is_not_guessed_where_it_cannot_be_seen() -> None:
+    connected = Connected(PRODUCTION, shows_secrets=True)
+    connected.store.change(shows_secrets=False)
+    connected.store.reset_secret(PRODUCTION)
+    assert connected.look().drift == ()
+    connected.store.change(shows_secrets=True)
+    assert connected.look().drift == (Drift.SECRET_RESET,), "what was known before is not forgotten meanwhile"
+
+
+def test_everything_that_drifted_is_named_at_once() -> None:
+    connected = Connected(slots={SLOT: {"headers": {"X-Integration": "acme"}}}, shows_secrets=True)
+    connected.holds(urls=[f"{OURS}/"], headers=None)
+    connected.store.reset_secret(SLOT)
+    assert connected.look().drift == (Drift.URL_CHANGED, Drift.SETTINGS_LOST, Drift.SECRET_RESET)
+    assert connected.look().drift == (Drift.SETTINGS_LOST,)
+
+
+# --- A contested slot is only looked at ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("urls", [[], [THEIRS], [f"{OURS}/"], [OURS, OURS]], ids=str)
+def test_without_repair_nothing_is_written_and_the_drift_is_told(urls: list[str]) -> None:
+    connected = Connected()
+    seen = connected.seen
+    connected.holds(urls=urls)
+    for _ in range(2):
+        found = connected.look(repair=False)
+        assert not found.wrote
+        assert MENDABLE & {*found.drift}
+        assert found.seen == seen, "only a slot in order is worth remembering"
+    assert connected.urls == urls
+    assert connected.calls == ["read_slot"] * 2
+
+
+def test_without_repair_a_url_that_is_there_again_is_told_by_the_lack_of_drift() -> None:
+    connected = Connected()
+    connected.holds(urls=[THEIRS, SPELLINGS[1]])
+    assert connected.look(repair=False).drift == ()
+
+
+@pytest.mark.parametrize("repair", [True, False])
+def test_the_list_is_not_asked_for_where_our_url_is_there(repair: bool) -> None:
+    connected = Connected(PRODUCTION)
+    connected.look(repair=repair)
+    connected.holds(urls=[OURS, OURS])
+    connected.look(repair=repair)
+    assert "list_slots" not in connected.calls
+
+
+def test_without_repair_a_slot_that_cannot_be_read_is_not_written_either() -> None:
+    slot = SlotInMemory({"urls": [THEIRS]}, readable=False)
+    with pytest.raises(SlotNotFound):
+        register(slot, SLOT, OURS, "urls", repair=False)
+    assert slot.bodies == []
+
+
+def test_without_repair_the_preview_is_looked_at_too() -> None:
+    connected = Connected(PRODUCTION)
+    connected.store.change(slots={PRODUCTION: {"urls": []}, PREVIEW: {"urls": [OURS]}})
+    assert connected.look(repair=False).drift == (Drift.PREVIEW_ONLY,)
+    assert connected.calls == ["read_slot", "list_slots"]
+
+
+# --- What is ours, and what is not -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("url", NOT_OURS)
+def test_a_url_of_another_merchant_slot_or_deployment_is_never_taken_for_ours(url: str) -> None:
+    slot = SlotInMemory({"urls": [url]})
+    found = register(slot, SLOT, OURS, "urls", once_registered=True, seen=Seen())
+    assert found.drift == (Drift.URL_MISSING,)
+    assert slot.urls == [url, OURS]
+
+
+@pytest.mark.parametrize("alike", CHANGED)
+def test_a_url_that_resembled_ours_before_it_went_is_somebody_elses(alike: str) -> None:
+    """A deployment beside ours may differ in no more than a slash, and does not lose its orders to our repair."""
+    connected = Connected(slots={SLOT: {"urls": [alike]}}, allows_http=True)
+    connected.holds(urls=[alike])
+    assert connected.look().drift == (Drift.URL_MISSING,)
+    assert connected.urls == [alike, OURS]
+
+
+@pytest.mark.parametrize("urls", [[f"{OURS}/", f"{OURS}?a"], [f"{OURS}/", OURS], [OURS, f"{OURS}/", OURS]], ids=str)
+def test_a_resemblance_that_leaves_a_doubt_is_left_alone(urls: list[str]) -> None:
+    connected = Connected()
+    connected.holds(urls=urls)
+    assert Drift.URL_CHANGED not in connected.look().drift
+    assert {*urls} <= {*connected.urls}
+
+
+def test_of_a_slot_that_nothing_is_remembered_of_no_url_is_replaced() -> None:
+    slot = SlotInMemory({"urls": [f"{OURS}/"]})
+    found = register(slot, SLOT, OURS, "urls", once_registered=True)
+    assert found.drift == (Drift.URL_MISSING,)
+    assert slot.urls == [f"{OURS}/", OURS]
+
+
+def test_where_the_query_tells_merchants_apart_another_query_is_another_merchant() -> None:
+    first = "https://hooks.example.com/occ?merchant=m-1"
+    for other, drift in (("?merchant=m-2", Drift.URL_MISSING), ("/?merchant=m-1", Drift.URL_CHANGED)):
+        content: dict[str, object] = {"urls": [f"https://hooks.example.com/occ{other}"]}
+        assert drift_of(content, first, Seen()) == (drift,)
+
+
+def test_a_first_registration_is_no_drift() -> None:
+    slot = SlotInMemory({"urls": [THEIRS]})
+    assert register(slot, SLOT, OURS, "urls").drift == ()
+
+
+@settings(deadline=None, max_examples=300)
+@given(contents(), st.lists(st.sampled_from((*FOREIGN, *SPELLINGS, *CHANGED)), max_size=5), st.booleans())
+def test_a_repair_takes_away_nothing_but_what_was_made_of_ours(
+    content: dict[str, object], then: list[str], repair: bool
+) -> None:
+    slot = SlotInMemory(copy.deepcopy(content))
+    seen = register(slot, SLOT, OURS, "urls").seen
+    beside = {url for url in slot.urls if url != OURS}
+    slot.content["urls"] = list(then)
+    there, writes = copy.deepcopy(slot.settings), len(slot.bodies)
+
+    found = register(slot, SLOT, OURS, "urls", once_registered=True, seen=seen, repair=repair)
+
+    assert slot.settings == there
+    lost = [url for url in foreign(then) if url not in slot.urls]
+    if Drift.URL_CHANGED in found.drift and repair:
+        assert set(lost) <= set(CHANGED)
+        assert not ours(then)
+        assert not beside & set(lost)
+    else:
+        assert lost == []
+    assert found.wrote == (repair and bool(MENDABLE & {*found.drift}))
+    assert len(slot.bodies) == writes + found.wrote
+    if found.wrote:
+        assert len(ours(slot.urls)) == 1
+        again = register(slot, SLOT, OURS, "urls", once_registered=True, seen=found.seen)
+        assert not MENDABLE & {*again.drift}
+        assert not again.wrote, "one repair is enough"
+
+
+# --- What is remembered ----------------------------------------------------------------------------------------------
+
+
+def test_no_value_is_remembered() -> None:
+    values = ("Bearer s3cr3t-header", "s3cr3t-user", "s3cr3t-password", "czNjcjN0LWtleQ==", "czNjcjN0LWhhc2g=")
+    content: dict[str, object] = {
+        "urls": [OURS, f"{OURS}?token=s3cr3t"],
+        "headers": {"Authorization": values[0]},
+        "basicAuthentication": {values[1]: values[2]},
+        "secretKey": values[3],
+        "secretKeySHA512": values[4],
+    }
+    seen = remember(content, OURS)
+    assert seen.headers == ("Authorization",)
+    assert seen.basic_authentication
+    assert seen.secret
+    assert seen.alike
+    assert not any(value in repr(seen) for value in (*values, "s3cr3t"))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"urls": [OURS]},
+        {"urls": [OURS], "id": SLOT, "name": SLOT},
+        {"urls": [OURS], "headers": "X-Integration=acme", "basicAuthentication": "u:p"},
+        {"urls": [OURS], "headers": {"X-Integration": "acme"}, "basicAuthentication": {"u": "********"}},
+    ],
+    ids=str,
+)
+def test_what_a_store_does_not_tell_is_not_called_lost(content: dict[str, object]) -> None:
+    """Such as the summary in a list of all slots."""
+    seen = Seen(headers=("X-Integration",), basic_authentication=True, secret="secretKey:0123456789ab")
+    assert drift_of(content, OURS, seen) == ()
+    assert remember(content, OURS, seen) == seen
+
+
+def test_only_names_that_a_header_can_have_are_remembered() -> None:
+    headers = {"X-A": "1", "\ud800": "2", "X\nB": "3", "": "4", "X" * 200: "5", "X-Null": None}
+    assert remember({"urls": [OURS], "headers": headers}, OURS).headers == ("X-A",)
+
+
+@pytest.mark.parametrize("secret", [None, "", "********", 5])
+def test_a_secret_that_is_not_shown_is_not_remembered(secret: object) -> None:
+    assert remember({"urls": [OURS], "secretKey": secret}, OURS).secret == ""
+
+
+def test_a_secret_and_its_hash_are_not_compared_with_each_other() -> None:
+    seen = remember({"urls": [OURS], "secretKey": "a2V5"}, OURS)
+    assert drift_of({"urls": [OURS], "secretKeySHA512": "aGFzaA=="}, OURS, seen) == ()
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.dictionaries(st.text(), st.none() | st.text() | st.lists(st.text()), max_size=60),
+    st.sampled_from(("headers", "basicAuthentication")),
+    st.text() | st.integers() | st.none(),
+)
+def test_whatever_a_store_answers_what_is_remembered_is_small_and_can_be_stored(
+    held: dict[str, object], name: str, secret: object
+) -> None:
+    content: dict[str, object] = {"urls": [OURS], name: held, "secretKey": secret}
+    seen = remember(content, OURS, Seen(headers=("X-A",) * 40))
+    assert len(seen.headers) <= 32
+    assert len(json.dumps([*seen.headers, seen.secret, *seen.alike]).encode()) < 6000
+    if len(held) < 30:
+        assert lost_settings(content, remember(content, OURS)) == ()
+
+
+def test_many_urls_that_resemble_ours_are_too_many_to_know_them_apart() -> None:
+    many = [f"{OURS}?copy={number}" for number in range(20)]
+    seen = remember({"urls": [OURS, *many]}, OURS)
+    assert len(seen.alike) <= 8
+    for url in many:
+        assert drift_of({"urls": [url]}, OURS, seen) == (Drift.URL_MISSING,)
+
+
+@pytest.mark.parametrize(
+    ("slot_id", "preview"),
+    [(PRODUCTION, PREVIEW), (PREVIEW, None), (SLOT, None), ("production", None)],
+)
+def test_only_a_production_slot_has_a_preview(slot_id: str, preview: str | None) -> None:
+    assert preview_of(slot_id) == preview
+
+
+@pytest.mark.parametrize("content", [{"urls": 5}, {"success": True}], ids=str)
+def test_what_cannot_be_read_has_not_drifted_but_is_an_error(content: dict[str, object]) -> None:
+    with pytest.raises((PermanentError, TransientError)):
+        drift_of(content, OURS, Seen())
