@@ -56,6 +56,14 @@ class ShippingMethod:
     enabled: bool
 
 
+@dataclass(frozen=True, slots=True)
+class FailedMessages:
+    """One page of a store's failed-message log: the messages as they came, and how many the store says it has."""
+
+    items: list[dict[str, object]] = field(repr=False)  # what could not be read is there as an empty one
+    total: int | None = None
+
+
 class Call(Enum):
     """The calls whose answers we read; the same status can mean different things."""
 
@@ -63,6 +71,8 @@ class Call(Enum):
     SHIPPING_METHODS = auto()
     READ_SLOT = auto()
     WRITE_SLOT = auto()
+    FAILED_MESSAGES = auto()
+    RESEND = auto()
 
 
 class _Kind(Enum):
@@ -128,6 +138,31 @@ def written_slot(answer: Answer) -> dict[str, object] | None:
     Raises AccessTokenRefused; PermanentError `permission_denied`, `slot_not_offered` or `slot_refused`; TransientError.
     """
     return _single(_accepted(Call.WRITE_SLOT, answer).value)
+
+
+def failed_messages(answer: Answer) -> FailedMessages:
+    """One page of `GET /ccadmin/v1/webhookFailedMessages`.
+
+    Raises AccessTokenRefused; PermanentError `permission_denied` or, from a store without the log, `request_refused`;
+    TransientError.
+    """
+    value = _accepted(Call.FAILED_MESSAGES, answer).value
+    fields = value if isinstance(value, dict) else {"items": value}
+    items = fields.get("items")
+    if not isinstance(items, list):
+        raise _unreadable(answer, "a list")
+    total = fields.get("totalResults", fields.get("total"))  # the latter in older releases
+    text = str(total) if isinstance(total, int | str) else ""
+    messages = [item if isinstance(item, dict) else {} for item in items]
+    return FailedMessages(messages, int(text) if _DIGITS.fullmatch(text) else None)
+
+
+def resent(answer: Answer) -> None:
+    """Look at the answer of `PUT /ccadmin/v1/webhookFailedMessages/{id}`.
+
+    Raises AccessTokenRefused; PermanentError `permission_denied` or `request_refused`; TransientError.
+    """
+    _accepted(Call.RESEND, answer)
 
 
 def retry_after(headers: Mapping[str, str], received_at: float) -> float | None:
@@ -197,6 +232,8 @@ def _accepted(call: Call, answer: Answer) -> _Content:
     content = _Content.of(answer)
     if answer.status in _GOOD and content.reported is None:
         if content.kind is _Kind.JSON or call is Call.WRITE_SLOT:
+            return content
+        if call is Call.RESEND and content.kind is _Kind.EMPTY:
             return content
         if call is Call.LOGIN and content.kind is _Kind.MARKUP:
             raise PermanentError("not_an_admin_host", f"HTTP {answer.status} with a web page")
@@ -278,6 +315,8 @@ _REFUSALS: Mapping[Call, Mapping[int | None, Callable[[str], PermanentError]]] =
             404: _permanent("slot_not_offered"),
             None: _permanent("slot_refused"),
         },
+        Call.FAILED_MESSAGES: {None: _permanent("request_refused")},
+        Call.RESEND: {None: _permanent("request_refused")},
     }
 )
 

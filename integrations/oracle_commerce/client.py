@@ -2,18 +2,22 @@
 
 import re
 from collections.abc import Mapping
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from integrations.answer import Answer
 from integrations.deadline import Deadline
-from integrations.errors import AccessTokenRefused, CredentialRejected
+from integrations.errors import AccessTokenRefused, CredentialRejected, PermanentError
 from integrations.oracle_commerce import answers
-from integrations.oracle_commerce.answers import Login, ShippingMethod
+from integrations.oracle_commerce.answers import FailedMessages, Login, ShippingMethod
 from integrations.session import GuardedSession
 
-__all__ = ["CommerceCloud", "Login", "ShippingMethod"]
+__all__ = ["CommerceCloud", "FailedMessages", "Login", "ShippingMethod"]
 
 _SENDABLE = re.compile(r"[!-~]+", re.ASCII)
+_MESSAGE_ID = re.compile(r"(?!\.+\Z)[!-~]{1,100}", re.ASCII)
+# A message holds the whole order, also as raw bytes: of no use to us, not ours to see, and too much for one answer.
+_FIELDS = ",".join(f"items.{name}" for name in ("id", "remainingTargetUrls", "savedTime", "resend")) + ",totalResults"
+_FAILED_MESSAGES = "/ccadmin/v1/webhookFailedMessages"
 
 
 class CommerceCloud:
@@ -71,6 +75,20 @@ class CommerceCloud:
         """
         # Oracle REST reference, "op-ccadmin-v1-webhooks-id-put": no field is mandatory, there is no locking
         return answers.written_slot(self._call("PUT", _slot_path(slot_id), access_token, deadline, json=dict(body)))
+
+    def failed_messages(self, access_token: str, deadline: Deadline, *, limit: int, offset: int) -> FailedMessages:
+        """One page of the messages the store has given up delivering, to whomever."""
+        # Oracle REST reference, "op-ccadmin-v1-webhookfailedmessages-get"; `fields`: "REST API query parameters"
+        query = urlencode({"limit": limit, "offset": offset, "fields": _FIELDS}, safe=",")
+        return answers.failed_messages(self._call("GET", f"{_FAILED_MESSAGES}?{query}", access_token, deadline))
+
+    def resend_failed_message(self, access_token: str, message_id: str, deadline: Deadline) -> None:
+        """Have one message queued for another delivery, to the URLs that have not received it."""
+        # Oracle REST reference, "op-ccadmin-v1-webhookfailedmessages-id-put": only `resend` can be updated
+        if not _MESSAGE_ID.fullmatch(message_id):  # without an id the call would mean all messages of everybody
+            raise PermanentError("request_refused", "not sent: no message has such an id")
+        path = f"{_FAILED_MESSAGES}/{quote(message_id, safe='')}"
+        answers.resent(self._call("PUT", path, access_token, deadline, json={"resend": True}))
 
     def _call(
         self, method: str, path: str, access_token: str, deadline: Deadline, *, json: object | None = None

@@ -6,7 +6,7 @@ from typing import Protocol, TypeVar
 from integrations.deadline import Deadline
 from integrations.errors import AccessTokenRefused, PermanentError
 from integrations.oracle_commerce.access_token import AccessToken, AccessTokens
-from integrations.oracle_commerce.client import Login, ShippingMethod
+from integrations.oracle_commerce.client import FailedMessages, Login, ShippingMethod
 
 T = TypeVar("T")
 
@@ -30,6 +30,12 @@ class Api(Protocol):
         self, access_token: str, slot_id: str, body: Mapping[str, object], deadline: Deadline
     ) -> dict[str, object] | None:
         """Update a slot; None if the answer does not tell what it now carries."""
+
+    def failed_messages(self, access_token: str, deadline: Deadline, *, limit: int, offset: int) -> FailedMessages:
+        """One page of the messages the store has given up delivering."""
+
+    def resend_failed_message(self, access_token: str, message_id: str, deadline: Deadline) -> None:
+        """Have one message queued for another delivery."""
 
 
 class Store:
@@ -79,6 +85,14 @@ class Store:
     def write_slot(self, slot_id: str, body: Mapping[str, object]) -> dict[str, object] | None:
         """Update the named properties of a slot; None if the answer does not tell what it now carries."""
         return self._call(lambda token: self._api.write_slot(token, slot_id, body, self._deadline))
+
+    def failed_messages(self, *, limit: int, offset: int) -> FailedMessages:
+        """One page of the messages the store has given up delivering, to whomever."""
+        return self._call(lambda token: self._api.failed_messages(token, self._deadline, limit=limit, offset=offset))
+
+    def resend_failed_message(self, message_id: str) -> None:
+        """Have one message queued for another delivery, to the URLs that have not received it."""
+        self._call(lambda token: self._api.resend_failed_message(token, message_id, self._deadline))
 
     def _call(self, call: Callable[[str], T]) -> T:
         token = self._token()

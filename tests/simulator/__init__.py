@@ -22,6 +22,7 @@ CHANGE, at any time: the same names in Python (`store.change(...)`, `simulator.a
     offers=[ids] (four plain and ten real) slots={id: {"urls": [...], "headers": {...}, "missing": [fields]}, id: None}
     own_urls_start_with="https://hooks."   unknown_slot_status=404   quoted_numbers=True   body_style="urls"|"url"
     slot_list_wrapper="array"|"items"      masked_credentials=False  allows_http=False
+    shows_secrets=False (store.reset_secret(id): somebody else resets one)
     drops_url_after=15, drops_times=1      latency=0.05, jitter=0.02 (None: the simulator's)   clock_ahead=0
     rivals=[{"url": ..., "when": "between_read_and_write"|"after_write", "how": "merge"|"replace"|"undo",
              "slot": id|None, "times": 1|"always", "delay": 0, "seen_in_answer": False}]

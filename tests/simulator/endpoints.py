@@ -181,7 +181,7 @@ class Endpoints:
             slot,
             shaping=Shaping(settings.quoted_numbers, settings.body_style, settings.masked_credentials),
             base_url=self.url,
-            with_secret=request.query.get("includeSecretKeys", "").lower() == "true",
+            with_secret=settings.shows_secrets or request.query.get("includeSecretKeys", "").lower() == "true",
         )
 
     def _read_slot(self, request: Request) -> Reply:

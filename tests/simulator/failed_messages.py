@@ -10,6 +10,7 @@ MESSAGE_TYPES = {
     "submitOrder": "atg.commerce.fulfillment.SubmitOrder",
     "publishEvent": "atg.cloud.deployment.PublishingEvent",
 }
+RAW = "??sr " * 100  # the bytes of the message, with all of the order in them
 
 
 @dataclass(slots=True)
@@ -34,6 +35,8 @@ class FailedMessage:
             "savedTime": saved,
             "resend": self.resend,
             "serverType": self.server_type,
+            "forwardMessage": {"id": self.id, "siteId": "siteUS", "type": self.webhook},
+            "asRaw": RAW,
         }
 
 
@@ -63,11 +66,16 @@ class FailedMessages:
         return [message for message in self.messages.values() if str(message.shown().get(name)) == wanted]
 
     def page(self, query: Mapping[str, str]) -> dict[str, object]:
-        """One page of the list: `q`, `limit`, `offset`. Raises ValueError."""
-        items = [message.shown() for message in self.matching(query.get("q"))]
+        """One page of the list: `q`, `limit`, `offset`, `fields`. Raises ValueError."""
+        messages = self.matching(query.get("q"))
         limit, offset = int(query.get("limit", "250")), int(query.get("offset", "0"))
-        shown = items[offset : offset + limit]
-        return {"items": shown, "limit": limit, "offset": offset, "totalResults": len(items), "total": len(items)}
+        if limit < 0 or offset < 0:
+            raise ValueError("The limit and the offset cannot be negative.")
+        items = [message.shown() for message in messages[offset : offset + limit]]
+        total = len(messages)
+        page = {"limit": limit, "offset": offset, "totalResults": total, "total": total, "items": items}
+        fields = query.get("fields")
+        return page if fields is None else _narrowed(page, items, set(fields.split(",")))
 
     def resend(self, messages: list[FailedMessage], body: object) -> None:
         """Queue them for one more delivery. Raises ValueError if the body does not say so."""
@@ -76,3 +84,13 @@ class FailedMessages:
         for message in messages:
             self.resent += body["resend"] and not message.resend
             message.resend = body["resend"]
+
+
+def _narrowed(page: Mapping[str, object], items: list[dict[str, object]], fields: set[str]) -> dict[str, object]:
+    """What `fields` leaves of a list (Oracle: rest-api-query-parameters): only what it names, of the totals too."""
+    names = {name.removeprefix("items.") for name in fields if name.startswith("items.")}
+    shown = {name: value for name, value in page.items() if name in fields}
+    if names or "items" in fields:
+        kept = [{name: value for name, value in item.items() if name in names} for item in items]
+        shown["items"] = items if "items" in fields else kept
+    return shown

@@ -34,6 +34,7 @@ class StoreSettings:
     quoted_numbers: bool = True
     body_style: str = "urls"  # or "url"
     masked_credentials: bool = False
+    shows_secrets: bool = False  # also to those who do not ask for them
     allows_http: bool = False
     unknown_slot_status: int = 404
     drops_url_after: float | None = None  # a URL we added disappears so long after the write
@@ -132,6 +133,7 @@ _CHECKS: Mapping[str, Callable[[object], object]] = {
     "quoted_numbers": _boolean,
     "body_style": _one_of("urls", "url"),
     "masked_credentials": _boolean,
+    "shows_secrets": _boolean,
     "allows_http": _boolean,
     "unknown_slot_status": _count,
     "drops_url_after": _or_none(_seconds),

@@ -132,6 +132,11 @@ class SimulatedStore:
         with self._lock:
             rival.write(self._slot(slot_id))
 
+    def reset_secret(self, slot_id: str) -> None:
+        """Somebody else resets the secret of a slot and its twin now. Raises UnknownSlotError."""
+        with self._lock:
+            self._endpoints.webhooks.reset_secret(slot_id)
+
     def give_up_delivery(self, slot_id: str, urls: list[str] | None = None) -> str:
         """A delivery to these URLs (all of the slot's unless told) goes to the failed-message log; returns its id."""
         with self._lock:

@@ -213,6 +213,18 @@ def test_the_secret_is_shared_by_name_and_shown_only_on_request() -> None:
     assert caller.read(REAL)["secretKey"] is None
 
 
+def test_a_store_may_show_secrets_to_everybody_and_somebody_else_may_reset_them() -> None:
+    caller = caller_of(shows_secrets=True)
+    before = caller.read(REAL)
+    caller.store.reset_secret("publishing-submitOrder")
+    after = caller.read(REAL)
+    for name in ("secretKey", "secretKeySHA512"):
+        assert before[name]
+        assert after[name]
+        assert before[name] != after[name]
+    assert caller.store.summary()["secret_resets"] == 0, "this was not us"
+
+
 def test_resetting_a_secret_is_counted_and_hits_the_twin() -> None:
     caller = caller_of()
     reply = caller.ask("POST", f"/ccadmin/v1/webhooks/{REAL}", {"op": "resetSecretKey"})
@@ -240,3 +252,16 @@ def test_deliveries_given_up_are_listed_and_resent() -> None:
     assert caller.ask("PUT", f"{path}/{first}", {"resend": "yes"}).status == 400
     assert caller.ask("GET", f"{path}/1").status == 404
     assert caller.ask("GET", f"{path}?q=rubbish").status == 400
+
+
+def test_fields_narrow_the_list_of_deliveries_given_up() -> None:
+    caller = caller_of(slots={REAL: {"urls": [OUR_URL]}})
+    message_id = caller.store.give_up_delivery(REAL)
+    path = "/ccadmin/v1/webhookFailedMessages"
+    assert "asRaw" in shown(caller.ask("GET", path))["items"][0]
+    assert shown(caller.ask("GET", f"{path}?fields=items.id,items.resend,totalResults")) == {
+        "items": [{"id": message_id, "resend": False}],
+        "totalResults": 1,
+    }
+    assert shown(caller.ask("GET", f"{path}?fields=items.id")) == {"items": [{"id": message_id}]}
+    assert caller.ask("GET", f"{path}?limit=-1").status == 400

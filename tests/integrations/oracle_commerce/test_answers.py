@@ -21,13 +21,14 @@ from integrations.errors import (
     TransientError,
 )
 from integrations.oracle_commerce import answers
-from integrations.oracle_commerce.answers import Login, ShippingMethod, retry_after
+from integrations.oracle_commerce.answers import FailedMessages, Login, ShippingMethod, retry_after
 
 NOON = 1_780_000_000.0
 HTML = b"<!DOCTYPE html><html><body>Access Denied</body></html>"
 ORACLE_ERROR = {"message": "Ein Fehler", "status": "400", "errorCode": "82001"}
 LOGIN, METHODS, READ, WRITE = answers.login, answers.shipping_methods, answers.slot, answers.written_slot
-READERS: list[Callable[[Answer], object]] = [LOGIN, METHODS, READ, WRITE]
+FAILED, RESENT = answers.failed_messages, answers.resent
+READERS: list[Callable[[Answer], object]] = [LOGIN, METHODS, READ, WRITE, FAILED, RESENT]
 
 
 def answer(
@@ -112,6 +113,14 @@ def error(status: int, **fields: object) -> Answer:
         (WRITE, error(400), PermanentError, "slot_refused"),
         (WRITE, error(405), PermanentError, "slot_refused"),
         (WRITE, error(412), PermanentError, "slot_refused"),
+        # The failed-message log
+        *((read, error(401), AccessTokenRefused, "access_token_refused") for read in (FAILED, RESENT)),
+        *((read, error(403), PermanentError, "permission_denied") for read in (FAILED, RESENT)),
+        *((read, error(404), PermanentError, "request_refused") for read in (FAILED, RESENT)),
+        *((read, error(400), PermanentError, "request_refused") for read in (FAILED, RESENT)),
+        *((read, page(405), PermanentError, "request_refused") for read in (FAILED, RESENT)),
+        *((read, page(200), TransientError, "unreadable_answer") for read in (FAILED, RESENT)),
+        (FAILED, answer(204), TransientError, "unreadable_answer"),
     ],
 )
 def test_what_a_status_means_for_a_call(
@@ -263,6 +272,40 @@ def test_a_slot_comes_as_the_store_has_it(body: object, status: int) -> None:
 def test_a_slot_is_one_object(body: object) -> None:
     assert trouble(READ, answer(200, body)).code == "unreadable_answer"
     assert WRITE(answer(200, body)) is None
+
+
+@pytest.mark.parametrize(
+    ("body", "total"),
+    [
+        ({"items": [{"id": "1"}], "totalResults": 7, "total": 8}, 7),
+        ({"items": [{"id": "1"}], "totalResults": "7"}, 7),
+        ({"items": [{"id": "1"}], "total": 8}, 8),
+        ({"items": [{"id": "1"}], "totalResults": None}, None),
+        ({"items": [{"id": "1"}], "totalResults": -7}, None),
+        ({"items": [{"id": "1"}], "totalResults": True}, None),
+        ([{"id": "1"}], None),
+    ],
+)
+def test_failed_messages_come_as_the_store_has_them(body: object, total: int | None) -> None:
+    assert FAILED(answer(200, body)) == FailedMessages([{"id": "1"}], total)
+
+
+def test_a_failed_message_that_cannot_be_read_keeps_its_place() -> None:
+    assert FAILED(answer(200, {"items": ["x", {"id": "1"}, None]})).items == [{}, {"id": "1"}, {}]
+
+
+@pytest.mark.parametrize("body", [{}, None, "x", {"items": None}, {"items": {"id": "1"}}, 5])
+def test_without_a_list_nothing_is_said_about_failed_messages(body: object) -> None:
+    assert trouble(FAILED, answer(200, body)).code == "unreadable_answer"
+
+
+def test_failed_messages_hide_what_they_carry() -> None:
+    assert "canary" not in repr(FAILED(answer(200, [{"asRaw": "canary"}])))
+
+
+@pytest.mark.parametrize("given_answer", [answer(204), answer(200, {"id": "1", "resend": True}), answer(202, {})])
+def test_a_resend_may_be_accepted_with_or_without_a_body(given_answer: Answer) -> None:
+    RESENT(given_answer)
 
 
 def test_a_write_may_be_answered_without_a_body() -> None:

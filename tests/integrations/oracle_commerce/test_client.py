@@ -4,8 +4,15 @@ from collections.abc import Callable
 import pytest
 
 from integrations.deadline import Deadline
-from integrations.errors import AccessTokenRefused, CredentialRejected, IntegrationError, SlotNotFound, TransientError
-from integrations.oracle_commerce.client import CommerceCloud, Login, ShippingMethod
+from integrations.errors import (
+    AccessTokenRefused,
+    CredentialRejected,
+    IntegrationError,
+    PermanentError,
+    SlotNotFound,
+    TransientError,
+)
+from integrations.oracle_commerce.client import CommerceCloud, FailedMessages, Login, ShippingMethod
 from integrations.session import GuardedSession
 from tests.integrations.wire_servers import WireServer, answering, http
 
@@ -100,10 +107,47 @@ def test_a_write_without_a_telling_answer_is_not_a_failure(session: GuardedSessi
         assert recorder.store(session).write_slot(TOKEN, "order-submit", {}, soon()) is None
 
 
+def test_failed_messages_are_asked_for_page_by_page_and_without_the_orders_in_them(session: GuardedSession) -> None:
+    recorder = Recorder(http(200, b'{"items": [{"id": "200001"}], "totalResults": 501}'))
+    with recorder.server:
+        page = recorder.store(session).failed_messages(TOKEN, soon(), limit=250, offset=500)
+    assert page == FailedMessages([{"id": "200001"}], 501)
+    fields = "items.id,items.remainingTargetUrls,items.savedTime,items.resend,totalResults"
+    path = f"/ccadmin/v1/webhookFailedMessages?limit=250&offset=500&fields={fields}"
+    assert recorder.request[0] == f"GET {path} HTTP/1.1"
+
+
+def test_one_failed_message_is_queued_again(session: GuardedSession) -> None:
+    recorder = Recorder(http(200, b'{"id": "200001", "resend": true}'))
+    with recorder.server:
+        recorder.store(session).resend_failed_message(TOKEN, "200001", soon())
+    line, headers, body = recorder.request
+    assert line == "PUT /ccadmin/v1/webhookFailedMessages/200001 HTTP/1.1"
+    assert headers["content-type"] == "application/json"
+    assert json.loads(body) == {"resend": True}
+
+
+def test_the_id_of_a_message_stays_one_part_of_the_path(session: GuardedSession) -> None:
+    recorder = Recorder(http(200, b"{}"))
+    with recorder.server:
+        recorder.store(session).resend_failed_message(TOKEN, "../a?q=x", soon())
+    assert recorder.request[0] == "PUT /ccadmin/v1/webhookFailedMessages/..%2Fa%3Fq%3Dx HTTP/1.1"
+
+
+@pytest.mark.parametrize("message_id", ["", ".", "..", " ", "a b", "1\r\nX: y", "\u00e4", "1" * 101])
+def test_a_resend_can_never_mean_the_messages_of_everybody(session: GuardedSession, message_id: str) -> None:
+    recorder = Recorder(http(200, b"{}"))
+    with recorder.server, pytest.raises(PermanentError, match="request_refused"):
+        recorder.store(session).resend_failed_message(TOKEN, message_id, soon())
+    assert recorder.requests == []
+
+
 CALLS: list[Callable[[CommerceCloud, str], object]] = [
     lambda store, token: store.shipping_methods(token, soon()),
     lambda store, token: store.read_slot(token, "order-submit", soon()),
     lambda store, token: store.write_slot(token, "order-submit", {}, soon()),
+    lambda store, token: store.failed_messages(token, soon(), limit=250, offset=0),
+    lambda store, token: store.resend_failed_message(token, "200001", soon()),
 ]
 
 

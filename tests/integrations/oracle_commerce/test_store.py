@@ -118,6 +118,8 @@ CALLS: dict[str, Callable[[Store], object]] = {
     "shipping_methods": lambda store: store.shipping_methods(),
     "read_slot": lambda store: store.read_slot(SLOTS[0]),
     "write_slot": lambda store: store.write_slot(SLOTS[0], {"urls": [THEIRS]}),
+    "failed_messages": lambda store: store.failed_messages(limit=250, offset=0),
+    "resend": lambda store: store.resend_failed_message("200001"),
 }
 
 
@@ -144,6 +146,18 @@ def test_a_narrow_role_costs_neither_a_login_nor_a_repeat(
         CALLS[endpoint](store)
     assert denied.value.code == "permission_denied"
     assert counts(simulated) == {"login": 1, endpoint: 1}
+
+
+def test_failed_messages_are_read_and_queued_again_whatever_happens_to_the_token(
+    simulated: SimulatedStore, tokens: AccessTokens
+) -> None:
+    simulated.change(token_uses=1)
+    message_id = simulated.give_up_delivery(SLOTS[0], [ours(SLOTS[0])])
+    store = store_of(simulated, tokens)
+    assert store.failed_messages(limit=250, offset=0).items[0]["resend"] is False
+    store.resend_failed_message(message_id)
+    (message,) = store.failed_messages(limit=250, offset=0).items
+    assert (message["id"], message["resend"]) == (message_id, True)
 
 
 def test_four_slots_that_meet_an_ended_token_at_once_log_in_once(
