@@ -78,6 +78,8 @@ task_routes = {
     "occ.validate_key": {"queue": STEPS},
     "occ.check_shipping_methods": {"queue": STEPS},
     "occ.register_slot": {"queue": STEPS},
+    "occ.revalidate": {"queue": STEPS},
+    "occ.disconnect": {"queue": STEPS},
     "occ.tick": {"queue": TICKS},
 }
 
@@ -94,4 +96,4 @@ task_track_started = False
 worker_hijack_root_logger = False  # structlog owns the logs
 worker_redirect_stdouts = False
 
-imports = ("tasks.onboarding",)
+imports = ("tasks.onboarding", "tasks.tick")

@@ -102,6 +102,14 @@ def whole_number(text: str) -> int:
     return int(text)
 
 
+def share(text: str) -> float:
+    """A part of the whole, from 0 to 1, from `0.3` or `30%`."""
+    match = re.fullmatch(r"(\d{1,3}(?:\.\d{1,6})?)\s*(%?)", text.strip(), re.ASCII)
+    if match is None:
+        raise ValueError("write a share as 0.3 or 30%")
+    return float(match[1]) / (100 if match[2] else 1)
+
+
 def listed(text: str) -> list[str]:
     """The entries of a comma-separated list."""
     return [entry for entry in (part.strip() for part in text.split(",")) if entry]

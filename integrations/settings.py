@@ -88,9 +88,19 @@ class Settings(BaseModel):
     retry_attempts: Count = 8
     lease: Duration = 60.0
     revalidate_every: Duration = 86400.0
+    repairs_per_day: Count = 3
+    """How often a slot is put back in order within a day before people have to decide."""
+    clean_up_for: Duration = 7 * 86400.0
+    """How long a disconnected store is asked again for what it refused, before the application key is forgotten."""
     second_look: Duration = 300.0
     recheck_degraded: Duration = 3600.0
     confirm_rejection: Duration = 300.0
+
+    outage_share: Annotated[float, _written(values.share), Field(ge=0, le=1)] = 0.3
+    """Of the stores asked within the window: when as many fail alike, it is an outage, not theirs. 0: never."""
+    outage_merchants: Count = 20
+    """Fewer failing merchants are no outage."""
+    outage_window: Duration = 300.0
 
     allow_unsafe_server: bool = False
     """Use a server that may forget accepted work (eviction, no append-only file): for development."""

@@ -3,7 +3,8 @@
     occ.connect -> occ.validate_key -> occ.check_shipping_methods -> occ.register_slot x 4
 
 `occ.connect` accepts the request; the others are steps at the store. Nothing follows the slots: whether a connection is
-active is derived from them, so that no slot waits for another.
+active is derived from them, so that no slot waits for another. A re-validation takes the same way, as `occ.revalidate`;
+`occ.disconnect` is a way of its own, slot by slot.
 """
 
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ class Flow:
 
     def after(self, step: Step) -> Step:
         """The step that follows; the last is followed by itself, slot by slot."""
+        if step not in self.steps:
+            return step
         position = self.steps.index(step)
         return self.steps[min(position + 1, len(self.steps) - 1)]
 

@@ -3,7 +3,7 @@
 Names and arguments are a contract with producers and dashboards; only ids travel between tasks.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import redis
@@ -12,29 +12,26 @@ from celery.exceptions import Reject
 from kombu.exceptions import OperationalError
 
 from integrations.errors import RequestRefused, TransientError
-from integrations.oracle_commerce.acceptance import Accepted, Door
+from integrations.oracle_commerce.acceptance import Acceptance, Accepted, Asked, Door
 from integrations.oracle_commerce.connection import Connection, Step, Target
 from tasks.celery import QuietTask as Task
 from tasks.celery import app
-from tasks.inbox import Inbox
 from tasks.queues import QUARANTINE, STEPS
 from tasks.step import run_step
-from tasks.wiring import Wiring, wiring
+from tasks.wiring import wiring
 
 log = structlog.get_logger(__name__)
-
-_REQUESTS_PER_TICK = 500
-_WORK_PER_TICK = 1000
-_WHILE_SENDING = 10.0  # seconds
-# By the server's clock: messages that expire would be judged by the worker's, and one that is fast would drop them all.
-_TICK_AT_MOST_EVERY_MS = 500
 
 
 @app.task(name="occ.connect", shared=False)
 def connect(*args: object, **request: object) -> dict[str, object]:
     """Accept a request: the door for Celery producers."""
+    return _put_back_if_not_taken(lambda: accept(list(args) if args else request, Door.CELERY))
+
+
+def _put_back_if_not_taken(take: Callable[[], dict[str, object]]) -> dict[str, object]:
     try:
-        return _accept(list(args) if args else request, Door.CELERY)
+        return take()
     except (redis.RedisError, TransientError) as error:
         log.warning("request_put_back", error=type(error).__name__)
         raise Reject(requeue=True) from None  # acknowledged, it would be gone
@@ -58,39 +55,25 @@ def register_slot(self: Task, merchant_id: str, run: int, slot: str, attempt: in
     return _run(self, merchant_id, run, Target(Step.REGISTER_SLOT, slot))
 
 
+@app.task(name="occ.revalidate", shared=False, bind=True)
+def revalidate(self: Task, /, *args: object, **request: Any) -> dict[str, object]:
+    """Begin a re-validation: the key is exchanged anew, and all that follows is looked at. Without `run`, a wish."""
+    if "run" in request:
+        return _run(self, request["merchant_id"], request["run"], Target(Step.VALIDATE_KEY))
+    return _put_back_if_not_taken(lambda: look(list(args) if args else request, Door.CELERY))
+
+
+@app.task(name="occ.disconnect", shared=False, bind=True)
+def disconnect(self: Task, /, *args: object, **request: Any) -> dict[str, object]:
+    """Take our callback URL out of one slot. Without `run`, the wish to have it out of all."""
+    if "run" in request:
+        return _run(self, request["merchant_id"], request["run"], Target(Step.DISCONNECT, request.get("slot")))
+    return _put_back_if_not_taken(lambda: leave(list(args) if args else request, Door.CELERY))
+
+
 def _run(task: Task, merchant_id: str, run: int, target: Target) -> dict[str, object]:
     lane = (task.request.delivery_info or {}).get("routing_key")
     return run_step(wiring(), start, merchant_id, run, target, alone=lane == QUARANTINE)
-
-
-@app.task(name="occ.tick", shared=False, send_events=False)
-def tick() -> dict[str, object]:
-    """Take requests from the inbox, and start the work that is due: retries, rescues and re-validations alike."""
-    parts = wiring()
-    if not parts.redis.set("occ:tick", "1", nx=True, px=_TICK_AT_MOST_EVERY_MS):
-        return {"outcome": "not_needed"}
-    try:
-        due = _hand_out_due(parts)
-    finally:  # neither may keep the other from being done
-        inbox = Inbox(parts.redis, take_over_after=parts.pace.lease)
-        requests = inbox.drain(lambda request: _accept(request, Door.INBOX), _REQUESTS_PER_TICK)
-    return {"requests": requests, "due": due}
-
-
-def _hand_out_due(parts: Wiring) -> int:
-    # For long only once the messages are sent: a tick that dies in between delays nobody by a whole lease.
-    taken = parts.records.take_due(_WORK_PER_TICK, put_off=min(_WHILE_SENDING, parts.pace.lease))
-    snapshots = parts.records.load_many([merchant_id for merchant_id, _ in taken.work])
-    for snapshot, (merchant_id, slot) in zip(snapshots, taken.work, strict=True):
-        connection = snapshot.connection
-        if snapshot.unreadable:
-            log.error("record_unreadable", merchant_id=merchant_id)  # kept, and due again: a newer release may read it
-        elif connection is None or slot not in connection.due():
-            parts.records.settle_due(snapshot, merchant_id, slot)
-        else:
-            start(connection, [Target(connection.step, slot)])
-    parts.records.put_off(taken, parts.pace.lease)
-    return len(taken.work)
 
 
 def start(connection: Connection, targets: Iterable[Target]) -> None:
@@ -103,7 +86,7 @@ def start(connection: Connection, targets: Iterable[Target]) -> None:
         arguments["attempt"] = work.attempts + 1 if work else 1
         try:
             lane = QUARANTINE if work is not None and work.is_suspect else STEPS
-            _TASKS[target.step].apply_async(kwargs=arguments, queue=lane)
+            _task_for(connection, target).apply_async(kwargs=arguments, queue=lane)
         except OperationalError as error:
             log.warning("message_not_sent", step=target.step, slot=target.slot, error=type(error).__name__)
 
@@ -112,10 +95,17 @@ _TASKS = {
     Step.VALIDATE_KEY: validate_key,
     Step.CHECK_SHIPPING_METHODS: check_shipping_methods,
     Step.REGISTER_SLOT: register_slot,
+    Step.DISCONNECT: disconnect,
 }
 
 
-def _accept(request: object, door: Door) -> dict[str, object]:
+def _task_for(connection: Connection, target: Target) -> Any:
+    again = target.step is Step.VALIDATE_KEY and connection.is_onboarded and connection.candidate is None
+    return revalidate if again else _TASKS[target.step]
+
+
+def accept(request: object, door: Door) -> dict[str, object]:
+    """Begin what a connect request asks for, or refuse it; tells in plain words which."""
     parts = wiring()
     try:
         accepted = parts.acceptance.accept(request, door)
@@ -125,11 +115,36 @@ def _accept(request: object, door: Door) -> dict[str, object]:
     return begin(accepted, door)
 
 
+def look(request: object, door: Door) -> dict[str, object]:
+    """Re-validate a connection now."""
+    return _told_of_wish(lambda acceptance: acceptance.look(request, door))
+
+
+def leave(request: object, door: Door) -> dict[str, object]:
+    """Disconnect."""
+    return _told_of_wish(lambda acceptance: acceptance.disconnect(request, door))
+
+
+def _told_of_wish(ask: Callable[[Acceptance], Asked]) -> dict[str, object]:
+    parts = wiring()
+    try:
+        asked = ask(parts.acceptance)
+    except RequestRefused as refusal:
+        log.warning("request_refused", field=refusal.field, code=refusal.code, remedy=refusal.remedy)
+        return {"outcome": "refused", "field": refusal.field, "code": refusal.code, "remedy": refusal.remedy}
+    if asked.committed is not None:
+        now = asked.committed.snapshot.now()
+        start(asked.committed.after, sorted(asked.committed.after.ready(now), key=str))
+    return {"outcome": asked.outcome, "merchant_id": asked.merchant_id}
+
+
 def begin(accepted: Accepted, door: Door) -> dict[str, object]:
     """Start the run of an accepted request."""
     connection = accepted.connection
     if accepted.started:
         log.info("run_started", merchant_id=connection.merchant_id, run=connection.run, door=door)
-        start(connection, [Target(connection.step)])
+        if accepted.former is not None:
+            start(accepted.former, [target for target, _ in accepted.former.unfinished()])
+        start(connection, connection.ready(connection.updated_at))
     told = "accepted" if accepted.started else "unchanged"
     return {"outcome": told, "merchant_id": connection.merchant_id, "run": connection.run}

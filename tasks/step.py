@@ -18,12 +18,12 @@ from integrations.errors import (
     RequestRefused,
     TransientError,
 )
-from integrations.oracle_commerce import transitions
-from integrations.oracle_commerce.connection import Cause, Connection, SlotStatus, Target
+from integrations.oracle_commerce import departures, refusals, transitions
+from integrations.oracle_commerce.change import Change, Moment, Stop
+from integrations.oracle_commerce.connection import Cause, Connection, Step, Target
 from integrations.oracle_commerce.records import Snapshot
 from integrations.oracle_commerce.status import iso
 from integrations.oracle_commerce.steps import STEPS, Attempt, Outcome
-from integrations.oracle_commerce.transitions import Change, Moment, Stop
 from tasks.flow import FLOW
 from tasks.wiring import Wiring
 
@@ -52,6 +52,8 @@ def run_step(
     if isinstance(recorded, Stop):
         log.warning("outcome_dropped", reason=recorded.reason)
         return _nothing_to_do(recorded)
+    if recorded.after.departure is not None and recorded.snapshot.sealed_key is None:
+        parts.tokens.drop(merchant_id)  # with the key, what it bought
     now = recorded.snapshot.now()
     was_ready = claimed.before.ready(now) if claimed.before else set()
     start(recorded.after, sorted(recorded.after.ready(now) - was_ready, key=str))
@@ -94,18 +96,18 @@ class _Turn:
         structlog.contextvars.bind_contextvars(attempt=number)
         deadline = Deadline.after(self.parts.pace.lease - _CLAIM_HEADROOM)
         try:
-            return STEPS[self.target.step](
+            outcome = STEPS[self.target.step](
                 Attempt(
                     store=self.parts.store(snapshot, connection, deadline),
-                    merchant_id=connection.merchant_id,
+                    connection=connection,
                     target=self.target,
                     since=since,
                     following=FLOW.after(self.target.step),
                     wanted=self.parts.wanted,
-                    once_registered=_was_registered(connection, self.target),
                 )
             )
         except IntegrationError as error:
+            self.parts.outages.note(connection, error.code)
             log.info("attempt_failed", step=self.target.step, cause=error.code, detail=error.detail)
             return self._outcome_of(error, number)
         except RequestRefused as refused:
@@ -115,21 +117,28 @@ class _Turn:
             # Nothing that goes wrong here may leave work without an outcome; the policy bounds how often it is tried.
             log.exception("attempt_crashed", step=self.target.step)
             return self._outcome_of(TransientError("internal_error", type(error).__name__), number)
+        self.parts.outages.note(connection, None)
+        return outcome
 
     def _outcome_of(self, error: IntegrationError, attempt: int) -> Outcome:
         cause, target = Cause(error.code, error.detail), self.target
+        delay = self.parts.retry.delay(attempt, error.retry_after) if isinstance(error, TransientError) else 0.0
+        if error.code == "token_renewal_pending":
+            return lambda connection, at: transitions.gives_way(connection, target, cause, at.now + delay, at)
+        if target.step is Step.DISCONNECT:
+            soon = isinstance(error, TransientError)
+            return lambda connection, at: departures.left_behind(
+                connection, target, cause, at, until=at.now + delay, soon=soon
+            )
         if isinstance(error, CredentialRejected):
-            return lambda connection, at: transitions.key_refused(connection, target, cause, at)
+            return lambda connection, at: refusals.key_refused(connection, target, cause, at)
         if isinstance(error, TransientError):
-            delay = self.parts.retry.delay(attempt, error.retry_after)
-            waits = transitions.gives_way if error.code == "token_renewal_pending" else transitions.waits
-            return lambda connection, at: waits(connection, target, cause, at.now + delay, at)
+            return lambda connection, at: transitions.waits(connection, target, cause, at.now + delay, at)
+        if error.code == "credential_unusable":
+            return lambda connection, at: (
+                transitions.ended if connection.candidate is None else refusals.candidate_turned_down
+            )(connection, target, cause, at)
         return lambda connection, at: transitions.ended(connection, target, cause, at)
-
-
-def _was_registered(connection: Connection, target: Target) -> bool:
-    slot = connection.slots.get(target.slot or "")
-    return slot is not None and slot.verdict is SlotStatus.REGISTERED
 
 
 def _nothing_to_do(stop: Stop) -> dict[str, object]:
@@ -141,10 +150,10 @@ def _told(connection: Connection, target: Target) -> dict[str, object]:
     if target.slot is not None:
         slot = connection.slots[target.slot]
         return _without_none(slot.status, slot.cause, slot.next_attempt_at)
-    if connection.trouble is not None:
-        return _without_none("ended", connection.trouble.cause, connection.due_at)
     if connection.cause is not None:
         return _without_none("waits", connection.cause, connection.due_at)
+    if connection.trouble is not None and connection.step is target.step:  # else it is that of a step to come
+        return _without_none("ended", connection.trouble.cause, connection.due_at)
     return {"outcome": "done", "connection": connection.status}
 
 

@@ -8,6 +8,7 @@ from functools import cached_property
 from threading import Lock
 
 import redis
+import structlog
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
@@ -16,7 +17,10 @@ from integrations.errors import PermanentError, RequestRefused
 from integrations.oracle_commerce.acceptance import Acceptance
 from integrations.oracle_commerce.access_token import AccessTokens
 from integrations.oracle_commerce.client import CommerceCloud
-from integrations.oracle_commerce.connection import Connection
+from integrations.oracle_commerce.connection import Connection, merchant_of
+from integrations.oracle_commerce.held_events import HeldEvents
+from integrations.oracle_commerce.outage import Rules
+from integrations.oracle_commerce.outages import Outages
 from integrations.oracle_commerce.records import Records, Snapshot
 from integrations.oracle_commerce.schedule import Pace
 from integrations.oracle_commerce.steps import Wanted
@@ -27,6 +31,8 @@ from integrations.session import GuardedSession
 from integrations.settings import Settings, load_settings
 from tasks.flow import FLOW
 from tasks.retry import RetryPolicy
+
+log = structlog.get_logger(__name__)
 
 _TOKEN_LOCK_HEADROOM = 5.0  # seconds that the lock outlives what is done under it: a login and one more call
 
@@ -43,9 +49,11 @@ class Wiring:
             second_look=settings.second_look,
             recheck_degraded=settings.recheck_degraded,
             revalidate_every=settings.revalidate_every,
+            repairs_per_day=settings.repairs_per_day,
+            clean_up_for=settings.clean_up_for,
         )
         self.retry = RetryPolicy(settings.retry_first, settings.retry_max)
-        self.wanted = Wanted(settings.callback_url, settings.slots, settings.webhook_body)
+        self.wanted = Wanted(settings.callback_url, settings.slots, settings.webhook_body, settings.repairs_per_day)
 
     @cached_property
     def redis(self) -> redis.Redis:
@@ -69,6 +77,18 @@ class Wiring:
         return AccessTokens(self.redis, self.keyring, lock_lease=lock_lease)
 
     @cached_property
+    def outages(self) -> Outages:
+        """Notices when it is not the stores that fail."""
+        settings = self.settings
+        rules = Rules(settings.outage_share, settings.outage_merchants, settings.outage_window)
+        return Outages(self.records, rules, tell=lambda event: log.error("operator_event", **event))
+
+    @cached_property
+    def held_events(self) -> HeldEvents:
+        """What an outage keeps from being told."""
+        return HeldEvents(self.records)
+
+    @cached_property
     def session(self) -> GuardedSession:
         """The one way out to the stores."""
         return GuardedSession(
@@ -85,8 +105,13 @@ class Wiring:
         return Acceptance(self.records, self.keyring, self.settings, self.pace, FLOW.first)
 
     def store(self, snapshot: Snapshot, connection: Connection, deadline: Deadline) -> Store:
-        """The store of a connection, for one attempt. Raises PermanentError if its host is not one to be called."""
-        sealed_key = snapshot.sealed_key or ""
+        """The store of a connection, for one attempt. Raises PermanentError if its host is not one to be called.
+
+        While a new key has to prove itself, it is that one which is used: nothing else is being done then.
+        """
+        sealed_key = (snapshot.sealed_candidate if connection.candidate else snapshot.sealed_key) or ""
+        credential = connection.candidate or connection.credential
+        merchant_id = merchant_of(connection.merchant_id)
         try:
             # Once more: the settings may be others than when it was accepted, and whoever can write to the server can
             # change a record, but must not be able to have a key sent elsewhere.
@@ -100,8 +125,8 @@ class Wiring:
             api,
             self.tokens,
             merchant_id=connection.merchant_id,
-            fingerprint=connection.credential.fingerprint,
-            open_key=lambda: self.keyring.open(sealed_key, connection.merchant_id),
+            fingerprint=credential.fingerprint,
+            open_key=lambda: self.keyring.open(sealed_key, merchant_id),
             deadline=deadline,
         )
 

@@ -39,6 +39,7 @@ PACE = {
     "OCC_CONFIRM_REJECTION": "2",
     "OCC_SECOND_LOOK": "1h",
     "OCC_RECHECK_DEGRADED": "2h",
+    "OCC_OUTAGE_SHARE": "0",  # tests of many faulty stores are about each of them
     "OCC_REVALIDATE_EVERY": "30d",
 }
 

@@ -45,7 +45,9 @@ def test_tasks_routes_beat_and_queues_agree() -> None:
     assert answer["tasks"] == [
         "occ.check_shipping_methods",
         "occ.connect",
+        "occ.disconnect",
         "occ.register_slot",
+        "occ.revalidate",
         "occ.tick",
         "occ.validate_key",
     ]

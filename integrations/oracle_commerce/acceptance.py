@@ -3,19 +3,21 @@
 Both doors, the Celery task and the inbox, and the command line lead here.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 
 from integrations.errors import RequestRefused
-from integrations.oracle_commerce import transitions
 from integrations.oracle_commerce.application_key import check_application_key, expiry_of, fingerprint
+from integrations.oracle_commerce.beginnings import Desired, begin, look_now
+from integrations.oracle_commerce.change import Change, Moment, Stop
 from integrations.oracle_commerce.connection import Connection, Step
-from integrations.oracle_commerce.records import Records, Snapshot
-from integrations.oracle_commerce.request import is_merchant_id, parse_request
-from integrations.oracle_commerce.schedule import Pace
+from integrations.oracle_commerce.departures import disconnect
+from integrations.oracle_commerce.records import Committed, Records, Snapshot
+from integrations.oracle_commerce.request import Wish, is_merchant_id, parse_request, parse_wish
+from integrations.oracle_commerce.schedule import Pace, spread_phase
 from integrations.oracle_commerce.store_url import normalise_store_url
-from integrations.oracle_commerce.transitions import Desired, Moment, Stop
 from integrations.sealing import Keyring
 from integrations.settings import Settings
 
@@ -34,10 +36,20 @@ class Accepted:
 
     connection: Connection
     started: bool
+    former: Connection | None = None  # the store that is being left
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What came of a wish: `accepted`, or why there was nothing to do; what changed, for those who start its work."""
+
+    merchant_id: str
+    outcome: str
+    committed: Committed | None = None
 
 
 class Acceptance:
-    """Checks requests and begins runs."""
+    """Checks what producers ask for, and takes it on."""
 
     def __init__(self, records: Records, keyring: Keyring, settings: Settings, pace: Pace, first: Step) -> None:
         self._records = records
@@ -55,19 +67,60 @@ class Acceptance:
         try:
             desired = self.check(request)
         except RequestRefused as refusal:
-            merchant_id = request.get("merchant_id") if isinstance(request, dict) else None
-            known = merchant_id if is_merchant_id(merchant_id) else None
-            self._records.note_refusal(refusal, merchant_id=known, door=door)
+            self._note(refusal, request, door)
             raise
         known = self._records.load(desired.merchant_id)
-        begin = partial(self._begin, desired, replace_key=self._cannot_open(known))
-        committed = self._records.change(desired.merchant_id, begin, known=known, durably=True)
+        if known.connection is None:
+            desired = replace(desired, phase=spread_phase(self._records.count()))
+        decide = partial(self._begin, desired, replace_key=self._cannot_open(known))
+        committed = self._records.change(desired.merchant_id, decide, known=known, durably=True)
         if isinstance(committed, Stop):
             connection = self._records.load(desired.merchant_id).connection
             assert connection is not None  # noqa: S101 - "unchanged" was said of it
             return Accepted(connection, started=False)
-        started = committed.before is None or committed.before.run != committed.after.run
-        return Accepted(committed.after, started=started)
+        was = committed.before
+        started = was is None or was.run != committed.after.run or was.candidate != committed.after.candidate
+        return Accepted(committed.after, started, committed.former)
+
+    def look(self, request: object, door: Door) -> Asked:
+        """Re-validate a connection now; with `repair`, put back even what somebody keeps undoing.
+
+        Raises like `accept`, RequestRefused also for a merchant nobody has connected.
+        """
+        wish = self._wish(request, door, "repair", (True, False))
+        return self._ask(wish, door, lambda it, now: look_now(it, Moment(now, self._pace), repair=wish.choice is True))
+
+    def disconnect(self, request: object, door: Door) -> Asked:
+        """Take our callback URL out of the store; with `forget: "now"`, leave it and forget the key.
+
+        Raises like `look`.
+        """
+        wish = self._wish(request, door, "forget", ("now", "end"))
+        return self._ask(
+            wish, door, lambda it, now: disconnect(it, Moment(now, self._pace), forget_now=wish.choice == "now")
+        )
+
+    def _wish(self, request: object, door: Door, option: str, choices: tuple[object, ...]) -> Wish:
+        try:
+            return parse_wish(request, option, choices)
+        except RequestRefused as refusal:
+            self._note(refusal, request, door)
+            raise
+
+    def _ask(self, wish: Wish, door: Door, decide: Callable[[Connection | None, float], Change | Stop]) -> Asked:
+        decided = self._records.change(wish.merchant_id, decide, durably=True)
+        if isinstance(decided, Stop) and decided.reason == "unknown_connection":
+            refusal = RequestRefused("merchant_id", "unknown_connection", "connect the merchant first")
+            self._note(refusal, {"merchant_id": wish.merchant_id}, door)
+            raise refusal
+        if isinstance(decided, Stop):
+            return Asked(wish.merchant_id, decided.reason)
+        return Asked(wish.merchant_id, "accepted", decided)
+
+    def _note(self, refusal: RequestRefused, request: object, door: Door) -> None:
+        merchant_id = request.get("merchant_id") if isinstance(request, dict) else None
+        known = merchant_id if is_merchant_id(merchant_id) else None
+        self._records.note_refusal(refusal, merchant_id=known, door=door)
 
     def check(self, request: object) -> Desired:
         """What a request asks for. The key is opened to see whose it is, and not kept open."""
@@ -91,6 +144,6 @@ class Acceptance:
 
     def _begin(
         self, desired: Desired, connection: Connection | None, now: float, *, replace_key: bool
-    ) -> transitions.Change | Stop:
+    ) -> Change | Stop:
         at = Moment(now, self._pace)
-        return transitions.begin(connection, desired, self._first, at, replace_key=replace_key)
+        return begin(connection, desired, self._first, at, replace_key=replace_key)

@@ -38,6 +38,24 @@ CAUSES: Mapping[str, Explanation] = MappingProxyType(
             Actor.NOBODY,
             "The store refused the application key once. We ask again in a few minutes before we call it rejected.",
         ),
+        "new_key_doubted": Explanation(
+            Actor.NOBODY,
+            "The store refused the new application key once. The one we have goes on working; we ask again in a few "
+            "minutes.",
+        ),
+        "new_key_rejected": Explanation(
+            Actor.MERCHANT,
+            "The new application key did not prove itself, so the one we have goes on working. Check the key and the "
+            "role of its registered application, and send it again.",
+        ),
+        "key_expiring": Explanation(
+            Actor.MERCHANT,
+            "The application key is about to expire. Create a new one in the Oracle Commerce admin under Settings > "
+            "Web APIs > Registered Applications, and connect again with it; the old one works until then.",
+        ),
+        "credential_forgotten": Explanation(
+            Actor.NOBODY, "The application key was forgotten at once, as was asked, so nothing more can be done there."
+        ),
         "permission_denied": Explanation(
             Actor.MERCHANT,
             "The application key works, but the role of its registered application does not allow this call. "
@@ -115,6 +133,29 @@ CAUSES: Mapping[str, Explanation] = MappingProxyType(
         "slot_occupied": Explanation(
             Actor.MERCHANT,
             "This webhook holds one URL only, and somebody else's is in it. Decide which of the two it should be.",
+        ),
+        "slot_contested": Explanation(
+            Actor.OPERATOR,
+            "Somebody keeps taking our callback URL out of this webhook, so we stopped putting it back. Find out who "
+            "else manages the webhooks of this store, then ask for a repair.",
+        ),
+        "settings_lost": Explanation(
+            Actor.MERCHANT,
+            "A header or the basic authentication that this webhook used to send is gone. If that was not meant, enter "
+            "it again in the Oracle Commerce admin; we do not write what all receivers share.",
+        ),
+        "secret_reset": Explanation(
+            Actor.OPERATOR,
+            "The secret of this webhook was reset in the store. Whoever checks the signatures of its deliveries needs "
+            "the new one; after that, ask for a repair to confirm it.",
+        ),
+        "left_behind": Explanation(
+            Actor.MERCHANT,
+            "We are disconnected, but our callback URL is still in this webhook. Remove it in the Oracle Commerce "
+            "admin under Settings > Web APIs > Webhooks, if it does not go by itself.",
+        ),
+        "removal_not_kept": Explanation(
+            Actor.NOBODY, "The store accepted the removal of our callback URL, but still shows it. We try again."
         ),
         "registration_not_kept": Explanation(
             Actor.NOBODY, "The store accepted our callback URL, but did not keep it. We try again."

@@ -1,4 +1,4 @@
-"""The record of a connection, and what can be read from it: statuses, findings, due times. Pure.
+"""The record of a connection, and what can be read from it: statuses and due times. Pure.
 
 What is remembered is frozen; what can be derived (the status of the connection and of its slots, when work is due) is
 never stored beside it. Changes are in `transitions.py`, storage in `records.py`.
@@ -10,13 +10,22 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from integrations.oracle_commerce.drift import Drift, Seen
+
 
 class Step(StrEnum):
-    """A stage of a run. Their order is kept in `tasks/onboarding.py`."""
+    """A stage of a run; their order is kept in `tasks/flow.py`. `DISCONNECT` is the only one of a departure."""
 
     VALIDATE_KEY = "validate_key"
     CHECK_SHIPPING_METHODS = "check_shipping_methods"
     REGISTER_SLOT = "register_slot"
+    DISCONNECT = "disconnect"
+
+
+DAY = 86400.0
+
+SLOT_STEPS = frozenset({Step.REGISTER_SLOT, Step.DISCONNECT})
+"""Steps that are done slot by slot."""
 
 
 class ConnectionStatus(StrEnum):
@@ -38,7 +47,9 @@ class SlotStatus(StrEnum):
     RETRYING = "retrying"
     FAILED = "failed"
     NOT_OFFERED = "not_offered"
-    CONTESTED = "contested"
+    CONTESTED = "contested"  # somebody keeps undoing us
+    REMOVED = "removed"  # our callback URL is out of it again
+    LEFT_BEHIND = "left_behind"  # disconnected, but the store has not let us take our callback URL out
 
 
 class KeyVerdict(StrEnum):
@@ -127,6 +138,16 @@ class Credential:
     expires_at: float | None = None
     verdict: KeyVerdict = KeyVerdict.PENDING
     doubted_since: float | None = None
+    expiry_told: int | None = None  # days: the last warning other systems were given
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A new application key for a connection that works. It takes the old one's place once it has proven itself."""
+
+    fingerprint: str
+    expires_at: float | None = None
+    doubted_since: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +163,18 @@ class Slot:
     """One webhook position: what was last established (`verdict`), and the work that is still to be done on it."""
 
     required: bool = True
+    wanted: bool = True  # the settings still name it
     verdict: SlotStatus | None = None
     work: Work | None = None
     last_attempts: int = 0  # how many the last finished work took
     not_before: float = 0.0  # what the store asked to wait outlasts the work it asked it of
     cause: Cause | None = None
+    store_id: str = ""  # under which the store knew it when our callback URL went in; settings may change
+    seen: Seen | None = None  # what was in it when it was last in order
+    in_order_at: float | None = None  # when that was
+    drift: tuple[Drift, ...] = ()  # what the last look found that had changed
+    repairs: tuple[float, ...] = ()  # when we put our callback URL back, within the last day
+    missed: int | None = None  # deliveries the store gave up on while our callback URL was gone, where it tells
 
     @property
     def attempts(self) -> int:
@@ -159,6 +187,10 @@ class Slot:
         if self.verdict is not None:
             return self.verdict
         return SlotStatus.RETRYING if self.cause else SlotStatus.PENDING
+
+    def recent_repairs(self, now: float) -> tuple[float, ...]:
+        """Those within the last day: there is a limit to them."""
+        return tuple(moment for moment in self.repairs if moment > now - DAY)
 
     @property
     def next_attempt_at(self) -> float | None:
@@ -180,21 +212,24 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing a check has to report."""
-
-    code: str
-    detail: str = ""
-    slot: str | None = None
-    next_attempt_at: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Trouble:
     """What ended the steps before the slots were reached: `passing` if waiting may help."""
 
     cause: Cause
     passing: bool
+    not_before: float = 0.0  # what the store asked to wait
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """The connection is being disconnected. Until when what the store refuses is tried again.
+
+    `status`: what it was. Slots that are dealt with one by one tell nothing of it any more.
+    """
+
+    since: float
+    until: float
+    status: ConnectionStatus = ConnectionStatus.ACTIVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,13 +253,32 @@ class Connection:
     cause: Cause | None = None  # of the last attempt at `step`
     slots: Mapping[str, Slot] = field(default_factory=dict)
     wrote_to_store: bool = False  # in this pass: then a second look follows soon
-    disconnected: bool = False
+    looks_in_trouble: int = 0  # that ended so, one after the other
+    phase: float | None = None  # its place in every period of re-validation, 0 to 1
+    candidate: Candidate | None = None
+    key_refusal: Cause | None = None  # why the last candidate was turned down
+    departure: Departure | None = None
+
+    @property
+    def disconnected(self) -> bool:
+        """Whether every slot was dealt with once, as far as the store let us."""
+        return self.departure is not None and all(slot.verdict in _SETTLED for slot in self.slots.values())
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether somebody who asked for a connection, or sent a new key, has yet to hear what came of it."""
+        return self.status is ConnectionStatus.ONBOARDING or self.candidate is not None
+
+    @property
+    def is_onboarded(self) -> bool:
+        """Whether the slots have been reached: what follows is a re-validation."""
+        return all(slot.verdict for slot in self.slots.values())
 
     @property
     def status(self) -> ConnectionStatus:
         """Derived, so that four slot tasks at once cannot overwrite each other's summary."""
-        if self.disconnected:
-            return ConnectionStatus.DISCONNECTED
+        if self.departure is not None:
+            return ConnectionStatus.DISCONNECTED if self.disconnected else self.departure.status
         if self.credential.verdict is KeyVerdict.REJECTED:
             return ConnectionStatus.NEEDS_REAUTHORISATION
         if self.trouble is not None and self.trouble.passing:
@@ -237,14 +291,9 @@ class Connection:
             return ConnectionStatus.ONBOARDING
         return ConnectionStatus.ACTIVE if all(map(_satisfies, self.slots.values())) else ConnectionStatus.DEGRADED
 
-    @property
-    def findings(self) -> tuple[Finding, ...]:
-        """Everything there is to report, the connection's first, then slot by slot."""
-        return tuple(_findings(self))
-
     def work_on(self, target: Target) -> Work | None:
         """The unfinished work behind a target, None if it is done or its stage has passed or not come."""
-        if target.step is not self.step or self.disconnected:
+        if target.step is not self.step:
             return None
         if target.slot is None:
             return self.work
@@ -253,11 +302,9 @@ class Connection:
 
     def unfinished(self) -> Iterator[tuple[Target, Work]]:
         """All work of the current stage that is not finished, waiting or held."""
-        if self.disconnected:
-            return
         if self.work is not None:
             yield Target(self.step), self.work
-        if self.step is Step.REGISTER_SLOT:
+        if self.step in SLOT_STEPS:
             for name, slot in self.slots.items():
                 if slot.work is not None:
                     yield Target(self.step, name), slot.work
@@ -276,28 +323,22 @@ class Connection:
         return min(self.due().values(), default=None)
 
 
+_SETTLED = {SlotStatus.REMOVED, SlotStatus.LEFT_BEHIND}
+
+
 def _satisfies(slot: Slot) -> bool:
+    if not slot.wanted:
+        return True  # left alone, whatever was last known of it
     if slot.verdict is SlotStatus.NOT_OFFERED:
         return not slot.required
-    return slot.verdict is SlotStatus.REGISTERED
+    return slot.verdict is SlotStatus.REGISTERED or slot.verdict in _SETTLED
 
 
-_OF_THE_KEY = {"key_rejected", "key_doubted"}
+def merchant_of(record_id: str) -> str:
+    """Whose record it is. The former store of a merchant who moved has one of its own: `<merchant>@<run>`."""
+    return record_id.partition("@")[0]
 
 
-def _findings(connection: Connection) -> Iterator[Finding]:
-    again = connection.work.not_before if connection.work else None
-    if connection.credential.verdict is KeyVerdict.REJECTED:
-        said = connection.cause.detail if connection.cause and connection.cause.code == "key_rejected" else ""
-        yield Finding("key_rejected", said, next_attempt_at=again)
-    elif connection.credential.verdict is KeyVerdict.DOUBTED:
-        yield Finding("key_doubted", next_attempt_at=again)
-    if connection.trouble is not None:
-        yield Finding(connection.trouble.cause.code, connection.trouble.cause.detail, next_attempt_at=again)
-    elif connection.cause is not None and connection.cause.code not in _OF_THE_KEY:  # told above
-        yield Finding(connection.cause.code, connection.cause.detail, next_attempt_at=again)
-    if connection.shipping_methods.verdict is ShippingVerdict.MISSING:
-        yield Finding("no_shipping_methods", next_attempt_at=again)
-    for name, slot in connection.slots.items():
-        if slot.cause is not None:
-            yield Finding(slot.cause.code, slot.cause.detail, slot=name, next_attempt_at=slot.next_attempt_at)
+def former_id(merchant_id: str, run: int) -> str:
+    """The record of a store that a merchant has left: no merchant id holds an `@`."""
+    return f"{merchant_id}@{run}"

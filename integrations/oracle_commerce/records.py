@@ -4,11 +4,15 @@ A change is decided in Python from the record as it was read, and written only i
 record, its timeline, the event about a new status and the due times are one atomic write. Whoever lost the race decides
 again from the newer record.
 
-    occ:connection:<merchant>   hash    version, record (JSON), sealed_key, change (id of the last), asked_again
+    occ:connection:<merchant>   hash    version, record (JSON), sealed_key, sealed_candidate (a new key that has yet
+                                        to prove itself), change (id of the last), asked_again, heard (the
+                                        status other systems know, while what came after it is held)
     occ:timeline:<merchant>     stream  what happened, bounded
-    occ:connections             zset    every merchant id, for paging
+    occ:connections             zset    every merchant id, for paging; a store a merchant has left: <merchant>@<run>
     occ:due                     zset    <merchant> or <merchant>|<slot> by due time
     occ:events                  stream  CloudEvents for other systems, bounded
+    occ:outage                  hash    the outage that is on, or when the last one ended (`outages.py`)
+    occ:held                    zset    merchants whose news of trouble is held, by when to look (`held_events.py`)
     occ:refused                 stream  requests that were not accepted, bounded
 """
 
@@ -16,7 +20,7 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, cast
 
 import redis
@@ -25,32 +29,64 @@ from redis.client import Pipeline
 from redis.exceptions import ResponseError
 
 from integrations.errors import RequestRefused, TransientError
+from integrations.oracle_commerce.change import Change, Stop
 from integrations.oracle_commerce.connection import Connection
-from integrations.oracle_commerce.events import status_event
+from integrations.oracle_commerce.events import TROUBLED, other_events, status_event
 from integrations.oracle_commerce.timeline import timeline_entry
-from integrations.oracle_commerce.transitions import Change, Stop
 
 _RECORD = TypeAdapter(Connection)
 
 _DUE = "occ:due"
 _CONNECTIONS = "occ:connections"
-_EVENTS = "occ:events"
+EVENTS = "occ:events"
+OUTAGE = "occ:outage"
+HELD = "occ:held"
 _REFUSED = "occ:refused"
 
 _REFUSED_KEPT = 10_000
 _RACES_BEFORE_GIVING_UP = 100
 _DISK_WITHIN_MS = 5000
 
-# KEYS: connection, timeline, due, events, connections
-# ARGV: version read, record, sealed key or "", timeline entries, events, due times (all JSON), merchant id, bounds x 2,
-# id of this change: the client sends a script again when the answer was lost, and it may have worked
+# KEYS: connection, timeline, due, events, connections, connection of the former store, outage, held
+# ARGV: version read, record, what happens to the keys, timeline entries, events, due times (all JSON), merchant id,
+# bounds x 2, id of this change (the client sends a script again when the answer was lost, and it may have worked),
+# id and record of the former store or "", the news of the status (JSON) or "".
+# While an outage is on, the news of trouble is held, and so is what follows it for this merchant: the record keeps what
+# other systems last heard. Back there, there is nothing left to tell; else `held_events.py` tells it.
 _COMMIT = """
 if redis.call('HGET', KEYS[1], 'change') == ARGV[10] then return 1 end
 if (redis.call('HGET', KEYS[1], 'version') or '0') ~= ARGV[1] then return 0 end
 redis.call('HSET', KEYS[1], 'version', ARGV[1] + 1, 'record', ARGV[2], 'change', ARGV[10])
-if ARGV[3] ~= '' then redis.call('HSET', KEYS[1], 'sealed_key', ARGV[3]) end
+if ARGV[12] ~= '' then
+  redis.call('HSET', KEYS[6], 'version', 1, 'record', ARGV[12])
+  local sealed = redis.call('HGET', KEYS[1], 'sealed_key')
+  if sealed then redis.call('HSET', KEYS[6], 'sealed_key', sealed) end
+  redis.call('ZADD', KEYS[5], 0, ARGV[11])
+end
+local keys = cjson.decode(ARGV[3])
+if keys.promote then
+  local candidate = redis.call('HGET', KEYS[1], 'sealed_candidate')
+  if candidate then redis.call('HSET', KEYS[1], 'sealed_key', candidate) end
+  redis.call('HDEL', KEYS[1], 'sealed_candidate')
+end
+if keys.current then redis.call('HSET', KEYS[1], 'sealed_key', keys.current) end
+if keys.candidate then redis.call('HSET', KEYS[1], 'sealed_candidate', keys.candidate) end
+if keys.forget_current then redis.call('HDEL', KEYS[1], 'sealed_key') end
+if keys.forget_candidate then redis.call('HDEL', KEYS[1], 'sealed_candidate') end
 for _, entry in ipairs(cjson.decode(ARGV[4])) do
   redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[8], '*', 'entry', entry)
+end
+if ARGV[13] ~= '' then
+  local news, heard = cjson.decode(ARGV[13]), redis.call('HGET', KEYS[1], 'heard')
+  if heard == news.status then
+    redis.call('HDEL', KEYS[1], 'heard')
+    redis.call('ZREM', KEYS[8], ARGV[7])
+  elseif heard or (news.trouble and redis.call('HGET', KEYS[7], 'kind')) then
+    if not heard then redis.call('HSET', KEYS[1], 'heard', news.was) end
+    redis.call('ZADD', KEYS[8], news.trouble and redis.call('TIME')[1] or 0, ARGV[7])
+  else
+    redis.call('XADD', KEYS[4], 'MAXLEN', '~', ARGV[9], '*', 'event', news.event)
+  end
 end
 for _, event in ipairs(cjson.decode(ARGV[5])) do
   redis.call('XADD', KEYS[4], 'MAXLEN', '~', ARGV[9], '*', 'event', event)
@@ -98,9 +134,23 @@ class Snapshot:
     connection: Connection | None
     version: int
     sealed_key: str | None = field(repr=False)
+    sealed_candidate: str | None = field(repr=False)
     _server_time: float
     _read_at: float
     unreadable: bool = False
+
+    def after(self, change: Change) -> "Snapshot":
+        """As it is once this change is written."""
+        keys = change.keys
+        current = self.sealed_candidate if keys.promote else self.sealed_key
+        candidate = None if keys.promote or keys.forget_candidate else self.sealed_candidate
+        return replace(
+            self,
+            connection=change.connection,
+            version=self.version + 1,
+            sealed_key=None if keys.forget_current else keys.current or current,
+            sealed_candidate=keys.candidate or candidate,
+        )
 
     def now(self) -> float:
         """The server's time: as told when this was read, plus what has passed here since."""
@@ -114,6 +164,7 @@ class Committed:
     before: Connection | None
     after: Connection
     snapshot: Snapshot
+    former: Connection | None = None  # the store that is left with this change
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +189,7 @@ class Records:
     def __init__(self, client: redis.Redis, *, timeline_length: int = 200, events_kept: int = 1_000_000) -> None:
         self.redis = client
         self._timeline_length = timeline_length
-        self._events_kept = events_kept
+        self.events_kept = events_kept
         self._commit = client.register_script(_COMMIT)
         self._take_due = client.register_script(_TAKE_DUE)
         self._put_off = client.register_script(_PUT_OFF)
@@ -161,7 +212,7 @@ class Records:
         with self.redis.pipeline(transaction=False) as pipe:
             pipe.time()
             for merchant_id in merchant_ids:
-                pipe.hmget(connection_key(merchant_id), ["version", "record", "sealed_key"])
+                pipe.hmget(connection_key(merchant_id), ["version", "record", "sealed_key", "sealed_candidate"])
             (seconds, microseconds), *rows = pipe.execute()
         server_time, read_at = seconds + microseconds / 1e6, time.monotonic()
         return [_snapshot(row, server_time, read_at) for row in rows]
@@ -187,32 +238,32 @@ class Records:
                     self._confirm(merchant_id)
                 return decided
             if self._write(merchant_id, snapshot, decided, durably=durably):
-                after = Snapshot(
-                    connection=decided.connection,
-                    version=snapshot.version + 1,
-                    sealed_key=decided.sealed_key or snapshot.sealed_key,
-                    _server_time=snapshot._server_time,  # noqa: SLF001 - its own class
-                    _read_at=snapshot._read_at,  # noqa: SLF001
-                )
-                return Committed(snapshot.connection, decided.connection, after)
+                return Committed(snapshot.connection, decided.connection, snapshot.after(decided), decided.former)
             snapshot = self.load(merchant_id)
         raise TransientError("internal_error", "too many changes at once")
 
     def _write(self, merchant_id: str, snapshot: Snapshot, change: Change, *, durably: bool) -> bool:
         before, after, now = snapshot.connection, change.connection, snapshot.now()
-        event = status_event(before, after, version=snapshot.version + 1, now=now)
-        keys = [connection_key(merchant_id), _timeline_key(merchant_id), _DUE, _EVENTS, _CONNECTIONS]
+        version = snapshot.version + 1
+        events = other_events(before, after, version=version, now=now)
+        former = change.former
+        former_key = connection_key(former.merchant_id if former else merchant_id)
+        keys = [connection_key(merchant_id), _timeline_key(merchant_id), _DUE, EVENTS, _CONNECTIONS, former_key]
+        keys += [OUTAGE, HELD]
         args: list[str | bytes | int] = [
             str(snapshot.version),
             _RECORD.dump_json(after, exclude_defaults=True),
-            change.sealed_key or "",
+            json.dumps({name: value for name, value in asdict(change.keys).items() if value}),
             json.dumps([json.dumps(timeline_entry(note, after, now)) for note in change.notes]),
-            json.dumps([json.dumps(event)] if event else []),
-            json.dumps(_due_changes(before, after)),
+            json.dumps([json.dumps(event) for event in events]),
+            json.dumps(_due_changes(before, after) | (_due_changes(None, former) if former else {})),
             merchant_id,
             self._timeline_length,
-            self._events_kept,
+            self.events_kept,
             uuid.uuid4().hex,
+            former.merchant_id if former else "",
+            _RECORD.dump_json(former, exclude_defaults=True) if former else "",
+            _news(before, after, version=version, now=now),
         ]
         if not durably:
             return bool(self._commit(keys=keys, args=args))
@@ -230,6 +281,10 @@ class Records:
             on_disk(pipe)
 
     # --- All connections --------------------------------------------------------------------------------------------
+
+    def count(self) -> int:
+        """How many connections there are."""
+        return self.redis.zcard(_CONNECTIONS)
 
     def merchant_ids(self, *, after: str = "", count: int = 1000) -> list[str]:
         """One page of merchant ids in order, from the one that follows `after`."""
@@ -282,7 +337,7 @@ class Records:
 
     def events(self, *, after: str = "", count: int = 1000) -> list[tuple[str, dict[str, Any]]]:
         """Events for other systems as (stream id, CloudEvent), oldest first, from the one that follows `after`."""
-        entries = cast("list[Any]", self.redis.xrange(_EVENTS, min=f"({after}" if after else "-", count=count))
+        entries = cast("list[Any]", self.redis.xrange(EVENTS, min=f"({after}" if after else "-", count=count))
         return [(entry_id, json.loads(fields["event"])) for entry_id, fields in entries]
 
     def note_refusal(self, refusal: RequestRefused, *, merchant_id: str | None, door: str) -> None:
@@ -323,13 +378,13 @@ def on_disk(pipe: Pipeline) -> object:
 
 
 def _snapshot(row: Sequence[str | None], server_time: float, read_at: float) -> Snapshot:
-    version, record, sealed_key = row
+    version, record, sealed_key, sealed_candidate = row
     connection, unreadable = None, False
     try:
         connection = _RECORD.validate_json(record) if record is not None else None
     except ValidationError:
         unreadable = True
-    return Snapshot(connection, int(version or 0), sealed_key, server_time, read_at, unreadable)
+    return Snapshot(connection, int(version or 0), sealed_key, sealed_candidate, server_time, read_at, unreadable)
 
 
 def connection_key(merchant_id: str) -> str:
@@ -348,6 +403,16 @@ def _member(merchant_id: str, slot: str | None) -> str:
 def _parse_member(member: str) -> tuple[str, str | None]:
     merchant_id, _, slot = member.partition("|")
     return merchant_id, slot or None
+
+
+def _news(before: Connection | None, after: Connection, *, version: int, now: float) -> str:
+    """What the commit needs to know of a new status: it decides whether other systems hear of it now."""
+    event = status_event(before, after, version=version, now=now)
+    if event is None:
+        return ""
+    trouble = before is not None and after.status in TROUBLED
+    was = before.status if before else ""
+    return json.dumps({"event": json.dumps(event), "status": after.status, "was": was, "trouble": trouble})
 
 
 def _due_changes(before: Connection | None, after: Connection) -> dict[str, str]:

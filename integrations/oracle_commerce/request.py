@@ -1,8 +1,11 @@
-"""A producer's request to connect a merchant, checked before anything is done about it. Pure.
+"""What a producer asks for, checked before anything is done about it. Pure.
 
-{"merchant_id": "m-1", "store_url": "https://ccadmin-...", "application_key": "sealed.v1...."}
+to connect a merchant    {"merchant_id": "m-1", "store_url": "https://ccadmin-...", "application_key": "sealed.v1...."}
+to look at a connection  {"merchant_id": "m-1"}, {"merchant_id": "m-1", "repair": true}
+to disconnect it         {"merchant_id": "m-1"}, {"merchant_id": "m-1", "forget": "now"}
 """
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,6 +28,33 @@ class ConnectRequest:
     application_key: str = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """Something asked of a connection that exists; `choice` is what was given beside the merchant id."""
+
+    merchant_id: str
+    choice: object = None
+
+
+def parse_wish(request: object, option: str, choices: tuple[object, ...]) -> Wish:
+    """The merchant id, and one option that may be left out. Raises RequestRefused like `parse_request`."""
+    if not isinstance(request, Mapping):
+        raise RequestRefused(
+            "request", "not_an_object", f"send one JSON object with merchant_id and, if need be, {option}"
+        )
+    unknown = [name for name in request if name not in {"merchant_id", option}]
+    if unknown:
+        raise RequestRefused(
+            "request", "unknown_field", f"send only merchant_id and {option}; {len(unknown)} other field(s) came along"
+        )
+    _check("merchant_id", request.get("merchant_id"))
+    _check_merchant_id(request["merchant_id"])
+    if option in request and not any(request[option] is choice or request[option] == choice for choice in choices):
+        told = " or ".join(json.dumps(choice) for choice in choices)
+        raise RequestRefused(option, "unknown_choice", f"send {option} as {told}, or leave it out")
+    return Wish(request["merchant_id"], request.get(option))
+
+
 def parse_request(request: object) -> ConnectRequest:
     """Raises RequestRefused naming the field and the remedy; never repeats a value."""
     if not isinstance(request, Mapping):
@@ -39,18 +69,22 @@ def parse_request(request: object) -> ConnectRequest:
         )
     for name in _FIELDS:
         _check(name, request.get(name))
-    if not is_merchant_id(request["merchant_id"]):
-        raise RequestRefused(
-            "merchant_id",
-            "bad_merchant_id",
-            "use 1 to 128 letters, digits, dots, dashes, underscores or tildes, starting with a letter or digit",
-        )
+    _check_merchant_id(request["merchant_id"])
     return ConnectRequest(**{name: request[name] for name in _FIELDS})
 
 
 def is_merchant_id(value: object) -> bool:
     """Whether this can be a merchant's id: it stands in keys, in callback URLs and on command lines."""
     return isinstance(value, str) and _MERCHANT_ID.fullmatch(value) is not None
+
+
+def _check_merchant_id(value: object) -> None:
+    if not is_merchant_id(value):
+        raise RequestRefused(
+            "merchant_id",
+            "bad_merchant_id",
+            "use 1 to 128 letters, digits, dots, dashes, underscores or tildes, starting with a letter or digit",
+        )
 
 
 def _check(name: str, value: object) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from integrations.errors import RequestRefused
-from integrations.oracle_commerce.sealed_keys import SealedKeys
+from integrations.oracle_commerce.sealed_keys import Place, SealedKeys
 from integrations.sealing import Keyring, key_id_of
 
 _PASSES = 5
@@ -59,17 +59,17 @@ class Rotation:
         """How many records need each key pair, by key id; None for what is not a sealed key."""
         return Counter(key_id_of(sealed) for page in self._sealed_keys.pages() for sealed in page.values())
 
-    def _reseal(self, page: dict[str, str], progress: Progress, tell: Callable[[Progress], object]) -> int:
+    def _reseal(self, page: dict[Place, str], progress: Progress, tell: Callable[[Progress], object]) -> int:
         """Returns how many were there to be sealed anew, whoever did it."""
         newest = self._keyring.newest.key_id
-        replacements: dict[str, tuple[str, str]] = {}
-        for merchant_id, sealed in page.items():
+        replacements: dict[Place, tuple[str, str]] = {}
+        for place, sealed in page.items():
             if key_id_of(sealed) == newest:
                 continue
             try:
-                replacements[merchant_id] = sealed, self._keyring.reseal(sealed, merchant_id)
+                replacements[place] = sealed, self._keyring.reseal(sealed, place.merchant_id)
             except RequestRefused:
-                progress.unreadable.add(merchant_id)
+                progress.unreadable.add(place.merchant_id)
         progress.resealed += self._sealed_keys.replace(replacements)
         progress.looked_at += len(page)
         tell(progress)

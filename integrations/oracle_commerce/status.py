@@ -3,11 +3,13 @@
 from datetime import UTC, datetime
 
 from integrations.oracle_commerce.causes import explain
-from integrations.oracle_commerce.connection import Connection, Finding, Slot
+from integrations.oracle_commerce.connection import Connection, Slot
+from integrations.oracle_commerce.findings import Finding, findings_of
 
 
 def status_object(connection: Connection) -> dict[str, object]:
-    """The contract with those who read it: fields may be added, never removed. Times are ISO 8601, UTC."""
+    """The contract with those who read it: fields may be added (some are there only when there is something to
+    tell), never removed. Times are ISO 8601, UTC."""
     return {
         "merchant_id": connection.merchant_id,
         "store_url": connection.store_url,
@@ -17,13 +19,14 @@ def status_object(connection: Connection) -> dict[str, object]:
             "verdict": connection.credential.verdict,
             "fingerprint": connection.credential.fingerprint,
             "expires_at": iso(connection.credential.expires_at),
+            **({"candidate": connection.candidate.fingerprint} if connection.candidate else {}),
         },
         "shipping_methods": {
             "verdict": connection.shipping_methods.verdict,
             "enabled": connection.shipping_methods.enabled,
         },
         "slots": {name: _slot(slot) for name, slot in connection.slots.items()},
-        "findings": [finding_object(finding) for finding in connection.findings],
+        "findings": [finding_object(finding) for finding in findings_of(connection)],
         "due_at": iso(connection.due_at),
         "updated_at": iso(connection.updated_at),
     }
@@ -48,6 +51,8 @@ def _slot(slot: Slot) -> dict[str, object]:
         "attempts": slot.attempts,
         "cause": slot.cause.code if slot.cause else None,
         "next_attempt_at": iso(slot.next_attempt_at),
+        **({"drift": list(slot.drift)} if slot.drift else {}),
+        **({"missed_events": slot.missed} if slot.missed is not None else {}),
     }
 
 

@@ -8,11 +8,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from integrations.oracle_commerce import registration, transitions
-from integrations.oracle_commerce.connection import Connection, Step, Target
+from integrations.errors import PermanentError
+from integrations.oracle_commerce import departures, missed_events, refusals, registration, transitions
+from integrations.oracle_commerce.change import Change, Moment
+from integrations.oracle_commerce.connection import Cause, Connection, Slot, SlotStatus, Step, Target, merchant_of
+from integrations.oracle_commerce.drift import MENDABLE
 from integrations.oracle_commerce.slots import BodyStyle, callback_url_for
 from integrations.oracle_commerce.store import Store
-from integrations.oracle_commerce.transitions import Change, Moment
 from integrations.settings import SlotSpec
 
 Outcome = Callable[[Connection, Moment], Change]
@@ -25,6 +27,12 @@ class Wanted:
     callback_url: str
     slots: Mapping[str, SlotSpec]
     body: BodyStyle
+    repairs_per_day: int = 3
+
+    @property
+    def required(self) -> dict[str, bool]:
+        """Slot name -> whether a connection is incomplete without it."""
+        return {name: spec.required for name, spec in self.slots.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +40,31 @@ class Attempt:
     """One try of one step at one store. `since`: when it was claimed, by the server's clock."""
 
     store: Store
-    merchant_id: str
+    connection: Connection
     target: Target
     since: float
     following: Step
     wanted: Wanted
-    once_registered: bool = False
+
+    @property
+    def slot(self) -> Slot:
+        """The slot the step is about, as it is recorded."""
+        return self.connection.slots[self.target.slot or ""]
+
+    @property
+    def slot_id(self) -> str:
+        """What the store calls it."""
+        name = self.target.slot or ""
+        spec = self.wanted.slots.get(name)
+        if spec is not None and self.target.step is not Step.DISCONNECT:
+            return spec.id
+        return self.slot.store_id or (spec or SlotSpec(name)).id  # the settings may be others than when it went in
+
+    @property
+    def callback_url(self) -> str:
+        """Our URL for this slot of this merchant."""
+        merchant_id = merchant_of(self.connection.merchant_id)
+        return callback_url_for(self.wanted.callback_url, merchant_id, self.target.slot or "")
 
 
 def validate_key(attempt: Attempt) -> Outcome:
@@ -47,38 +74,111 @@ def validate_key(attempt: Attempt) -> Outcome:
 
 
 def check_shipping_methods(attempt: Attempt) -> Outcome:
-    """The store must have at least one enabled shipping method."""
-    enabled = sum(method.enabled for method in attempt.store.shipping_methods())
+    """The store must have at least one enabled shipping method.
+
+    A key that is to replace one that works must be allowed to read what the old one reads, slots included.
+    """
+    try:
+        enabled = sum(method.enabled for method in attempt.store.shipping_methods())
+        if attempt.connection.candidate is not None:
+            _read_a_slot(attempt)
+    except PermanentError as refused:
+        if attempt.connection.candidate is None or refused.code != "permission_denied":
+            raise
+        return partial(_candidate_turned_down, attempt, Cause(refused.code, refused.detail))
     return partial(_shipping_checked, attempt, enabled)
 
 
 def register_slot(attempt: Attempt) -> Outcome:
-    """Our callback URL goes into one slot."""
-    name = attempt.target.slot or ""
-    spec = attempt.wanted.slots.get(name) or SlotSpec(name)  # a run of earlier settings may still know another slot
-    url = callback_url_for(attempt.wanted.callback_url, attempt.merchant_id, name)
-    registered = registration.register(
-        attempt.store, spec.id, url, attempt.wanted.body, once_registered=attempt.once_registered
+    """Our callback URL goes into one slot, and back into it; but not again and again against somebody's will."""
+    slot = attempt.slot
+    fought_over = slot.verdict is SlotStatus.CONTESTED
+    repair = not fought_over and len(slot.recent_repairs(attempt.since)) < attempt.wanted.repairs_per_day
+    found = registration.register(
+        attempt.store,
+        attempt.slot_id,
+        attempt.callback_url,
+        attempt.wanted.body,
+        once_registered=slot.in_order_at is not None,
+        seen=slot.seen,
+        repair=repair,
     )
-    return partial(_slot_registered, attempt, registered)
+    if not repair and MENDABLE & {*found.drift}:
+        return partial(_slot_contested, attempt, found)
+    missed = _missed(attempt, slot.in_order_at) if found.wrote and slot.in_order_at is not None else None
+    return partial(_slot_registered, attempt, found, missed)
+
+
+def disconnect(attempt: Attempt) -> Outcome:
+    """Our callback URL comes out of one slot, whatever else is in it."""
+    removal = registration.unregister(attempt.store, attempt.slot_id, attempt.callback_url, attempt.wanted.body)
+    if removal.left:
+        raise PermanentError("slot_unreadable")
+    return partial(_slot_removed, attempt, removal)
 
 
 STEPS: Mapping[Step, Callable[[Attempt], Outcome]] = {
     Step.VALIDATE_KEY: validate_key,
     Step.CHECK_SHIPPING_METHODS: check_shipping_methods,
     Step.REGISTER_SLOT: register_slot,
+    Step.DISCONNECT: disconnect,
 }
+
+
+def _read_a_slot(attempt: Attempt) -> None:
+    """A harmless look. That the store lacks the slot says nothing about the key."""
+    spec = next(iter(attempt.wanted.slots.values()))
+    try:
+        attempt.store.read_slot(spec.id)
+    except PermanentError as refused:
+        if refused.code != "slot_not_offered":
+            raise
+
+
+def _missed(attempt: Attempt, since: float) -> int | None:
+    missed = missed_events.missed(attempt.store, attempt.callback_url, since)
+    return missed.total if missed else None
 
 
 def _key_proven(attempt: Attempt, connection: Connection, at: Moment) -> Change:
     return transitions.key_proven(connection, attempt.target, attempt.following, at)
 
 
+def _candidate_turned_down(attempt: Attempt, cause: Cause, connection: Connection, at: Moment) -> Change:
+    return refusals.candidate_turned_down(connection, attempt.target, cause, at)
+
+
 def _shipping_checked(attempt: Attempt, enabled: int, connection: Connection, at: Moment) -> Change:
-    return transitions.shipping_checked(connection, attempt.target, enabled, attempt.following, at)
+    return transitions.shipping_checked(
+        connection, attempt.target, enabled, attempt.following, at, slots=attempt.wanted.required
+    )
 
 
 def _slot_registered(
-    attempt: Attempt, registered: registration.Registration, connection: Connection, at: Moment
+    attempt: Attempt, found: registration.Registration, missed: int | None, connection: Connection, at: Moment
 ) -> Change:
-    return transitions.slot_registered(connection, attempt.target, at, wrote=registered.wrote, rival=registered.rival)
+    registered = transitions.Registered(
+        store_id=attempt.slot_id,
+        wrote=found.wrote,
+        rival=found.rival,
+        drift=found.drift,
+        seen=found.seen,
+        lost=found.lost,
+        missed=missed,
+    )
+    return transitions.slot_registered(connection, attempt.target, registered, at)
+
+
+def _slot_contested(attempt: Attempt, found: registration.Registration, connection: Connection, at: Moment) -> Change:
+    slot = connection.slots[attempt.target.slot or ""]
+    if (slot.verdict, slot.repairs) != (attempt.slot.verdict, attempt.slot.repairs):
+        # People asked for a repair while we looked: this was no attempt at one.
+        cause = slot.cause or Cause("slot_contested")
+        return transitions.gives_way(connection, attempt.target, cause, at.now, at)
+    return transitions.slot_contested(connection, attempt.target, found.drift, at)
+
+
+def _slot_removed(attempt: Attempt, removal: registration.Removal, connection: Connection, at: Moment) -> Change:
+    details = {"wrote": removal.wrote} | ({"gone": True} if removal.gone else {})
+    details |= {"changed_meanwhile": True} if removal.rival else {}
+    return departures.slot_removed(connection, attempt.target, details, at)

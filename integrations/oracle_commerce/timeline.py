@@ -1,7 +1,7 @@
 """One line of a connection's history, as it is kept and shown. Pure."""
 
+from integrations.oracle_commerce.change import Note
 from integrations.oracle_commerce.connection import Connection
-from integrations.oracle_commerce.transitions import Note
 
 
 def timeline_entry(note: Note, connection: Connection, now: float) -> dict[str, object]:

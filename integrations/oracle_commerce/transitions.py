@@ -1,17 +1,35 @@
-"""What may happen to a connection. Pure: each function takes the record and the time, and tells what it becomes.
+"""What may happen to the work of a connection: it is claimed, and has an outcome. Pure.
 
-A result is either a `Change` (the record afterwards, with what the timeline shall say of it) or a `Stop` (nothing
-changes, and why). Anything that runs twice, late or beside its twin ends in a `Stop`.
+Each function takes the record and the time, and tells what the record becomes. Anything that runs twice, late or beside
+its twin ends in a `Stop`. How work comes about is in `beginnings.py` and `departures.py`, what a refused application
+key does in `refusals.py`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from types import MappingProxyType
+from dataclasses import dataclass, replace
 
+from integrations.oracle_commerce import departures
+from integrations.oracle_commerce.change import (
+    Change,
+    Keys,
+    Moment,
+    Note,
+    Stop,
+    any_work,
+    at_once,
+    at_time,
+    begun_at,
+    claimed_work,
+    noted,
+    slot_name,
+    with_cause,
+    with_work,
+)
 from integrations.oracle_commerce.connection import (
     Cause,
     Claim,
     Connection,
+    ConnectionStatus,
     Credential,
     KeyVerdict,
     ShippingMethods,
@@ -23,95 +41,11 @@ from integrations.oracle_commerce.connection import (
     Trouble,
     Work,
 )
-from integrations.oracle_commerce.schedule import Pace
+from integrations.oracle_commerce.drift import MENDABLE, Drift, Seen
+from integrations.oracle_commerce.schedule import days_left_to_tell
 
 DEATHS_ALONE = 3
 _OUR_OWN = {"worker_lost", "internal_error"}  # waiting for the store will not mend these
-NO_DETAILS: Mapping[str, bool] = MappingProxyType({})
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """The time by the server's clock, and the paces that count from it."""
-
-    now: float
-    pace: Pace
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """One line of the timeline."""
-
-    what: str
-    target: Target | None = None
-    attempt: int | None = None
-    cause: Cause | None = None
-    started_at: float | None = None
-    details: Mapping[str, object] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """The record as it is afterwards. `target` is the claimed or finished work, for those who go on with it."""
-
-    connection: Connection
-    notes: tuple[Note, ...] = ()
-    sealed_key: str | None = field(default=None, repr=False)  # set when the application key changes
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """Nothing changes."""
-
-    reason: str
-
-
-# --- Beginning ------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Desired:
-    """What a checked connect request asks for."""
-
-    merchant_id: str
-    store_url: str
-    sealed_key: str = field(repr=False)
-    fingerprint: str
-    expires_at: float | None
-    slots: Mapping[str, bool]  # slot name -> required
-
-
-def begin(
-    connection: Connection | None, desired: Desired, first: Step, at: Moment, *, replace_key: bool = False
-) -> Change | Stop:
-    """Start a run; the same store with the same key starts nothing new.
-
-    `replace_key`: the key we have can no longer be opened; it gives way to the same one, sealed anew.
-    """
-    if (
-        connection is not None
-        and not connection.disconnected
-        and not _lacks_its_key(connection)
-        and connection.store_url == desired.store_url
-        and connection.credential.fingerprint == desired.fingerprint
-    ):
-        if not replace_key:
-            return Stop("unchanged")
-        return Change(replace(connection, updated_at=at.now), (Note("key_replaced"),), sealed_key=desired.sealed_key)
-    run = connection.run + 1 if connection else 1
-    started = Connection(
-        merchant_id=desired.merchant_id,
-        store_url=desired.store_url,
-        run=run,
-        started_at=at.now,
-        updated_at=at.now,
-        credential=Credential(fingerprint=desired.fingerprint, expires_at=desired.expires_at),
-        step=first,
-        work=_at_once(at),
-        slots={name: Slot(required=required) for name, required in desired.slots.items()},
-    )
-    details: dict[str, object] = {"store_url": desired.store_url, "fingerprint": desired.fingerprint}
-    return Change(started, (Note("run_started", details=details),), sealed_key=desired.sealed_key)
 
 
 # --- Claiming -------------------------------------------------------------------------------------------------------
@@ -133,8 +67,9 @@ def claim(
     if not work.is_ready(at.now):
         return Stop("held_by_another" if work.is_held(at.now) else "not_yet")
     work = work.with_death_counted()
-    if work.deaths_alone >= DEATHS_ALONE or work.attempts >= at.pace.retry_attempts:
-        return _give_up(_with_work(connection, target, work), target, Cause("worker_lost"), at)
+    tried_enough = target.step is not Step.DISCONNECT and work.attempts >= at.pace.retry_attempts
+    if work.deaths_alone >= DEATHS_ALONE or tried_enough:
+        return _give_up(with_work(connection, target, work), target, Cause("worker_lost"), at)
     if work.is_suspect and not alone:
         return Stop("quarantined")
     claimed = replace(
@@ -143,262 +78,269 @@ def claim(
         due_at=at.now + at.pace.lease,
         attempts=work.attempts + 1,
     )
-    return Change(_with_work(connection, target, claimed))
+    return Change(_with_expiry_told(with_work(connection, target, claimed), at))
 
 
 def is_mine(connection: Connection, run: int, target: Target, owner: str) -> bool:
     """Whether the claim is still ours, so that our outcome counts."""
-    work = _any_work(connection, target)
+    work = any_work(connection, target)
     return run == connection.run and work is not None and work.claim is not None and work.claim.owner == owner
+
+
+def _with_expiry_told(connection: Connection, at: Moment) -> Connection:
+    """Each step towards the end of the key is told once: the record remembers the last."""
+    credential = connection.credential
+    if connection.departure is not None:
+        return connection  # nobody needs a new key for a store that is being left
+    days = days_left_to_tell(credential.expires_at, at.now)
+    if days is None or (credential.expiry_told is not None and days >= credential.expiry_told):
+        return connection
+    return replace(connection, credential=replace(credential, expiry_told=days))
 
 
 # --- Outcomes. All take a record in which the claim is still the caller's ---------------------------------------------
 
 
 def key_proven(connection: Connection, target: Target, following: Step, at: Moment) -> Change:
-    """The store exchanged the application key for an access token."""
+    """The store exchanged the application key for an access token. A new key has yet to show what it may do."""
+    if connection.candidate is not None:
+        hopeful = replace(connection.candidate, doubted_since=None)
+        return _advance(replace(connection, candidate=hopeful), target, following, at, {})
     proven = replace(connection.credential, verdict=KeyVerdict.VALID, doubted_since=None)
     return _advance(replace(connection, credential=proven), target, following, at, {})
 
 
-def shipping_checked(connection: Connection, target: Target, enabled: int, following: Step, at: Moment) -> Change:
-    """The store told how many enabled shipping methods it has; with none, the run ends until there are some."""
+def shipping_checked(
+    connection: Connection,
+    target: Target,
+    enabled: int,
+    following: Step,
+    at: Moment,
+    *,
+    slots: Mapping[str, bool] | None = None,
+) -> Change:
+    """The store told how many enabled shipping methods it has; with none, the run ends until there are some.
+
+    A new key that got this far takes the place of the old one, and a new run begins with it. `slots`: name -> required,
+    if the settings may want others than when the run began.
+    """
+    line = noted("no_shipping_methods", connection, target)
+    keys = Keys(promote=connection.candidate is not None)
+    connection = _with_candidate_promoted(connection, at)
     if enabled:
+        if slots is not None:
+            connection = _with_slots(connection, slots)
         checked = replace(connection, shipping_methods=ShippingMethods(ShippingVerdict.CONFIGURED, enabled))
-        return _advance(checked, target, following, at, {"enabled": enabled})
-    again = at.now + at.pace.recheck_degraded
+        return replace(_advance(checked, target, following, at, {"enabled": enabled}), keys=keys)
     missing = replace(
         connection,
         shipping_methods=ShippingMethods(ShippingVerdict.MISSING, 0),
         trouble=None,
         cause=None,
-        work=Work(not_before=again, due_at=again),
+        work=at_time(at.pace.next_try(connection, at.now)),
+        looks_in_trouble=connection.looks_in_trouble + 1,
         updated_at=at.now,
     )
-    return Change(missing, (_note("no_shipping_methods", connection, target),))
+    return Change(missing, (line,), keys)
 
 
-def slot_registered(connection: Connection, target: Target, at: Moment, *, wrote: bool, rival: bool = False) -> Change:
-    """Our callback URL is in the slot. `rival`: somebody else changed the slot while we did."""
-    details = {"wrote": wrote} | ({"changed_meanwhile": True} if rival else {})
-    return _slot_finished(connection, target, SlotStatus.REGISTERED, at, details=details)
+def _with_candidate_promoted(connection: Connection, at: Moment) -> Connection:
+    candidate = connection.candidate
+    if candidate is None:
+        return connection
+    credential = Credential(candidate.fingerprint, candidate.expires_at, KeyVerdict.VALID)
+    return replace(
+        connection,
+        run=connection.run + 1,
+        started_at=at.now,
+        credential=credential,
+        candidate=None,
+        key_refusal=None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """Our callback URL is in the slot, and what was found on the way. `rival`: somebody else wrote when we did."""
+
+    wrote: bool
+    store_id: str = ""
+    rival: bool = False
+    drift: tuple[Drift, ...] = ()
+    seen: Seen | None = None
+    lost: tuple[str, ...] = ()  # settings of the slot, by name
+    missed: int | None = None  # deliveries given up meanwhile
+
+
+def slot_registered(connection: Connection, target: Target, found: Registered, at: Moment) -> Change:
+    """Our callback URL is in the slot: it was there, or we put it there, for the first time or back."""
+    slot = connection.slots[slot_name(target)]
+    repaired = found.wrote and slot.in_order_at is not None
+    lasting = next((code for code in found.drift if code not in MENDABLE), None)
+    seen = found.seen
+    if seen is not None and slot.seen is not None and Drift.SECRET_RESET in found.drift:
+        seen = replace(seen, secret=slot.seen.secret)  # stays reported until people have said that they know (repair)
+    finished = replace(
+        slot,
+        store_id=found.store_id,
+        seen=seen,
+        in_order_at=at.now,
+        drift=found.drift,
+        repairs=(*slot.recent_repairs(at.now), *([at.now] if repaired else [])),
+        missed=found.missed if repaired else slot.missed,
+    )
+    details: dict[str, object] = {"wrote": found.wrote}
+    details |= {"changed_meanwhile": True} if found.rival else {}
+    details |= {"drift": list(found.drift)} if found.drift else {}
+    details |= {"missed_events": found.missed} if found.missed is not None else {}
+    what = "slot_repaired" if repaired else "slot_registered"
+    cause = Cause(lasting, ", ".join(found.lost)) if lasting else None
+    changed = replace(connection, wrote_to_store=connection.wrote_to_store or found.wrote)
+    return _slot_finished(changed, target, finished, SlotStatus.REGISTERED, at, cause=cause, what=what, details=details)
+
+
+def slot_contested(connection: Connection, target: Target, drift: tuple[Drift, ...], at: Moment) -> Change:
+    """Somebody keeps undoing our repairs. From now on we look, and write no more until people have decided."""
+    slot = connection.slots[slot_name(target)]
+    told = slot.cause if slot.verdict is SlotStatus.CONTESTED else None
+    cause = told or Cause("slot_contested", f"{len(slot.recent_repairs(at.now))} repairs in a day")
+    contested = replace(slot, drift=drift)
+    return _slot_finished(connection, target, contested, SlotStatus.CONTESTED, at, cause=cause)
 
 
 def waits(connection: Connection, target: Target, cause: Cause, until: float, at: Moment) -> Change:
     """The attempt failed in a way that may pass: try again at `until`, or give up after the last attempt."""
-    work = _claimed(connection, target)
+    work = claimed_work(connection, target)
+    if cause.code == "registration_not_kept":
+        connection = _with_repair_counted(connection, target, at)
     if work.attempts >= at.pace.retry_attempts:
         return _give_up(connection, target, cause, at, until=until)
-    return _waiting(connection, target, cause, replace(work, not_before=until, due_at=until), at)
+    return waiting(connection, target, cause, replace(work, not_before=until, due_at=until), at)
 
 
 def gives_way(connection: Connection, target: Target, cause: Cause, until: float, at: Moment) -> Change:
     """Another worker was in the way, so this was no attempt: come back at `until`."""
-    work = _claimed(connection, target)
+    work = claimed_work(connection, target)
     again = replace(work, not_before=until, due_at=until, attempts=work.attempts - 1)
-    return _waiting(connection, target, cause, again, at)
+    return waiting(connection, target, cause, again, at)
 
 
 def ended(connection: Connection, target: Target, cause: Cause, at: Moment) -> Change:
     """Somebody must act: the step, or this slot alone, ends without success."""
-    if target.slot is not None:
-        verdict = SlotStatus.NOT_OFFERED if cause.code == "slot_not_offered" else SlotStatus.FAILED
-        return _slot_finished(connection, target, verdict, at, cause=cause)
-    return _step_ended(connection, target, Trouble(cause, passing=False), at)
+    if target.slot is None:
+        return _step_ended(connection, target, Trouble(cause, passing=False), at)
+    slot = connection.slots[slot_name(target)]
+    gone = cause.code == "slot_not_offered"
+    if gone and slot.in_order_at is not None:
+        slot = replace(slot, drift=(Drift.SLOT_GONE,))
+    verdict = SlotStatus.NOT_OFFERED if gone else SlotStatus.FAILED
+    return _slot_finished(connection, target, slot, verdict, at, cause=cause)
 
 
-def key_refused(connection: Connection, target: Target, cause: Cause, at: Moment) -> Change:
-    """The store said no to the application key. One no is a doubt; a second, some minutes later, is a verdict.
-
-    Whichever step met it, the connection goes back to validating the key; unfinished slots wait for the answer.
-    """
-    work = _claimed(connection, target)
-    doubted_since = connection.credential.doubted_since
-    if doubted_since is None:
-        return _doubt(connection, target, cause, at)
-    asked_at = _since(work) or at.now
-    if asked_at - doubted_since < at.pace.confirm_rejection:
-        # Asked before the doubt was old enough, told only now: the same no once more.
-        return _held_back(connection, target, cause, doubted_since + at.pace.confirm_rejection, at)
-    again = at.now + at.pace.revalidate_every
-    rejected = replace(
-        connection,
-        credential=replace(connection.credential, verdict=KeyVerdict.REJECTED),
-        step=Step.VALIDATE_KEY,
-        work=Work(not_before=again, due_at=again),
-        cause=cause,
-        trouble=None,
-        slots={name: _without_key(slot, cause) for name, slot in connection.slots.items()},
-        updated_at=at.now,
-    )
-    return Change(rejected, (Note("key_rejected", target, work.attempts, cause, asked_at, {"until": again}),))
-
-
-def _doubt(connection: Connection, target: Target, cause: Cause, at: Moment) -> Change:
-    """The first no. The key is validated once more, later, and everything else waits for that."""
-    again = at.now + at.pace.confirm_rejection
-    doubted = replace(
-        connection,
-        credential=replace(connection.credential, verdict=KeyVerdict.DOUBTED, doubted_since=at.now),
-        updated_at=at.now,
-    )
-    held = _held_back(doubted, target, cause, again, at)
-    if target.step is Step.VALIDATE_KEY:
-        return held
-    return replace(held, connection=replace(held.connection, step=Step.VALIDATE_KEY, work=Work(again, again)))
-
-
-def _held_back(connection: Connection, target: Target, cause: Cause, until: float, at: Moment) -> Change:
-    """Give the work back until the key is validated. To the merchant it is a doubt, not yet a rejection."""
-    work = _claimed(connection, target)
-    doubt = Cause("key_doubted", cause.detail)
-    waiting = Work(not_before=until, due_at=until)  # the second exchange is no further attempt at the first
-    held = _with_cause(_with_work(connection, target, waiting), target, doubt)
-    note = Note("key_doubted", target, work.attempts, doubt, _since(work), {"until": until})
-    return Change(replace(held, updated_at=at.now), (note,))
+def waiting(connection: Connection, target: Target, cause: Cause, work: Work, at: Moment) -> Change:
+    """The work is given back until its time has come."""
+    changed = with_cause(with_work(connection, target, replace(work, claim=None)), target, cause)
+    line = Note("waits", target, work.attempts, cause, begun_at(work), {"until": work.not_before})
+    return Change(replace(changed, updated_at=at.now), (line,))
 
 
 # --- How it is done -------------------------------------------------------------------------------------------------
 
 
-def _at_once(at: Moment) -> Work:
-    """Work a message is being sent for: the tick looks only if that message is lost."""
-    return Work(not_before=at.now, due_at=at.now + at.pace.lease)
-
-
 def _advance(
     connection: Connection, target: Target, following: Step, at: Moment, details: Mapping[str, object]
 ) -> Change:
-    note = _note(f"{target.step}_done", connection, target, details)
-    clear = replace(connection, step=following, trouble=None, cause=None, updated_at=at.now)
-    if following is not Step.REGISTER_SLOT:
-        return Change(replace(clear, work=_at_once(at)), (note,))
-    slots = {name: replace(slot, work=_opened(slot, at)) for name, slot in clear.slots.items()}
-    return Change(replace(clear, work=None, slots=slots, wrote_to_store=False), (note,))
+    line = noted(f"{target.step}_done", connection, target, details)
+    advanced = replace(connection, step=following, cause=None, updated_at=at.now)
+    if following is not Step.REGISTER_SLOT:  # trouble stays until what comes before the slots is all well
+        return Change(replace(advanced, work=at_once(at)), (line,))
+    slots = {name: replace(slot, work=_opened(slot, at)) for name, slot in advanced.slots.items()}
+    return Change(replace(advanced, trouble=None, work=None, slots=slots, wrote_to_store=False), (line,))
 
 
-def _opened(slot: Slot, at: Moment) -> Work:
+def _with_slots(connection: Connection, wanted: Mapping[str, bool]) -> Connection:
+    """The slots the settings want now. One they no longer name stays only if we may be in it: then until we leave."""
+    kept = {
+        name: replace(slot, required=wanted.get(name, False), wanted=name in wanted)
+        for name, slot in connection.slots.items()
+        if name in wanted or slot.in_order_at is not None
+    }
+    return replace(connection, slots={**kept, **{name: Slot(wanted[name]) for name in wanted if name not in kept}})
+
+
+def _with_repair_counted(connection: Connection, target: Target, at: Moment) -> Connection:
+    """A write that was undone at once is a repair too: whoever fights over a slot must not make us write for ever."""
+    slot = connection.slots[slot_name(target)]
+    if slot.in_order_at is None:
+        return connection
+    counted = replace(slot, repairs=(*slot.recent_repairs(at.now), at.now))
+    return replace(connection, slots={**connection.slots, slot_name(target): counted})
+
+
+def _opened(slot: Slot, at: Moment) -> Work | None:
     """A slot another task is still busy with (the key was doubted meanwhile) keeps its claim."""
     if slot.work is not None and slot.work.is_held(at.now):
         return slot.work
+    if not slot.wanted:
+        return None
     asked = max(slot.not_before, slot.work.not_before if slot.work else 0.0)
-    return Work(asked, asked) if asked > at.now else _at_once(at)
-
-
-def _waiting(connection: Connection, target: Target, cause: Cause, work: Work, at: Moment) -> Change:
-    since = _since(work)
-    changed = _with_cause(_with_work(connection, target, replace(work, claim=None)), target, cause)
-    note = Note("waits", target, work.attempts, cause, since, {"until": work.not_before})
-    return Change(replace(changed, updated_at=at.now), (note,))
+    return at_time(asked) if asked > at.now else at_once(at)
 
 
 def _give_up(connection: Connection, target: Target, cause: Cause, at: Moment, *, until: float = 0.0) -> Change:
     """The last attempt is over: recorded as failed, and left to the next look, but not to one before `until`."""
-    if target.slot is not None:
-        return _slot_finished(connection, target, SlotStatus.FAILED, at, cause=cause, not_before=until)
-    return _step_ended(connection, target, Trouble(cause, passing=cause.code not in _OUR_OWN), at, until=until)
+    if target.step is Step.DISCONNECT:
+        return departures.left_behind(connection, target, cause, at, until=until)
+    if target.slot is None:
+        trouble = Trouble(cause, passing=cause.code not in _OUR_OWN, not_before=until)
+        return _step_ended(connection, target, trouble, at)
+    slot = replace(connection.slots[slot_name(target)], not_before=until)
+    return _slot_finished(connection, target, slot, SlotStatus.FAILED, at, cause=cause)
 
 
-def _step_ended(connection: Connection, target: Target, trouble: Trouble, at: Moment, *, until: float = 0.0) -> Change:
-    again = max(at.now + at.pace.recheck_degraded, until)
-    what = "gave_up" if trouble.passing else "ended"
+def _step_ended(connection: Connection, target: Target, trouble: Trouble, at: Moment) -> Change:
+    again = max(at.pace.next_try(connection, at.now), trouble.not_before)
     ended_here = replace(
-        connection, trouble=trouble, cause=None, work=Work(not_before=again, due_at=again), updated_at=at.now
+        connection,
+        trouble=trouble,
+        cause=None,
+        work=at_time(again),
+        looks_in_trouble=connection.looks_in_trouble + 1,
+        updated_at=at.now,
     )
-    return Change(ended_here, (replace(_note(what, connection, target), cause=trouble.cause),))
+    what = "gave_up" if trouble.passing else "ended"
+    return Change(ended_here, (replace(noted(what, connection, target), cause=trouble.cause),))
 
 
 def _slot_finished(
     connection: Connection,
     target: Target,
+    slot: Slot,
     verdict: SlotStatus,
     at: Moment,
     *,
     cause: Cause | None = None,
-    details: Mapping[str, bool] = NO_DETAILS,
-    not_before: float = 0.0,
+    what: str = "",
+    details: Mapping[str, object] | None = None,
 ) -> Change:
-    name = _slot_name(target)
-    slot = connection.slots[name]
+    name = slot_name(target)
     finished = replace(
-        slot, verdict=verdict, work=None, last_attempts=slot.attempts, cause=cause, not_before=not_before
+        slot,
+        verdict=verdict,
+        work=None,
+        last_attempts=slot.attempts,
+        cause=cause,
+        not_before=slot.not_before if slot.not_before > at.now else 0.0,
     )
-    since = _since(slot.work) if slot.work else None
-    note = Note(f"slot_{verdict}", target, finished.last_attempts, cause, since, details)
-    changed = replace(
-        connection,
-        slots={**connection.slots, name: finished},
-        wrote_to_store=connection.wrote_to_store or details.get("wrote", False),
-        updated_at=at.now,
-    )
+    line = Note(what or f"slot_{verdict}", target, finished.last_attempts, cause, begun_at(slot.work), details or {})
+    changed = replace(connection, slots={**connection.slots, name: finished}, updated_at=at.now)
     if changed.step is Step.REGISTER_SLOT and not any(slot.work for slot in changed.slots.values()):
         changed = _rest(changed, at)
-    return Change(changed, (note,))
+    return Change(changed, (line,))
 
 
 def _rest(connection: Connection, at: Moment) -> Connection:
     """All slots have an outcome: look at the connection again when there is reason to."""
     again = at.pace.next_look(connection, at.now)
-    return replace(connection, step=Step.VALIDATE_KEY, work=Work(not_before=again, due_at=again))
-
-
-def _lacks_its_key(connection: Connection) -> bool:
-    causes = [
-        connection.trouble.cause if connection.trouble else None,
-        *(slot.cause for slot in connection.slots.values()),
-    ]
-    return any(cause is not None and cause.code == "credential_unusable" for cause in causes)
-
-
-def _slot_name(target: Target) -> str:
-    if target.slot is None:
-        raise ValueError("a slot's outcome needs the slot")
-    return target.slot
-
-
-def _any_work(connection: Connection, target: Target) -> Work | None:
-    """The work behind a target; a slot's also while the connection went back to validating its key."""
-    if target.slot is not None:
-        slot = connection.slots.get(target.slot)
-        return slot.work if slot else None
-    return connection.work if connection.step is target.step else None
-
-
-def _claimed(connection: Connection, target: Target) -> Work:
-    work = _any_work(connection, target)
-    if work is None:
-        raise ValueError("only claimed work has an outcome")
-    return work
-
-
-def _with_work(connection: Connection, target: Target, work: Work) -> Connection:
-    if target.slot is None:
-        return replace(connection, work=work)
-    slot = replace(connection.slots[target.slot], work=work)
-    return replace(connection, slots={**connection.slots, target.slot: slot})
-
-
-def _with_cause(connection: Connection, target: Target, cause: Cause) -> Connection:
-    if target.slot is None:
-        return replace(connection, cause=cause)
-    slot = replace(connection.slots[target.slot], cause=cause)
-    return replace(connection, slots={**connection.slots, target.slot: slot})
-
-
-def _without_key(slot: Slot, cause: Cause) -> Slot:
-    """A slot that was under way has failed with the key; one with a verdict keeps it, one never tried stays pending."""
-    if slot.work is None:
-        return slot
-    verdict = slot.verdict or SlotStatus.FAILED
-    return replace(slot, verdict=verdict, work=None, last_attempts=slot.attempts, cause=cause)
-
-
-def _since(work: Work) -> float | None:
-    return work.claim.since if work.claim else None
-
-
-def _note(what: str, connection: Connection, target: Target, details: Mapping[str, object] | None = None) -> Note:
-    work = _any_work(connection, target)
-    return Note(
-        what, target, work.attempts if work else None, None, _since(work) if work else None, dict(details or {})
-    )
+    in_trouble = 0 if connection.status is ConnectionStatus.ACTIVE else connection.looks_in_trouble + 1
+    return replace(connection, step=Step.VALIDATE_KEY, work=at_time(again), looks_in_trouble=in_trouble)

@@ -94,12 +94,12 @@ def _accept(request: Mapping[str, str], settings: Settings, variables: Mapping[s
 
 
 def _follow(records: Records, merchant_id: str, timeout: float, *, as_json: bool) -> ExitCode:
-    """Until the connection has left onboarding, or the time is over."""
+    """Until it has turned out whether the connection, or its new key, works, or the time is over."""
     with progress_view(as_json=as_json) as view:
         for snapshot in looks(lambda: records.load(merchant_id), until=time.monotonic() + timeout):
             connection = _connection_of(snapshot, merchant_id)
             view.show([connection], snapshot.now())
-            if connection.status is not ConnectionStatus.ONBOARDING:
+            if not connection.is_under_way:
                 break
     if as_json:
         click.echo(json.dumps(status_object(connection)))
@@ -114,10 +114,10 @@ def _connection_of(snapshot: Snapshot, merchant_id: str) -> Connection:
 
 def _conclude(connection: Connection, now: float, timeout: float, *, as_json: bool) -> ExitCode:
     """Say what a script's log should hold of an end that is not the hoped-for one."""
-    if connection.status is ConnectionStatus.ACTIVE:
+    if connection.status is ConnectionStatus.ACTIVE and connection.key_refusal is None and not connection.is_under_way:
         return ExitCode.OK
     sys.stdout.flush()
-    if connection.status is ConnectionStatus.ONBOARDING:
+    if connection.is_under_way:
         click.echo(f"Not finished after {lasting(timeout)}. {_goes_on(connection.merchant_id)}", err=True)
         if is_left_lying(connection, now):
             click.echo("No worker has taken it so far: are workers and beat running?", err=True)

@@ -11,6 +11,7 @@ from integrations.oracle_commerce.connection import (
     SlotStatus,
     Step,
 )
+from integrations.oracle_commerce.findings import findings_of
 from tasks.cli.plain_text import date_and_clock, from_now, lasting, one_line
 
 _LATE = 10.0
@@ -59,7 +60,7 @@ def explained(connection: Connection, now: float) -> Iterator[str]:
 
 def findings_explained(connection: Connection, now: float) -> Iterator[str]:
     """Each finding in a line: where, why, who acts, when it is tried again."""
-    for finding in connection.findings:
+    for finding in findings_of(connection):
         explanation = explain(finding.code)
         where = f"{finding.slot}: " if finding.slot else ""
         evidence = f"{finding.code}, {finding.detail}" if finding.detail else finding.code

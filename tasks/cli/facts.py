@@ -15,6 +15,7 @@ from integrations.oracle_commerce.connection import (
     SlotStatus,
     Step,
 )
+from integrations.oracle_commerce.findings import findings_of
 from tasks.cli.plain_text import from_now, one_line
 
 KEY = "key"
@@ -70,7 +71,7 @@ def registered(connection: Connection) -> str:
 
 def attention(connection: Connection) -> Iterator[str]:
     """What somebody should know, in a word each: `order-update: slot_refused`."""
-    for finding in connection.findings:
+    for finding in findings_of(connection):
         yield one_line(f"{finding.slot}: {finding.code}" if finding.slot else finding.code)
 
 

@@ -9,6 +9,7 @@ import click
 
 from integrations.oracle_commerce.causes import Actor, explain
 from integrations.oracle_commerce.connection import Connection, ConnectionStatus, SlotStatus
+from integrations.oracle_commerce.findings import findings_of
 from tasks.cli.facts import attention, colour, registered
 from tasks.cli.plain_text import clock, columns
 from tasks.local.cast import TELLING, Part
@@ -83,8 +84,8 @@ def how_it_ended(part: Part, seen: Seen) -> str:
     if connection is None:
         return _refused(part, seen)
     slots = f", {registered(connection)} slots" if _any_registered(connection) else ""
-    if connection.findings:
-        codes = dict.fromkeys(finding.code for finding in connection.findings)
+    if findings_of(connection):
+        codes = dict.fromkeys(finding.code for finding in findings_of(connection))
         acts = dict.fromkeys(_ACTS[explain(code).actor] for code in codes)
         return f"{connection.status}{slots}: {', '.join([*codes, *acts])}"
     took = [_counted(seen.waits, "after {} wait", "after {} waits")] if seen.waits else []

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from integrations.oracle_commerce.connection import Connection, SlotStatus
+from integrations.oracle_commerce.findings import findings_of
 from tasks.local.cast import SLOTS, Part, SlotEnd
 
 
@@ -60,7 +61,7 @@ def _in_record(part: Part, seen: Seen) -> Iterator[str]:
         return
     if seen.connection.status is not part.status:
         yield f"it is {seen.connection.status}, not {part.status}"
-    codes = tuple(finding.code for finding in seen.connection.findings)
+    codes = tuple(finding.code for finding in findings_of(seen.connection))
     if codes != part.findings:
         yield f"it has the findings {_listed(codes)}, not {_listed(part.findings)}"
     for name in SLOTS:

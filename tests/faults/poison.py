@@ -1,5 +1,6 @@
 """Messages nobody can handle, and merchants whose work kills its process."""
 
+from integrations.oracle_commerce.findings import findings_of
 from integrations.quarantine import list_quarantine
 from tests.faults.report import Report
 from tests.faults.rig import HEALS_WITHIN, SLOTS, Rig
@@ -71,5 +72,5 @@ def _cause(rig: Rig, name: str) -> str | None:
     connection = rig.connection(name)
     if connection is None:
         return None
-    causes = [finding.code for finding in connection.findings]
+    causes = [finding.code for finding in findings_of(connection)]
     return "worker_lost" if "worker_lost" in causes else next(iter(causes), None)

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from integrations.oracle_commerce.connection import Connection, Credential, Step
+from integrations.oracle_commerce.connection import Connection, Credential, Departure, Step
 from tests.faults.report import Report, table
 from tests.faults.rig import _in_order
 from tests.faults.server import _cut_back
 
 ONBOARDING = Connection("m-1", "https://x", 1, 0.0, 0.0, Credential("f"), Step.VALIDATE_KEY, None)
-DISCONNECTED = dataclasses.replace(ONBOARDING, disconnected=True)
+DISCONNECTED = dataclasses.replace(ONBOARDING, departure=Departure(0.0, 0.0))
 
 
 def events(*statuses: tuple[str | None, str]) -> list[dict[str, object]]:

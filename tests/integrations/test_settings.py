@@ -58,6 +58,7 @@ def test_three_settings_are_enough() -> None:
     assert (settings.retry_first, settings.retry_max, settings.retry_attempts) == (2, 600, 8)
     assert (settings.revalidate_every, settings.second_look, settings.recheck_degraded) == (86400, 300, 3600)
     assert settings.confirm_rejection == 300
+    assert (settings.outage_share, settings.outage_merchants, settings.outage_window) == (0.3, 20, 300)
     assert (settings.allowed_hosts, settings.dev_stores) == ((), ())
     assert settings.data_dir == Path(".data")
     assert (settings.concurrency, settings.max_events, settings.timeline_length) == (64, 1_000_000, 200)
@@ -503,3 +504,13 @@ def test_a_dev_store_that_is_accepted_covers_itself(address: object, port: int) 
     assert isinstance(store, DevStore)
     assert store.covers(str(address), port)
     assert not store.covers(str(address), port % 65535 + 1)
+
+
+@pytest.mark.parametrize(("text", "share"), [("0", 0), ("0.25", 0.25), ("1", 1), ("30%", 0.3), (" 7.5 % ", 0.075)])
+def test_a_share_is_written_as_a_part_or_in_percent(text: str, share: float) -> None:
+    assert load(OCC_OUTAGE_SHARE=text).outage_share == share
+
+
+@pytest.mark.parametrize("text", ["1.5", "101%", "-0.1", "a third", ".5.", "1e-1", "nan", "\u0660"])
+def test_what_is_no_share_is_refused(text: str) -> None:
+    assert "OCC_OUTAGE_SHARE" in the_problem_with(OCC_OUTAGE_SHARE=text)

@@ -118,10 +118,10 @@ CRASHES: Mapping[str, Callable[[str], None]] = {
 def _crashing(step: Callable[[steps.Attempt], steps.Outcome], kind: str) -> Callable[[steps.Attempt], steps.Outcome]:
     def crash_or_do(attempt: steps.Attempt) -> steps.Outcome:
         prefix = f"crash-{kind}-"
-        if attempt.merchant_id.startswith(prefix):
+        if attempt.connection.merchant_id.startswith(prefix):
             store = attempt.store
             secret = store._open_key() if kind == "key" else store._token().text
-            CRASHES[attempt.merchant_id.removeprefix(prefix)](secret)
+            CRASHES[attempt.connection.merchant_id.removeprefix(prefix)](secret)
         return step(attempt)
 
     return crash_or_do

@@ -15,12 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from integrations.oracle_commerce import transitions
+from integrations.oracle_commerce import beginnings
+from integrations.oracle_commerce.beginnings import Desired
+from integrations.oracle_commerce.change import Change, Moment, Stop
 from integrations.oracle_commerce.connection import Connection
 from integrations.oracle_commerce.rotation import Rotation
 from integrations.oracle_commerce.schedule import Pace
 from integrations.oracle_commerce.sealed_keys import SealedKeys
-from integrations.oracle_commerce.transitions import Change, Desired, Moment, Stop
 from integrations.sealing import Keyring, SealingKey, seal
 from tasks.flow import FLOW
 from tests.pipeline import REPOSITORY, Pipeline, running, wait_until
@@ -41,7 +42,7 @@ def fill(pipeline: Pipeline, old: SealingKey) -> None:
         wanted = Desired(merchant_id, "https://ccadmin-z1.example", sealed, str(number), None, {"order-submit": True})
 
         def decide(connection: Connection | None, now: float, wanted: Desired = wanted) -> Change | Stop:
-            return transitions.begin(connection, wanted, FLOW.first, Moment(now, pace))
+            return beginnings.begin(connection, wanted, FLOW.first, Moment(now, pace))
 
         assert not isinstance(pipeline.records.change(merchant_id, decide), Stop)
 
@@ -89,8 +90,8 @@ def test_a_rotation_during_connects_killed_twice_loses_nothing(tmp_path: Path) -
         # Without the old key everything still opens, and what has been connected can be connected anew.
         only_new = Keyring([new])
         for page in SealedKeys(pipeline.records).pages():
-            for merchant_id, sealed in page.items():
-                assert only_new.open(sealed, merchant_id)
+            for place, sealed in page.items():
+                assert only_new.open(sealed, place.merchant_id)
 
 
 def all_taken_on(pipeline: Pipeline, stores: list) -> bool:  # type: ignore[type-arg]

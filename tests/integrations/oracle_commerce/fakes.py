@@ -1,20 +1,17 @@
-"""What the tests of the core stand on: a slot in memory with somebody else who writes to it, and a hand-driven run.
+"""What the tests of the core stand on: a hand-driven run.
 
-`SlotInMemory` has the semantics of updateWebHook: what a body names replaces what is stored, the rest stays.
 `Drive` does what workers and tick do with a record, in one thread and with a clock of its own.
 """
 
-import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from enum import Enum
-from typing import Literal
+from dataclasses import dataclass, field, replace
 
-from integrations.errors import CredentialRejected, IntegrationError, PermanentError, SlotNotFound, TransientError
-from integrations.oracle_commerce import transitions
-from integrations.oracle_commerce.connection import Cause, Connection, Step, Target
+from integrations.errors import CredentialRejected, IntegrationError, TransientError
+from integrations.oracle_commerce import beginnings, refusals, transitions
+from integrations.oracle_commerce.beginnings import Desired
+from integrations.oracle_commerce.change import Change, Moment, Note, Stop
+from integrations.oracle_commerce.connection import Cause, Connection, Departure, SlotStatus, Step, Target
 from integrations.oracle_commerce.schedule import Pace
-from integrations.oracle_commerce.transitions import Change, Desired, Moment, Note, Stop
 
 SLOTS = ("order-submit", "order-update", "shipment-create", "shipment-update")
 NOON = 1_700_000_000.0
@@ -27,89 +24,6 @@ FOLLOWING: Mapping[Step, Step] = {
 }
 
 
-class Meeting(Enum):
-    """When somebody else writes, seen from our registration."""
-
-    BEFORE_READ = "before our read"
-    BEFORE_WRITE = "between our read and our write"
-    BEFORE_ANSWER = "between our write and its answer"
-    AFTER = "after our answer"
-
-
-@dataclass
-class Rival:
-    """Another writer of the same slot. It merges like us, or replaces blindly whatever is there."""
-
-    url: str
-    how: Literal["merge", "replace"]
-    when: Meeting
-
-    def after(self, urls: list[str]) -> list[str]:
-        """What it makes of the URLs it finds."""
-        if self.how == "replace":
-            return [self.url]
-        return urls if self.url in urls else [*urls, self.url]
-
-
-@dataclass
-class SlotInMemory:
-    """One slot of a store. `answers`: what a write is answered with; None as content: there is none to read."""
-
-    content: dict[str, object]
-    answers: Literal["content", "nothing", "settings only"] = "content"
-    readable: bool = True
-    rival: Rival | None = None
-    bodies: list[dict[str, object]] = field(default_factory=list)
-    urls_when_read: list[list[str]] = field(default_factory=list)
-
-    @property
-    def urls(self) -> list[str]:
-        """The URLs it carries, however they are written."""
-        held = self.content.get("urls")
-        if held is None:
-            held = self.content.get("url")
-        if isinstance(held, str):
-            return [text.strip() for text in held.split(", ") if text.strip()]
-        return [url for url in held if isinstance(url, str) and url] if isinstance(held, list) else []
-
-    @property
-    def settings(self) -> dict[str, object]:
-        """Everything but the URLs."""
-        return {name: value for name, value in self.content.items() if name not in {"urls", "url"}}
-
-    def read_slot(self, slot_id: str) -> dict[str, object]:
-        """What it carries."""
-        del slot_id  # it is the only one
-        self.meet(Meeting.BEFORE_READ)
-        if not self.readable:
-            raise SlotNotFound("HTTP 404")
-        self.urls_when_read.append(self.urls)
-        return copy.deepcopy(self.content)
-
-    def list_slots(self) -> list[dict[str, object]]:
-        """A store that lets nobody read a slot shows no list either."""
-        if not self.readable:
-            raise PermanentError("request_refused", "HTTP 405")
-        return [copy.deepcopy(self.content)]
-
-    def write_slot(self, slot_id: str, body: Mapping[str, object]) -> dict[str, object] | None:
-        """Replace what the body names."""
-        del slot_id
-        self.meet(Meeting.BEFORE_WRITE)
-        self.bodies.append(copy.deepcopy(dict(body)))
-        self.content.update(copy.deepcopy(dict(body)))
-        self.meet(Meeting.BEFORE_ANSWER)
-        if self.answers == "nothing":
-            return None
-        return copy.deepcopy(self.content if self.answers == "content" else self.settings)
-
-    def meet(self, moment: Meeting) -> None:
-        """Let the rival write if this is its moment; it writes once."""
-        if self.rival is not None and self.rival.when is moment:
-            rival, self.rival = self.rival, None
-            self.content = {**self.content, "urls": rival.after(self.urls)}
-
-
 def desired(
     *, key: str = "key-1", store: str = "https://ccadmin-z1.oracleoutsourcing.com", slots: tuple[str, ...] = SLOTS
 ) -> Desired:
@@ -119,7 +33,7 @@ def desired(
 
 def started(at: Moment, wanted: Desired | None = None) -> Connection:
     """A connection whose first run has just begun."""
-    return changed(transitions.begin(None, wanted or desired(), Step.VALIDATE_KEY, at))
+    return changed(beginnings.begin(None, wanted or desired(), Step.VALIDATE_KEY, at))
 
 
 def changed(result: Change | Stop) -> Connection:
@@ -146,10 +60,19 @@ def outcome(error: IntegrationError | None, connection: Connection, target: Targ
         return success(connection, target, at)
     cause = Cause(error.code, error.detail)
     if isinstance(error, CredentialRejected):
-        return transitions.key_refused(connection, target, cause, at)
+        return refusals.key_refused(connection, target, cause, at)
     if isinstance(error, TransientError):
         return transitions.waits(connection, target, cause, at.now + wait, at)
     return transitions.ended(connection, target, cause, at)
+
+
+def departed(connection: Connection) -> Connection:
+    """Disconnected, with nothing left behind."""
+    slots = {
+        name: replace(slot, verdict=SlotStatus.REMOVED, work=None, cause=None)
+        for name, slot in connection.slots.items()
+    }
+    return replace(connection, departure=Departure(0.0, 0.0), step=Step.DISCONNECT, work=None, slots=slots)
 
 
 def success(connection: Connection, target: Target, at: Moment) -> Change:
@@ -158,7 +81,7 @@ def success(connection: Connection, target: Target, at: Moment) -> Change:
         return transitions.key_proven(connection, target, FOLLOWING[target.step], at)
     if target.step is Step.CHECK_SHIPPING_METHODS:
         return transitions.shipping_checked(connection, target, 2, FOLLOWING[target.step], at)
-    return transitions.slot_registered(connection, target, at, wrote=True)
+    return transitions.slot_registered(connection, target, transitions.Registered(wrote=True), at)
 
 
 Script = Callable[[Target, int, float], IntegrationError | None]

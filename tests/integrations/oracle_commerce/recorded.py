@@ -9,11 +9,12 @@ from typing import TypeVar
 import pytest
 import redis
 
-from integrations.oracle_commerce import transitions
+from integrations.oracle_commerce import beginnings, transitions
+from integrations.oracle_commerce.beginnings import Desired
+from integrations.oracle_commerce.change import Change, Moment, Stop
 from integrations.oracle_commerce.connection import Connection, Step, Target
 from integrations.oracle_commerce.records import Committed, Records
 from integrations.oracle_commerce.schedule import Pace
-from integrations.oracle_commerce.transitions import Change, Desired, Moment, Stop
 from tests.integrations.oracle_commerce.fakes import SHIPPING, VALIDATE, desired, success
 
 T = TypeVar("T")
@@ -27,7 +28,7 @@ def wanted(merchant_id: str, key: str = "key-1") -> Desired:
 
 def begin(records: Records, merchant_id: str = "m-1", *, key: str = "key-1", durably: bool = False) -> Committed:
     def decide(connection: Connection | None, now: float) -> Change | Stop:
-        return transitions.begin(connection, wanted(merchant_id, key), Step.VALIDATE_KEY, Moment(now, PACE))
+        return beginnings.begin(connection, wanted(merchant_id, key), Step.VALIDATE_KEY, Moment(now, PACE))
 
     return committed(records.change(merchant_id, decide, durably=durably))
 
@@ -51,6 +52,10 @@ def finish(records: Records, target: Target, outcome: Callable[..., Change] = su
         return outcome(connection, target, Moment(now, pace))
 
     return committed(records.change("m-1", decide))
+
+
+def change(records: Records, decide: Callable[[Connection | None, Moment], Change | Stop]) -> Committed:
+    return committed(records.change("m-1", lambda connection, now: decide(connection, Moment(now, PACE))))
 
 
 def do(records: Records, target: Target) -> Committed:
@@ -89,6 +94,6 @@ def at_once(number: int, work: Callable[[int], T]) -> list[T]:
 
 def begin_again(records: Records) -> Committed | Stop:
     def decide(connection: Connection | None, now: float) -> Change | Stop:
-        return transitions.begin(connection, wanted("m-1"), Step.VALIDATE_KEY, Moment(now, PACE))
+        return beginnings.begin(connection, wanted("m-1"), Step.VALIDATE_KEY, Moment(now, PACE))
 
     return records.change("m-1", decide, durably=True)

@@ -11,10 +11,11 @@ import redis
 
 from integrations.errors import RequestRefused
 from integrations.oracle_commerce.acceptance import Acceptance, Accepted, Door
+from integrations.oracle_commerce.change import Moment, Stop
 from integrations.oracle_commerce.connection import ConnectionStatus, Step, Target
 from integrations.oracle_commerce.records import Records
 from integrations.oracle_commerce.schedule import Pace
-from integrations.oracle_commerce.transitions import Moment, Stop, claim
+from integrations.oracle_commerce.transitions import claim
 from integrations.sealing import Keyring, SealingKey, seal
 from integrations.settings import Settings
 from tests.integrations.oracle_commerce.fakes import SLOTS

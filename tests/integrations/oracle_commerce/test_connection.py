@@ -22,7 +22,8 @@ from integrations.oracle_commerce.connection import (
     Trouble,
     Work,
 )
-from tests.integrations.oracle_commerce.fakes import NOON, SLOTS, slot
+from integrations.oracle_commerce.findings import findings_of
+from tests.integrations.oracle_commerce.fakes import NOON, SLOTS, departed, slot
 
 REGISTERED = Slot(verdict=SlotStatus.REGISTERED)
 FAILED = Slot(verdict=SlotStatus.FAILED, cause=Cause("slot_refused", "HTTP 400"))
@@ -56,8 +57,8 @@ def key(verdict: KeyVerdict) -> Credential:
     ("connection", "status"),
     [
         (healthy(), "active"),
-        (healthy(disconnected=True), "disconnected"),
-        (healthy(disconnected=True, credential=key(KeyVerdict.REJECTED)), "disconnected"),
+        (departed(healthy()), "disconnected"),
+        (departed(healthy(credential=key(KeyVerdict.REJECTED))), "disconnected"),
         (healthy(credential=key(KeyVerdict.REJECTED)), "needs_reauthorisation"),
         (healthy(credential=key(KeyVerdict.REJECTED), trouble=UNREACHED), "needs_reauthorisation"),
         (healthy(credential=key(KeyVerdict.DOUBTED)), "active"),
@@ -119,7 +120,7 @@ def test_a_slots_status_follows_from_the_record(
 
 
 def codes(connection: Connection) -> list[tuple[str, str | None]]:
-    return [(finding.code, finding.slot) for finding in connection.findings]
+    return [(finding.code, finding.slot) for finding in findings_of(connection)]
 
 
 def test_a_healthy_connection_has_no_findings() -> None:
@@ -141,11 +142,11 @@ def test_findings_name_the_connections_trouble_first_and_then_each_slot() -> Non
 
 
 def test_a_finding_says_when_we_try_again() -> None:
-    (finding,) = healthy(trouble=UNREACHED).findings
+    (finding,) = findings_of(healthy(trouble=UNREACHED))
     assert finding.next_attempt_at == NOON + 60
     waiting = Slot(work=Work(NOON + 9, NOON + 9, 3), cause=Cause("store_busy", "HTTP 429"))
     connection = healthy(step=Step.REGISTER_SLOT, work=None, slots={"order-submit": waiting})
-    (finding,) = connection.findings
+    (finding,) = findings_of(connection)
     assert (finding.detail, finding.slot, finding.next_attempt_at) == ("HTTP 429", "order-submit", NOON + 9)
 
 
@@ -153,7 +154,7 @@ def test_a_rejected_key_is_not_explained_by_a_later_timeout() -> None:
     connection = healthy(
         credential=key(KeyVerdict.REJECTED), cause=Cause("store_timeout", "no whole answer within 35 s")
     )
-    (rejected, *_) = connection.findings
+    (rejected, *_) = findings_of(connection)
     assert rejected.code == "key_rejected"
     assert "no whole answer" not in rejected.detail
 
@@ -171,7 +172,7 @@ def test_work_is_only_that_of_the_stage_the_connection_is_at() -> None:
 
 
 def test_a_disconnected_connection_has_no_work_and_no_due_time() -> None:
-    connection = healthy(disconnected=True, slots={"order-submit": Slot(work=Work(NOON, NOON))})
+    connection = departed(healthy(slots={"order-submit": Slot(work=Work(NOON, NOON))}))
     assert connection.due() == {}
     assert connection.due_at is None
     assert connection.ready(NOON + 1e6) == set()

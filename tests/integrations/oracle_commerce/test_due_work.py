@@ -7,10 +7,10 @@ from functools import partial
 import pytest
 import redis
 
-from integrations.oracle_commerce import transitions
+from integrations.oracle_commerce import refusals, transitions
+from integrations.oracle_commerce.change import Change, Moment, Stop
 from integrations.oracle_commerce.connection import Cause, Connection, Target
 from integrations.oracle_commerce.records import Committed, Records
-from integrations.oracle_commerce.transitions import Change, Moment, Stop
 from tests.integrations.oracle_commerce.fakes import SHIPPING, SLOTS, VALIDATE, slot, success
 from tests.integrations.oracle_commerce.recorded import (
     QUICK,
@@ -49,7 +49,7 @@ OUTCOMES: tuple[Callable[[Connection, Target, Moment], Change], ...] = (
     success,
     lambda c, target, at: transitions.waits(c, target, CAUSE, at.now + 5, at),
     lambda c, target, at: transitions.ended(c, target, CAUSE, at),
-    lambda c, target, at: transitions.key_refused(c, target, CAUSE, at),
+    lambda c, target, at: refusals.key_refused(c, target, CAUSE, at),
 )
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from integrations.oracle_commerce.connection import Connection, ConnectionStatus, Credential, KeyVerdict
 from integrations.oracle_commerce.events import status_event
-from tests.integrations.oracle_commerce.fakes import NOON
+from tests.integrations.oracle_commerce.fakes import NOON, departed
 from tests.integrations.oracle_commerce.test_connection import ENDED, FAILED, UNREACHED, healthy
 
 OF_STATUS: dict[ConnectionStatus, Connection] = {
@@ -19,7 +19,7 @@ OF_STATUS: dict[ConnectionStatus, Connection] = {
         healthy(trouble=ENDED),
         healthy(credential=Credential("f", verdict=KeyVerdict.REJECTED)),
         healthy(trouble=UNREACHED),
-        healthy(disconnected=True),
+        departed(healthy()),
     )
 }
 

@@ -15,11 +15,11 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from integrations.errors import RequestRefused
+from integrations.oracle_commerce import departures, transitions
 from integrations.oracle_commerce import records as records_module
-from integrations.oracle_commerce import transitions
+from integrations.oracle_commerce.change import Change, Moment, Note, Stop
 from integrations.oracle_commerce.connection import Cause, Connection, ConnectionStatus, Slot, Step, Work
 from integrations.oracle_commerce.records import Committed, Records
-from integrations.oracle_commerce.transitions import Change, Moment, Note, Stop
 from tasks.local.server import EmbeddedServer
 from tasks.local.server_binary import find_server_binary
 from tests.integrations.oracle_commerce.fakes import SLOTS, VALIDATE, slot
@@ -28,6 +28,7 @@ from tests.integrations.oracle_commerce.recorded import (
     at_once,
     begin,
     begin_again,
+    change,
     claim,
     committed,
     derived,
@@ -194,12 +195,13 @@ def test_there_is_one_event_per_change_of_status_with_a_growing_sequence(records
     registering(records)
     for name in SLOTS:
         do(records, slot(name))
-    begin(records, key="key-2")
+    begin(records, key="key-2")  # to be proven: no status changes
+    change(records, lambda connection, at: departures.disconnect(connection, at, forget_now=True))
     events = [event for _, event in records.events()]
     assert [event["type"] for event in events] == [
         "occ.connection.onboarding",
         "occ.connection.active",
-        "occ.connection.onboarding",
+        "occ.connection.disconnected",
     ]
     sequences = [event["sequence"] for event in events]
     assert sequences == sorted(set(sequences))

@@ -5,12 +5,13 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from integrations.oracle_commerce import transitions
+from integrations.oracle_commerce import beginnings
+from integrations.oracle_commerce.beginnings import Desired
+from integrations.oracle_commerce.change import Change, Moment, Stop
 from integrations.oracle_commerce.connection import Connection
 from integrations.oracle_commerce.records import Records
 from integrations.oracle_commerce.rotation import Progress, Rotation
-from integrations.oracle_commerce.sealed_keys import SealedKeys
-from integrations.oracle_commerce.transitions import Change, Desired, Moment, Stop
+from integrations.oracle_commerce.sealed_keys import Place, SealedKeys
 from integrations.sealing import Keyring, SealingKey, key_id_of, seal
 from tests.integrations.oracle_commerce.fakes import SLOTS, VALIDATE
 from tests.integrations.oracle_commerce.recorded import PACE, committed
@@ -44,7 +45,7 @@ def connect(records: Records, merchant_id: str, application_key: str = "a.b.c", 
     )
 
     def decide(connection: Connection | None, now: float) -> Change | Stop:
-        return transitions.begin(connection, wanted, VALIDATE.step, Moment(now, PACE))
+        return beginnings.begin(connection, wanted, VALIDATE.step, Moment(now, PACE))
 
     committed(records.change(merchant_id, decide))
     return sealed
@@ -74,7 +75,7 @@ def test_a_key_that_comes_meanwhile_is_not_overwritten(records: Records, sealed_
     was = connect(records, "m-1")
     becomes = Keyring([NEW, OLD]).reseal(was, "m-1")
     connect(records, "m-1", "another.key.it-is")
-    assert sealed_keys.replace({"m-1": (was, becomes)}) == 0
+    assert sealed_keys.replace({Place("m-1", "sealed_key"): (was, becomes)}) == 0
     assert opened(records, "m-1", OLD) == "another.key.it-is"
 
 
@@ -124,19 +125,6 @@ def test_a_key_nobody_can_open_is_told_and_left(records: Records, sealed_keys: S
     progress = rotation.run(ignore)
     assert (progress.resealed, progress.named()) == (1, ["m-2", "m-3"])
     assert rotation.needed() == {"new": 1, "gone": 1, None: 1}
-
-
-def test_a_forgotten_key_is_nowhere_on_the_server_and_a_newer_one_stays(
-    records: Records, sealed_keys: SealedKeys, client: redis.Redis
-) -> None:
-    was = connect(records, "m-1")
-    newer = connect(records, "m-1", "another.key.it-is")
-    assert not sealed_keys.forget("m-1", was)
-    assert records.load("m-1").sealed_key == newer
-    assert sealed_keys.forget("m-1", newer)
-    assert records.load("m-1").sealed_key is None
-    assert records.load("m-1").connection is not None
-    assert newer not in str([client.hgetall(key) for key in client.scan_iter("occ:connection:*")])
 
 
 def test_a_resealed_key_opens_for_its_merchant_only() -> None:

@@ -6,7 +6,7 @@ from itertools import pairwise, product
 import pytest
 
 from integrations.errors import IntegrationError, PermanentError, TransientError
-from integrations.oracle_commerce import transitions
+from integrations.oracle_commerce import refusals, transitions
 from integrations.oracle_commerce.connection import (
     Cause,
     ConnectionStatus,
@@ -15,6 +15,7 @@ from integrations.oracle_commerce.connection import (
     Step,
     Target,
 )
+from integrations.oracle_commerce.findings import findings_of
 from integrations.oracle_commerce.schedule import Pace
 from tests.integrations.oracle_commerce.fakes import (
     NOON,
@@ -51,12 +52,12 @@ def test_without_shipping_methods_the_run_ends_and_goes_on_by_itself_when_there_
     connection = claimed(done(started(at()), VALIDATE, at()), SHIPPING, at())
     missing = transitions.shipping_checked(connection, SHIPPING, 0, Step.REGISTER_SLOT, at()).connection
     assert missing.status is ConnectionStatus.DEGRADED
-    assert [finding.code for finding in missing.findings] == ["no_shipping_methods"]
+    assert [finding.code for finding in findings_of(missing)] == ["no_shipping_methods"]
     assert missing.due() == {None: NOON + PACE.recheck_degraded}
     later = at(PACE.recheck_degraded)
     found = done(missing, SHIPPING, later)
     assert set(found.due()) == set(SLOTS)
-    assert found.findings == ()
+    assert findings_of(found) == ()
 
 
 @pytest.mark.parametrize("code", ["not_an_admin_host", "permission_denied", "shipping_methods_not_found"])
@@ -64,7 +65,7 @@ def test_a_verdict_on_a_step_ends_the_run_until_the_next_look(code: str) -> None
     run = drive(says(PermanentError(code), only=SHIPPING))
     run.at_once()
     assert run.connection.status is ConnectionStatus.DEGRADED
-    assert [finding.code for finding in run.connection.findings] == [code]
+    assert [finding.code for finding in findings_of(run.connection)] == [code]
     assert run.connection.due() == {None: NOON + PACE.recheck_degraded}
     run.script = all_is_well
     run.until(NOON + PACE.recheck_degraded)
@@ -78,8 +79,9 @@ def test_an_outage_ends_as_unreachable_and_never_as_a_verdict() -> None:
     assert run.connection.credential.verdict is KeyVerdict.PENDING
     per_round = len(run.attempts) / sum(note.what == "gave_up" for _, note in run.notes)
     assert per_round == pytest.approx(PACE.retry_attempts, abs=0.1)
+    assert run.connection.due_at is not None
     run.script = all_is_well
-    run.until(run.now + PACE.recheck_degraded)
+    run.until(run.connection.due_at)  # the first look after the store is back
     assert has_status(run, "active")
 
 
@@ -127,7 +129,7 @@ def test_exactly_the_faulty_slots_fail_and_the_others_are_registered_at_once(
     for name in set(SLOTS) - faulty:
         assert run.connection.slots[name].attempts == 1
     assert run.connection.status is (ConnectionStatus.DEGRADED if faulty else ConnectionStatus.ACTIVE)
-    assert {finding.slot for finding in run.connection.findings} == set(faulty)
+    assert {finding.slot for finding in findings_of(run.connection)} == set(faulty)
     assert set(run.connection.due()) == {None}, "left to the next look"
 
 
@@ -141,7 +143,7 @@ def test_slots_that_recover_are_registered_each_in_its_own_time(faulty: frozense
     run = drive(script)
     run.until(NOON + 20)
     assert run.connection.status is ConnectionStatus.ACTIVE
-    assert run.connection.findings == ()
+    assert findings_of(run.connection) == ()
     for name in SLOTS:
         assert run.connection.slots[name].attempts == heals.get(name, 1)
         last = max(time for time, target in run.attempts if target.slot == name)
@@ -172,9 +174,9 @@ def test_a_registered_slot_stays_registered_while_its_check_is_retried() -> None
     run.at_once()
     assert run.connection.status is ConnectionStatus.ACTIVE
     assert {record.status for record in run.connection.slots.values()} == {SlotStatus.REGISTERED}
-    assert len(run.connection.findings) == len(SLOTS)
+    assert len(findings_of(run.connection)) == len(SLOTS)
     run.until(run.now + 10)
-    assert run.connection.findings == ()
+    assert findings_of(run.connection) == ()
 
 
 # --- Retry-After -----------------------------------------------------------------------------------------------------
@@ -210,7 +212,7 @@ def test_what_a_store_asks_for_is_waited_for_through_a_doubt_of_the_key() -> Non
     connection = claimed(registering(), slot("order-submit"), at(), "a")
     connection = claimed(connection, slot("order-update"), at(), "b")
     connection = transitions.waits(connection, slot("order-submit"), BUSY, NOON + 3600, at()).connection
-    connection = transitions.key_refused(connection, slot("order-update"), REFUSED, at()).connection
+    connection = refusals.key_refused(connection, slot("order-update"), REFUSED, at()).connection
     run = Drive(connection, PACE, all_is_well)
     run.until(NOON + 3599)
     assert slot("order-submit") not in {target for _, target in run.attempts}

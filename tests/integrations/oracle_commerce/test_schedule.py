@@ -1,5 +1,7 @@
 """Connections are looked at again soon after a change, often while something is amiss, and else each at its moment."""
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
@@ -7,40 +9,59 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from integrations.oracle_commerce.connection import Cause, SlotStatus, Trouble
-from integrations.oracle_commerce.schedule import Pace, next_in_phase
+from integrations.oracle_commerce.schedule import Pace, next_in_phase, phase_of, spread_phase
 from tests.integrations.oracle_commerce.fakes import NOON
 from tests.integrations.oracle_commerce.test_connection import FAILED, healthy
 
 PACE = Pace()
 times = st.floats(min_value=1.6e9, max_value=4e9)
+phases = st.floats(min_value=0, max_value=1, exclude_max=True)
 periods = st.floats(min_value=1.0, max_value=30 * 86400.0)
 
 
 @settings(deadline=None)
-@given(merchant=st.text(), period=periods, now=times)
-def test_the_next_moment_lies_within_one_period(merchant: str, period: float, now: float) -> None:
-    moment = next_in_phase(merchant, period, now)
+@given(phase=phases, period=periods, now=times)
+def test_the_next_moment_lies_within_one_period(phase: float, period: float, now: float) -> None:
+    moment = next_in_phase(phase, period, now)
     assert now < moment <= now + period
 
 
 @settings(deadline=None)
-@given(merchant=st.text(), period=periods, now=times, later=st.floats(min_value=0, max_value=1e7))
-def test_a_merchant_keeps_its_moment_whenever_one_asks(merchant: str, period: float, now: float, later: float) -> None:
-    moment, other = next_in_phase(merchant, period, now), next_in_phase(merchant, period, now + later)
+@given(phase=phases, period=periods, now=times, later=st.floats(min_value=0, max_value=1e7))
+def test_a_connection_keeps_its_moment_whenever_one_asks(phase: float, period: float, now: float, later: float) -> None:
+    moment, other = next_in_phase(phase, period, now), next_in_phase(phase, period, now + later)
     periods_apart = (other - moment) / period
     assume(period > 10)
     assert abs(periods_apart - round(periods_apart)) < 1e-4
 
 
-def test_merchants_are_spread_over_the_period() -> None:
-    moments = [next_in_phase(f"m-{number}", 86400, NOON) - NOON for number in range(2400)]
-    per_hour = [sum(hour * 3600 <= moment < (hour + 1) * 3600 for moment in moments) for hour in range(24)]
-    assert min(per_hour) > 60
-    assert max(per_hour) < 140
+def fullest_and_emptiest(phases: Iterable[float], buckets: int) -> tuple[int, int]:
+    """Of so many equal parts of the period."""
+    per_part = Counter(int(phase * buckets) for phase in phases)
+    return max(per_part.values()), min(per_part[part] for part in range(buckets))
+
+
+@pytest.mark.parametrize("connections", [240, 2400, 100_000])
+def test_connections_are_spread_evenly_over_the_period_however_many_there_are(connections: int) -> None:
+    hours = fullest_and_emptiest((spread_phase(number) for number in range(connections)), 24)
+    assert hours[0] - hours[1] <= 4
+
+
+def test_the_fullest_minute_of_many_is_hardly_fuller_than_the_mean() -> None:
+    fullest, _ = fullest_and_emptiest((spread_phase(number) for number in range(100_000)), 1440)
+    assert fullest <= 1.05 * 100_000 / 1440
+
+
+def test_a_record_without_a_place_takes_one_from_its_merchant_id() -> None:
+    places = [phase_of(replace(healthy(), merchant_id=f"m-{number}")) for number in range(2400)]
+    fullest, emptiest = fullest_and_emptiest(places, 24)
+    assert emptiest > 60
+    assert fullest < 140
+    assert phase_of(replace(healthy(), phase=0.25)) == 0.25
 
 
 def test_an_untouched_active_connection_waits_for_its_moment() -> None:
-    assert PACE.next_look(healthy(), NOON) == next_in_phase("m-1", PACE.revalidate_every, NOON)
+    assert PACE.next_look(healthy(), NOON) == next_in_phase(phase_of(healthy()), PACE.revalidate_every, NOON)
 
 
 def test_what_we_wrote_is_looked_at_again_soon() -> None:

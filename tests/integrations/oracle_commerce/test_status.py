@@ -54,7 +54,12 @@ def test_a_waiting_slot_says_why_and_when() -> None:
             "cause": "store_busy",
             "next_attempt_at": "2023-11-14T22:13:29.000Z",
         },
-        "order-update": {"status": "failed", "attempts": 0, "cause": "slot_refused", "next_attempt_at": None},
+        "order-update": {
+            "status": "failed",
+            "attempts": 0,
+            "cause": "slot_refused",
+            "next_attempt_at": None,
+        },
     }
     assert shown(connection)["due_at"] == "2023-11-14T22:13:29.000Z"
 

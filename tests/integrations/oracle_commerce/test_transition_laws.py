@@ -7,7 +7,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from integrations.oracle_commerce import transitions
+from integrations.oracle_commerce import beginnings, refusals, transitions
+from integrations.oracle_commerce.change import Change, Moment, Stop, any_work
 from integrations.oracle_commerce.connection import (
     Cause,
     Connection,
@@ -16,10 +17,10 @@ from integrations.oracle_commerce.connection import (
     Step,
     Target,
 )
+from integrations.oracle_commerce.findings import findings_of
 from integrations.oracle_commerce.records import _RECORD
 from integrations.oracle_commerce.schedule import Pace
 from integrations.oracle_commerce.status import status_object
-from integrations.oracle_commerce.transitions import Change, Moment, Stop
 from tests.integrations.oracle_commerce.fakes import (
     FOLLOWING,
     NOON,
@@ -59,7 +60,7 @@ class ConnectionMachine(RuleBasedStateMachine):
         self.owners = 0
         self.held: list[Held] = []
         self.refusals: list[float] = []
-        self.connection = changed(transitions.begin(None, desired(), Step.VALIDATE_KEY, self.at))
+        self.connection = changed(beginnings.begin(None, desired(), Step.VALIDATE_KEY, self.at))
 
     @property
     def at(self) -> Moment:
@@ -70,7 +71,7 @@ class ConnectionMachine(RuleBasedStateMachine):
     @rule(changed_key=st.booleans())
     def request_again(self, changed_key: bool) -> None:
         self.key += changed_key
-        result = transitions.begin(self.connection, desired(key=f"key-{self.key}"), Step.VALIDATE_KEY, self.at)
+        result = beginnings.begin(self.connection, desired(key=f"key-{self.key}"), Step.VALIDATE_KEY, self.at)
         assert isinstance(result, Change) == changed_key
         if isinstance(result, Change):
             assert result.connection.run == self.connection.run + 1
@@ -155,12 +156,12 @@ class ConnectionMachine(RuleBasedStateMachine):
         at, connection, target = self.at, self.connection, held.target
         if what == "refused":
             self.refusals.append(self.now)
-            return transitions.key_refused(connection, target, Cause("key_rejected", "HTTP 401"), at)
+            return refusals.key_refused(connection, target, Cause("key_rejected", "HTTP 401"), at)
         if what == "waits":
-            work = transitions._any_work(connection, target)
+            work = any_work(connection, target)
             assert work is not None
             change = transitions.waits(connection, target, CAUSE, self.now + wait, at)
-            left = transitions._any_work(change.connection, target)
+            left = any_work(change.connection, target)
             if work.attempts < PACE.retry_attempts:
                 assert left is not None
                 assert left.not_before == left.due_at == self.now + wait
@@ -225,7 +226,7 @@ class ConnectionMachine(RuleBasedStateMachine):
         horizon = self.now + PACE.lease + PACE.revalidate_every + PACE.second_look + 100
         drive.until(horizon)
         assert drive.connection.status is ConnectionStatus.ACTIVE
-        assert drive.connection.findings == ()
+        assert findings_of(drive.connection) == ()
 
 
 TestAnySequenceOfEvents = ConnectionMachine.TestCase

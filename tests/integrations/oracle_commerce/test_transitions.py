@@ -3,12 +3,11 @@
 Whole runs are in test_runs.py, laws over any sequence in test_transition_laws.py.
 """
 
-from dataclasses import replace
-
 import pytest
 
 from integrations.errors import CredentialRejected
-from integrations.oracle_commerce import transitions
+from integrations.oracle_commerce import beginnings, change, refusals, transitions
+from integrations.oracle_commerce.change import Moment, Stop
 from integrations.oracle_commerce.connection import (
     Cause,
     Connection,
@@ -19,8 +18,8 @@ from integrations.oracle_commerce.connection import (
     Target,
     Trouble,
 )
+from integrations.oracle_commerce.findings import findings_of
 from integrations.oracle_commerce.schedule import Pace
-from integrations.oracle_commerce.transitions import Moment, Stop
 from tests.integrations.oracle_commerce.fakes import (
     NOON,
     SHIPPING,
@@ -31,6 +30,7 @@ from tests.integrations.oracle_commerce.fakes import (
     all_is_well,
     changed,
     claimed,
+    departed,
     desired,
     says,
     slot,
@@ -80,17 +80,18 @@ def drive(script: Script, pace: Pace = PACE, wait: float = 2.0) -> Drive:
 
 def test_the_same_request_again_begins_nothing() -> None:
     for connection in (started(at()), registering(), active()):
-        assert transitions.begin(connection, desired(), Step.VALIDATE_KEY, at(9)) == Stop("unchanged")
+        assert beginnings.begin(connection, desired(), Step.VALIDATE_KEY, at(9)) == Stop("unchanged")
 
 
-@pytest.mark.parametrize("wanted", [desired(key="key-2"), desired(store="https://ccadmin-z2.oracleoutsourcing.com")])
-def test_a_changed_key_or_store_begins_a_new_run_that_makes_the_old_one_void(wanted: transitions.Desired) -> None:
-    old = claimed(registering(), slot("order-submit"), at())
-    new = transitions.begin(old, wanted, Step.VALIDATE_KEY, at(1))
-    assert isinstance(new, transitions.Change)
-    assert new.sealed_key == wanted.sealed_key
-    assert new.connection.run == 2
-    assert new.connection.status is ConnectionStatus.ONBOARDING
+def test_a_changed_key_makes_the_run_of_a_key_that_was_never_proven_void() -> (
+    None
+):
+    old = claimed(started(at()), VALIDATE, at())
+    wanted = desired(key="key-2")
+    new = beginnings.begin(old, wanted, Step.VALIDATE_KEY, at(1))
+    assert isinstance(new, change.Change)
+    assert new.keys.current == wanted.sealed_key
+    assert (new.connection.run, new.connection.status) == (2, ConnectionStatus.ONBOARDING)
     assert set(new.connection.due()) == {None}
     for target in (VALIDATE, SHIPPING, *map(slot, SLOTS)):
         assert transitions.claim(new.connection, 1, target, "late", at(1)) == Stop("superseded")
@@ -98,7 +99,7 @@ def test_a_changed_key_or_store_begins_a_new_run_that_makes_the_old_one_void(wan
 
 
 def test_a_disconnected_connection_may_be_connected_again_with_the_same_key() -> None:
-    again = changed(transitions.begin(replace(active(), disconnected=True), desired(), Step.VALIDATE_KEY, at(9)))
+    again = changed(beginnings.begin(departed(active()), desired(), Step.VALIDATE_KEY, at(9)))
     assert (again.run, again.disconnected) == (2, False)
 
 
@@ -127,7 +128,7 @@ def test_a_message_that_comes_before_the_wait_is_over_stops() -> None:
     waiting = changed(transitions.waits(connection, slot("order-submit"), BUSY, NOON + 3600, at(1)))
     for seconds in (1.0, 59.0, 61.0, 3599.9):
         assert transitions.claim(waiting, 1, slot("order-submit"), "twin", at(seconds)) == Stop("not_yet")
-    assert isinstance(transitions.claim(waiting, 1, slot("order-submit"), "next", at(3600)), transitions.Change)
+    assert isinstance(transitions.claim(waiting, 1, slot("order-submit"), "next", at(3600)), change.Change)
 
 
 @pytest.mark.parametrize("target", [SHIPPING, slot("order-submit"), slot("no-such-slot")])
@@ -168,7 +169,7 @@ def test_a_neighbour_of_what_takes_workers_down_is_not_blamed() -> None:
         connection = claimed(connection, target, at(number * PACE.lease), f"worker-{number}")
     moment = at(2 * PACE.lease)
     connection = changed(transitions.claim(connection, 1, target, "alone", moment, alone=True))
-    connection = changed(transitions.slot_registered(connection, target, moment, wrote=True))
+    connection = changed(transitions.slot_registered(connection, target, transitions.Registered(wrote=True), moment))
     assert connection.slots["order-update"].status is SlotStatus.REGISTERED
 
 
@@ -190,7 +191,7 @@ def test_deaths_and_failures_together_are_bounded_by_the_attempts() -> None:
 
 
 def test_one_rejection_is_a_doubt_and_the_next_exchange_settles_it() -> None:
-    refused = changed(transitions.key_refused(claimed(started(at()), VALIDATE, at()), VALIDATE, REFUSED, at()))
+    refused = changed(refusals.key_refused(claimed(started(at()), VALIDATE, at()), VALIDATE, REFUSED, at()))
     assert refused.credential.verdict is KeyVerdict.DOUBTED
     assert refused.status is ConnectionStatus.ONBOARDING
     assert refused.due() == {None: NOON + PACE.confirm_rejection}
@@ -205,7 +206,7 @@ def test_two_rejections_far_enough_apart_ask_for_a_new_key() -> None:
     assert [time for time, _ in run.attempts] == [NOON, NOON + PACE.confirm_rejection]
     assert run.connection.status is ConnectionStatus.NEEDS_REAUTHORISATION
     assert run.connection.due() == {None: run.now + PACE.revalidate_every}
-    again = changed(transitions.begin(run.connection, desired(key="key-2"), Step.VALIDATE_KEY, Moment(run.now, PACE)))
+    again = changed(beginnings.begin(run.connection, desired(key="key-2"), Step.VALIDATE_KEY, Moment(run.now, PACE)))
     assert again.status is ConnectionStatus.ONBOARDING
 
 
@@ -222,7 +223,7 @@ def test_four_slots_that_meet_a_rejection_at_once_are_one_doubt() -> None:
     for name in SLOTS:
         connection = claimed(connection, slot(name), at(1), f"worker-{name}")
     for number, name in enumerate(SLOTS):
-        connection = transitions.key_refused(connection, slot(name), REFUSED, at(2 + number)).connection
+        connection = refusals.key_refused(connection, slot(name), REFUSED, at(2 + number)).connection
     assert connection.credential.verdict is KeyVerdict.DOUBTED
     assert connection.due() == {None: NOON + 2 + PACE.confirm_rejection}
     run = Drive(connection, PACE, all_is_well, now=NOON + 5)
@@ -233,9 +234,11 @@ def test_four_slots_that_meet_a_rejection_at_once_are_one_doubt() -> None:
 def test_a_slot_that_was_under_way_when_the_key_was_doubted_keeps_its_outcome() -> None:
     connection = claimed(registering(), slot("order-submit"), at(), "a")
     connection = claimed(connection, slot("order-update"), at(), "b")
-    connection = transitions.key_refused(connection, slot("order-submit"), REFUSED, at(1)).connection
+    connection = refusals.key_refused(connection, slot("order-submit"), REFUSED, at(1)).connection
     assert transitions.is_mine(connection, 1, slot("order-update"), "b")
-    connection = transitions.slot_registered(connection, slot("order-update"), at(2), wrote=True).connection
+    connection = transitions.slot_registered(
+        connection, slot("order-update"), transitions.Registered(wrote=True), at(2)
+    ).connection
     assert connection.slots["order-update"].status is SlotStatus.REGISTERED
     assert connection.step is Step.VALIDATE_KEY
     assert connection.due() == {None: NOON + 1 + PACE.confirm_rejection}
@@ -246,7 +249,7 @@ def test_a_slot_that_is_still_under_way_when_the_key_is_proven_is_not_started_tw
     connection = registering(at(0, pace))
     connection = claimed(connection, slot("order-submit"), at(0, pace), "a")
     connection = claimed(connection, slot("order-update"), at(0, pace), "b")
-    connection = transitions.key_refused(connection, slot("order-submit"), REFUSED, at(0, pace)).connection
+    connection = refusals.key_refused(connection, slot("order-submit"), REFUSED, at(0, pace)).connection
     connection = done(done(connection, VALIDATE, at(10, pace)), SHIPPING, at(10, pace))
     assert transitions.claim(connection, 1, slot("order-update"), "c", at(11, pace)) == Stop("held_by_another")
     assert transitions.is_mine(connection, 1, slot("order-update"), "b")
@@ -256,14 +259,14 @@ def test_a_slot_that_is_still_under_way_when_the_key_is_proven_is_not_started_tw
 def test_a_doubt_met_by_a_slot_is_not_told_as_a_rejection() -> None:
     """The merchant would read "create a new key" after a single no."""
     connection = claimed(registering(), slot("order-submit"), at())
-    doubted = transitions.key_refused(connection, slot("order-submit"), REFUSED, at()).connection
+    doubted = refusals.key_refused(connection, slot("order-submit"), REFUSED, at()).connection
     assert doubted.credential.verdict is KeyVerdict.DOUBTED
-    assert "key_rejected" not in {finding.code for finding in doubted.findings}
+    assert "key_rejected" not in {finding.code for finding in findings_of(doubted)}
 
 
 def test_a_slot_that_waits_for_the_key_does_not_announce_an_attempt_in_the_past() -> None:
     connection = claimed(registering(), slot("order-submit"), at(100))
-    doubted = transitions.key_refused(connection, slot("order-submit"), REFUSED, at(101)).connection
+    doubted = refusals.key_refused(connection, slot("order-submit"), REFUSED, at(101)).connection
     announced = doubted.slots["order-submit"].next_attempt_at
     assert announced is None or announced >= NOON + 101
 
@@ -273,8 +276,8 @@ def test_an_exchange_before_the_doubt_does_not_confirm_it() -> None:
     connection = registering(at(0, pace))
     connection = claimed(connection, slot("order-submit"), at(0, pace), "a")
     connection = claimed(connection, slot("order-update"), at(0, pace), "b")  # its login hangs, and then says no
-    connection = transitions.key_refused(connection, slot("order-submit"), REFUSED, at(1, pace)).connection
-    connection = transitions.key_refused(connection, slot("order-update"), REFUSED, at(30, pace)).connection
+    connection = refusals.key_refused(connection, slot("order-submit"), REFUSED, at(1, pace)).connection
+    connection = refusals.key_refused(connection, slot("order-update"), REFUSED, at(30, pace)).connection
     assert connection.status is not ConnectionStatus.NEEDS_REAUTHORISATION
 
 
@@ -283,7 +286,7 @@ def test_a_late_refusal_does_not_take_the_check_of_the_key_from_the_worker_that_
     connection = registering(at(0, pace))
     connection = claimed(connection, slot("order-submit"), at(0, pace), "a")
     connection = claimed(connection, slot("order-update"), at(0, pace), "b")
-    connection = transitions.key_refused(connection, slot("order-submit"), REFUSED, at(1, pace)).connection
+    connection = refusals.key_refused(connection, slot("order-submit"), REFUSED, at(1, pace)).connection
     connection = claimed(connection, VALIDATE, at(11, pace), "checks the key")
-    connection = transitions.key_refused(connection, slot("order-update"), REFUSED, at(12, pace)).connection
+    connection = refusals.key_refused(connection, slot("order-update"), REFUSED, at(12, pace)).connection
     assert transitions.is_mine(connection, 1, VALIDATE, "checks the key")

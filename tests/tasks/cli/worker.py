@@ -3,11 +3,12 @@
 import time
 from collections.abc import Callable, Mapping
 
-from integrations.oracle_commerce import transitions
+from integrations.oracle_commerce import beginnings, refusals, transitions
+from integrations.oracle_commerce.beginnings import Desired
+from integrations.oracle_commerce.change import Change, Moment, Stop
 from integrations.oracle_commerce.connection import Cause, Connection, Step, Target
 from integrations.oracle_commerce.records import Records
 from integrations.oracle_commerce.schedule import Pace
-from integrations.oracle_commerce.transitions import Change, Desired, Moment, Stop
 
 SLOTS = ("order-submit", "order-update", "shipment-create", "shipment-update")
 Outcome = Callable[[Connection, Moment], Change]
@@ -33,7 +34,7 @@ class Worker:
     def begin(self, merchant_id: str = "m-1", store_url: str = "https://ccadmin-z1a2.oracleoutsourcing.com") -> None:
         """A request was accepted."""
         desired = Desired(merchant_id, store_url, "sealed.v1.k.x", "f" * 16, None, dict.fromkeys(SLOTS, True))
-        self._change(merchant_id, lambda connection, at: transitions.begin(connection, desired, KEY.step, at))
+        self._change(merchant_id, lambda connection, at: beginnings.begin(connection, desired, KEY.step, at))
 
     def connect(self, merchant_id: str = "m-1", failing: Mapping[str, Cause] | None = None) -> None:
         """A whole run; the slots in `failing` end for good with their cause."""
@@ -58,7 +59,7 @@ class Worker:
     def refuse_key(self, merchant_id: str = "m-1") -> None:
         """The store says no to the key, once."""
         cause = Cause("key_rejected", "HTTP 401")
-        self._do(KEY, merchant_id, lambda it, at: transitions.key_refused(it, KEY, cause, at))
+        self._do(KEY, merchant_id, lambda it, at: refusals.key_refused(it, KEY, cause, at))
 
     def count_shipping_methods(self, enabled: int, merchant_id: str = "m-1") -> None:
         """The store tells of so many."""
@@ -70,7 +71,11 @@ class Worker:
     def register(self, slot: str, merchant_id: str = "m-1") -> None:
         """Our callback URL is in the slot."""
         target = Target(Step.REGISTER_SLOT, slot)
-        self._do(target, merchant_id, lambda it, at: transitions.slot_registered(it, target, at, wrote=True))
+        self._do(
+            target,
+            merchant_id,
+            lambda it, at: transitions.slot_registered(it, target, transitions.Registered(True), at),
+        )
 
     def wait(self, target: Target, cause: Cause, seconds: float, merchant_id: str = "m-1") -> None:
         """An attempt fails, and may be repeated after so many seconds."""

@@ -1,0 +1,66 @@
+"""The one clock: takes requests from the inbox, and starts the work that is due.
+
+Sent by celery beat about every second. Retry scheduler, rescuer and re-validation schedule at once; two of them do no
+harm, and what a dying one left undone, the next one does.
+"""
+
+import structlog
+
+from integrations.oracle_commerce.acceptance import Door
+from integrations.oracle_commerce.connection import Target
+from tasks import onboarding
+from tasks.celery import app
+from tasks.inbox import Inbox
+from tasks.wiring import Wiring, wiring
+
+log = structlog.get_logger(__name__)
+
+_REQUESTS_PER_TICK = 500
+_WORK_PER_TICK = 1000
+_WHILE_SENDING = 10.0  # seconds
+# By the server's clock: messages that expire would be judged by the worker's, and one that is fast would drop them all.
+_TICK_AT_MOST_EVERY_MS = 500
+
+
+@app.task(name="occ.tick", shared=False, send_events=False)
+def tick() -> dict[str, object]:
+    """Take requests from the inbox, and start the work that is due: retries, rescues and re-validations alike."""
+    parts = wiring()
+    if not parts.redis.set("occ:tick", "1", nx=True, px=_TICK_AT_MOST_EVERY_MS):
+        return {"outcome": "not_needed"}
+    try:  # none of these may keep the others from being done
+        due = _hand_out_due(parts)
+    finally:
+        try:
+            requests = _drain_inbox(parts)
+        finally:
+            _watch_for_outages(parts)
+    return {"requests": requests, "due": due}
+
+
+def _hand_out_due(parts: Wiring) -> int:
+    # For long only once the messages are sent: a tick that dies in between delays nobody by a whole lease.
+    taken = parts.records.take_due(_WORK_PER_TICK, put_off=min(_WHILE_SENDING, parts.pace.lease))
+    snapshots = parts.records.load_many([merchant_id for merchant_id, _ in taken.work])
+    for snapshot, (merchant_id, slot) in zip(snapshots, taken.work, strict=True):
+        connection = snapshot.connection
+        if snapshot.unreadable:
+            log.error("record_unreadable", merchant_id=merchant_id)  # kept, and due again: a newer release may read it
+        elif connection is None or slot not in connection.due():
+            parts.records.settle_due(snapshot, merchant_id, slot)
+        else:
+            onboarding.start(connection, [Target(connection.step, slot)])
+    parts.records.put_off(taken, parts.pace.lease)
+    return len(taken.work)
+
+
+def _drain_inbox(parts: Wiring) -> int:
+    inbox = Inbox(parts.redis, take_over_after=parts.pace.lease)
+    return inbox.drain(lambda request: onboarding.accept(request, Door.INBOX), _REQUESTS_PER_TICK)
+
+
+def _watch_for_outages(parts: Wiring) -> None:
+    parts.outages.review()
+    released = parts.held_events.release(parts.pace)
+    if released.told or released.dropped or released.looked_at:
+        log.info("held_events", told=released.told, dropped=released.dropped, looked_at=released.looked_at)
