@@ -58,6 +58,7 @@ def store_outage(trial: Trial) -> Report:
     with Rig(trial, settings=settings) as rig:
         rig.start()
         stores = rig.add_merchants(merchants, faults={"*": [{"fault": "unavailable", "times": "always"}]})
+        first = time.monotonic()
         rig.feed(stores, within=0)
         rig.until(lambda: all(store.calls.endpoints.total() for store in stores), 30)
         rig.go_on(longest * 1.5)  # the first attempts were together, because the requests were
@@ -72,6 +73,7 @@ def store_outage(trial: Trial) -> Report:
         mean = sum(per_second.values()) / (ended - began)
         busiest = max(per_second.values(), default=0)
         report.own |= {"mean_rate": round(mean, 1), "busiest_second": busiest, "seconds": seconds}
+        report.own["busiest_second_at_first"] = max(_per_second(stores, first, began).values(), default=0)
         report.hold("busiest_second", busiest, 3 * mean)
         return report
 
