@@ -116,9 +116,14 @@ class Rig(Pipeline):
         return successor
 
     def kill_worker(self, name: str | None = None, *, again: bool = True) -> str:
-        """SIGKILL; for prefork half of the time one child of it. Returns the successor's name, or its own."""
+        """SIGKILL; for prefork half of the time one child of it. Returns the successor's name, or its own.
+
+        Without a name, of any worker that consumes; so the pace is the machine's.
+        """
         dice = self.trial.dice
-        name = name or dice.choice(self.workers)
+        if name is None:
+            self.until(lambda: any(map(self.is_ready, self.workers)), 30)
+            name = dice.choice([one for one in self.workers if self.is_ready(one)] or self.workers)
         self.struck()
         children = self._children(name) if self.trial.pool == "prefork" and again and dice.random() < 0.5 else []
         if children:
