@@ -9,6 +9,7 @@ import pytest
 import redis
 
 from integrations.errors import TransientError
+from integrations.quarantine import list_quarantine, requeue
 from tasks.inbox import STREAM, Inbox
 from tasks.wiring import connect
 
@@ -123,6 +124,41 @@ def test_a_request_that_stumbles_over_an_error_of_ours_stays_alone(client: redis
     assert handled == [{"n": 1}, {"n": 3}]
     assert client.xlen(STREAM) == 1
     assert drained(Inbox(client, take_over_after=0)) == [{"n": 2}]
+
+
+def test_a_request_we_keep_stumbling_over_is_set_aside_and_can_be_returned(client: redis.Redis) -> None:
+    post(client, {"n": 1, "application_key": "sealed.v1.k1.AAAA"}, {"n": 2})
+
+    def stumble(request: object) -> None:
+        raise ZeroDivisionError(request)
+
+    impatient = Inbox(client, take_over_after=0)
+    for _ in range(4):
+        assert impatient.drain(stumble, 10) == 0
+    assert (client.xlen(STREAM), list_quarantine(client)) == (2, [])
+    assert impatient.drain(stumble, 10) == 2
+    assert client.xlen(STREAM) == 0
+    assert client.xpending(STREAM, "occ")["pending"] == 0
+    second, first = list_quarantine(client)
+    assert {first.queue, second.queue} == {"occ:inbox"}
+    assert first.reason == "ZeroDivisionError at each of 5 deliveries"
+    requeue(client, first.id)
+    assert drained(impatient) == [{"n": 1, "application_key": "sealed.v1.k1.AAAA"}]
+    assert list_quarantine(client) == [second]
+
+
+def test_an_outage_sets_nothing_aside(client: redis.Redis) -> None:
+    post(client, {"n": 1})
+
+    def fail(request: object) -> None:
+        raise redis.exceptions.OutOfMemoryError("full")
+
+    impatient = Inbox(client, take_over_after=0)
+    for _ in range(20):
+        with pytest.raises(redis.exceptions.OutOfMemoryError):
+            impatient.drain(fail, 10)
+    assert list_quarantine(client) == []
+    assert drained(impatient) == [{"n": 1}]
 
 
 def test_what_a_worker_took_and_did_not_finish_is_taken_over(client: redis.Redis, inbox: Inbox) -> None:
