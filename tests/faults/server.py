@@ -23,7 +23,7 @@ def server_kills(trial: Trial) -> Report:
     with Rig(trial, latency=LATENCY) as rig:
         rig.start()
         for turn in range(kills):
-            rig.feed(rig.add_merchants(25, f"m-{turn}-{{n}}"), within=4)
+            rig.feed(rig.add_merchants(15, f"m-{turn}-{{n}}"), within=4)
             rig.go_on(trial.dice.uniform(1, 2))
             rig.kill_server()
             rig.go_on(trial.dice.uniform(0.2, 1.5))
