@@ -14,6 +14,7 @@ from kombu.exceptions import OperationalError
 from integrations.errors import RequestRefused, TransientError
 from integrations.oracle_commerce.acceptance import Accepted, Door
 from integrations.oracle_commerce.connection import Connection, Step, Target
+from tasks.backlog import room_for_steps
 from tasks.celery import QuietTask as Task
 from tasks.celery import app
 from tasks.inbox import Inbox
@@ -79,7 +80,10 @@ def tick() -> dict[str, object]:
 
 def _hand_out_due(parts: Wiring) -> int:
     # For long only once the messages are sent: a tick that dies in between delays nobody by a whole lease.
-    taken = parts.records.take_due(_WORK_PER_TICK, put_off=min(_WHILE_SENDING, parts.pace.lease))
+    room = room_for_steps(_WORK_PER_TICK)
+    if not room:
+        return 0
+    taken = parts.records.take_due(room, put_off=min(_WHILE_SENDING, parts.pace.lease))
     snapshots = parts.records.load_many([merchant_id for merchant_id, _ in taken.work])
     for snapshot, (merchant_id, slot) in zip(snapshots, taken.work, strict=True):
         connection = snapshot.connection

@@ -25,7 +25,7 @@ def worker_kills(trial: Trial) -> Report:
             rig.go_on(trial.dice.uniform(0.5, 1.5) * trial.size(1, 2))  # else the backlog decides when all are done
             rig.kill_worker()
         report.own["kills"] = kills
-        return rig.finish(report, within=90, repeated_puts=kills / 2, heals_within=HEALS_WITHIN)
+        return rig.finish(report, repeated_puts=kills / 2, heals_within=HEALS_WITHIN)
 
 
 def rolling_sigterm(trial: Trial) -> Report:

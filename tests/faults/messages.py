@@ -37,7 +37,7 @@ def queue_deletion(trial: Trial) -> Report:
             rig.until(lambda: _messages(rig) >= trial.dice.randint(8, 24), 5)
             deleted += _messages(rig)
             rig.redis.delete("occ", "occ.steps", "occ.tick", "unacked", "unacked_index")
-            name = trial.dice.choice(rig.workers)
+            name = rig.consuming_worker()
             rig.processes[name].send_signal(signal.SIGSTOP)
             rig.feed(rig.add_merchants(5, f"swallowed-{turn}-{{n}}"), within=0.5)
             rig.go_on(trial.dice.uniform(0.8, 1.5))

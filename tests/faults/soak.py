@@ -41,7 +41,7 @@ def soak(trial: Trial) -> Report:
             done[fault.__name__] = done.get(fault.__name__, 0) + 1
             fault(rig, [name for name in rig.workers if name != spared])
         rig.struck()
-        rig.finish(report, within=90, repeated_puts=sum(done.values()) / 2, heals_within=HEALS_WITHIN)
+        rig.finish(report, repeated_puts=sum(done.values()) / 2, heals_within=HEALS_WITHIN)
         rig.until(lambda: not rig.redis.hlen("unacked"), 30)
         is_alive = rig.processes.get(spared) is process
         grown = _resident(process.pid) / memory if is_alive else None
