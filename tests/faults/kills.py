@@ -80,7 +80,7 @@ def event_order(trial: Trial) -> Report:
         _kill_until(rig, kills // 3, run=1, status="active")
         for store in stores:
             store.change(application_key=make_application_key(subject=f"{store.name} again"))
-        rig.feed(stores, within=1)
+        rig.feed(stores, within=kills / 6)
         _kill_until(rig, kills - 2 * (kills // 3), run=2, status="active")
         rig.finish(report, repeated_puts=kills / 2, heals_within=HEALS_WITHIN)
         events = rig.redis.xlen("occ:events")
