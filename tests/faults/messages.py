@@ -58,16 +58,16 @@ def duplicate_storm(trial: Trial) -> Report:
 
     No PUT is repeated, no outcome recorded twice, and each merchant has one run.
     """
-    merchants = trial.size(40, 500)
+    merchants, rate = trial.size(40, 500), trial.size(20, 5)  # the many at a rate that leaves no backlog to wait for
     report = trial.report()
     with Rig(trial) as rig:
         rig.start(FAULTS_COPIES="3")
         stores = rig.add_merchants(merchants)
         for door in (rig.send, rig.post, rig.send):
-            rig.feed(stores, within=merchants / 20, door=door)
+            rig.feed(stores, within=merchants / rate, door=door)
             trial.dice.shuffle(stores)
         shuffle = rig.redis.register_script(_SHUFFLE)
-        seconds, shuffled = merchants / 20 + 2, 0
+        seconds, shuffled = merchants / rate + 2, 0
         for _ in range(int(seconds / 0.1)):
             rig.go_on(0.1)
             for queue in ("occ", "occ.steps"):
