@@ -1,8 +1,8 @@
 """How much work waits in the queue of the steps, and so how much more a tick may hand out.
 
 Work that waits longer than its lease is due again while its message still lies in the queue. Sent again each time, the
-messages for nothing grow with the wait and lengthen it: measured, 2.4 messages for each piece of work after a minute of
-a little too much load, and no end to it under more. What is not sent stays due, and nothing is lost by that.
+messages for nothing grow with the wait, and lengthen it: measured with a lease of 6 s, 2.4 messages for each piece of
+work after a minute of a little too much load. What is not sent stays due, so nothing is lost by that.
 """
 
 from typing import Any

@@ -25,7 +25,7 @@ from tasks.wiring import Wiring, wiring
 log = structlog.get_logger(__name__)
 
 _REQUESTS_PER_TICK = 500
-_WORK_PER_TICK = 1000
+_WORK_PER_TICK = 1000  # and in the queue: less than workers do in a lease, so what waits there is not sent twice
 _WHILE_SENDING = 10.0  # seconds
 # By the server's clock: messages that expire would be judged by the worker's, and one that is fast would drop them all.
 _TICK_AT_MOST_EVERY_MS = 500
