@@ -32,7 +32,7 @@ def soak(trial: Trial) -> Report:
         rig.feed(rig.add_merchants(warm_up, "warm-{n}"), within=warm_up / 20)
         rig.until(lambda: len(rig.sent_at) == warm_up and not rig.unfinished(), 60)
         process = rig.processes[spared]
-        memory, files, keys = _resident(process.pid), _open_files(rig, process.pid), _keys(rig)
+        memory, files, keys = _resident(process.pid), _open_files(process.pid), _keys(rig)
         rig.feed(rig.add_merchants(seconds * 2), within=seconds)
         began = time.monotonic()
         for turn in range(1, seconds // gap + 1):
@@ -45,7 +45,7 @@ def soak(trial: Trial) -> Report:
         rig.until(lambda: not rig.redis.hlen("unacked"), 30)
         is_alive = rig.processes.get(spared) is process
         grown = _resident(process.pid) / memory if is_alive else None
-        opened = _open_files(rig, process.pid) - files if is_alive else None
+        opened = _open_files(process.pid) - files if is_alive else None
         gone = int(rig.redis.exists(*_COMES_AND_GOES))
         each = (int(rig.redis.dbsize()) - len(_keys(rig)) - gone) / len(rig.expected)
         new, inbox = sorted(_keys(rig) - keys), rig.redis.xlen(STREAM)
@@ -104,16 +104,17 @@ def _keys(rig: Rig) -> set[str]:
     return {key for key in keys - _COMES_AND_GOES if key.rsplit(":", 1)[-1] not in rig.expected}
 
 
-def _open_files(rig: Rig, pid: int) -> int:
-    """How many, or 0 where /proc is not. Idle connections to stores are not counted: the session bounds those."""
-    stores = f":{int(rig.simulator.dev_stores.rsplit(':', 1)[-1]):04X}"
+def _open_files(pid: int) -> int:
+    """How many, or 0 where /proc is not. Not those to stores, alive or dead: the session bounds how many it keeps.
+
+    The server is reached by a Unix socket.
+    """
     try:
-        opened = [entry.readlink() for entry in Path(f"/proc/{pid}/fd").iterdir()]
-        connections = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
+        opened = [str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()]
+        local = {line.split()[6] for line in Path(f"/proc/{pid}/net/unix").read_text().splitlines()[1:]}
     except OSError:
         return 0
-    idle = {f"socket:[{fields[9]}]" for fields in connections if fields[2].endswith(stores)}
-    return sum(str(target) not in idle for target in opened)
+    return sum(not name.startswith("socket:") or name[len("socket:[") : -1] in local for name in opened)
 
 
 def _resident(pid: int) -> float:
