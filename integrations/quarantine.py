@@ -1,6 +1,7 @@
 """Messages that nobody could handle: kept where an operator sees them, and returnable to their queue.
 
-The quarantine is one Redis list next to the queues, newest first, bounded. It never holds an application key in the
+The quarantine is one Redis list next to the queues (and one next to the inbox, where that is on another server), newest
+first, bounded. It never holds an application key in the
 clear: a message that may carry one is listed without its content.
 """
 
@@ -18,6 +19,9 @@ from redis import Redis
 from integrations.errors import RequestRefused
 
 QUARANTINE = "occ:quarantine"
+INBOX = "occ:inbox"
+INBOX_FIELD = "request"
+"""The one place to return to that is a stream, and the field it keeps a request in."""
 LIMIT = 1_000
 LARGEST_KEPT = 64 * 1024  # bytes of one message; a full quarantine then stays below 100 MB
 
@@ -31,9 +35,11 @@ _LINE_BREAK = re.compile(rb"\\[nr]|[\r\n]")
 _COMPRESSED = (b"\x1f\x8b", b"x\x01", b"x\x9c", b"x\xda", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
 
 # One step for the server: two operators who return the same message do it once.
-_RETURN = (
-    "if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 1 then return redis.call('LPUSH', KEYS[2], ARGV[2]) end return 0"
-)
+_RETURN = """
+if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 0 then return 0 end
+if ARGV[3] ~= '' then return redis.call('XADD', KEYS[2], '*', ARGV[3], ARGV[2]) end
+return redis.call('LPUSH', KEYS[2], ARGV[2])
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +95,8 @@ def requeue(client: Redis, entry_id: str) -> QuarantinedMessage:
     content = entry.content()
     if content is None:
         raise RequestRefused("id", "message_withheld", "its content was not kept; ask the producer to send it again")
-    if not client.eval(_RETURN, 2, QUARANTINE, entry.queue, stored, content):
+    field = INBOX_FIELD if entry.queue == INBOX else ""
+    if not client.eval(_RETURN, 2, QUARANTINE, entry.queue, stored, content, field):
         raise _unknown(entry_id)
     return entry
 

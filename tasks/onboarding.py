@@ -18,7 +18,7 @@ from tasks.celery import QuietTask as Task
 from tasks.celery import app
 from tasks.queues import QUARANTINE, STEPS
 from tasks.step import run_step
-from tasks.wiring import wiring
+from tasks.wiring import Wiring, wiring
 
 log = structlog.get_logger(__name__)
 
@@ -132,10 +132,18 @@ def _told_of_wish(ask: Callable[[Acceptance], Asked]) -> dict[str, object]:
     except RequestRefused as refusal:
         log.warning("request_refused", field=refusal.field, code=refusal.code, remedy=refusal.remedy)
         return {"outcome": "refused", "field": refusal.field, "code": refusal.code, "remedy": refusal.remedy}
-    if asked.committed is not None:
-        now = asked.committed.snapshot.now()
-        start(asked.committed.after, sorted(asked.committed.after.ready(now), key=str))
+    follow_up(parts, asked)
     return {"outcome": asked.outcome, "merchant_id": asked.merchant_id}
+
+
+def follow_up(parts: Wiring, asked: Asked) -> None:
+    """Start the work of a wish that was accepted."""
+    if asked.committed is None:
+        return
+    if asked.committed.snapshot.sealed_key is None:
+        parts.tokens.drop(asked.merchant_id)  # with the key, what it bought
+    now = asked.committed.snapshot.now()
+    start(asked.committed.after, sorted(asked.committed.after.ready(now), key=str))
 
 
 def begin(accepted: Accepted, door: Door) -> dict[str, object]:

@@ -19,9 +19,10 @@ from integrations.errors import (
     TransientError,
 )
 from integrations.oracle_commerce import departures, refusals, transitions
+from integrations.oracle_commerce.beginnings import go_on
 from integrations.oracle_commerce.change import Change, Moment, Stop
-from integrations.oracle_commerce.connection import Cause, Connection, Step, Target
-from integrations.oracle_commerce.records import Snapshot
+from integrations.oracle_commerce.connection import Cause, Connection, Step, Target, merchant_of
+from integrations.oracle_commerce.records import Committed, Snapshot
 from integrations.oracle_commerce.status import iso
 from integrations.oracle_commerce.steps import STEPS, Attempt, Outcome
 from tasks.flow import FLOW
@@ -52,14 +53,25 @@ def run_step(
     if isinstance(recorded, Stop):
         log.warning("outcome_dropped", reason=recorded.reason)
         return _nothing_to_do(recorded)
-    if recorded.after.departure is not None and recorded.snapshot.sealed_key is None:
-        parts.tokens.drop(merchant_id)  # with the key, what it bought
+    if recorded.after.departure is not None:
+        _after_departure(parts, start, recorded)
     now = recorded.snapshot.now()
     was_ready = claimed.before.ready(now) if claimed.before else set()
     start(recorded.after, sorted(recorded.after.ready(now) - was_ready, key=str))
     told = _told(recorded.after, target)
     log.info("recorded", step=target.step, **told)
     return told
+
+
+def _after_departure(parts: Wiring, start: Start, recorded: Committed) -> None:
+    """With the application key goes what it bought; and whoever waited for a store to be left need wait no longer."""
+    former, merchant_id = recorded.after.merchant_id, merchant_of(recorded.after.merchant_id)
+    if recorded.snapshot.sealed_key is None:
+        parts.tokens.drop(former)
+    if former != merchant_id and recorded.after.disconnected:
+        following = parts.records.change(merchant_id, lambda it, now: go_on(it, Moment(now, parts.pace)))
+        if isinstance(following, Committed):
+            start(following.after, [Target(following.after.step)])
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,15 @@ Sent by celery beat about every second. Retry scheduler, rescuer and re-validati
 harm, and what a dying one left undone, the next one does.
 """
 
+from collections.abc import Callable, Mapping
+
 import structlog
 
 from integrations.oracle_commerce.acceptance import Door
 from integrations.oracle_commerce.connection import Target
+from integrations.quarantine import INBOX_FIELD
 from tasks import onboarding
+from tasks.backlog import room_for_steps
 from tasks.celery import app
 from tasks.inbox import Inbox
 from tasks.wiring import Wiring, wiring
@@ -16,7 +20,7 @@ from tasks.wiring import Wiring, wiring
 log = structlog.get_logger(__name__)
 
 _REQUESTS_PER_TICK = 500
-_WORK_PER_TICK = 1000
+_WORK_PER_TICK = 1000  # and in the queue: less than workers do in a lease, so what waits there is not sent twice
 _WHILE_SENDING = 10.0  # seconds
 # By the server's clock: messages that expire would be judged by the worker's, and one that is fast would drop them all.
 _TICK_AT_MOST_EVERY_MS = 500
@@ -40,7 +44,10 @@ def tick() -> dict[str, object]:
 
 def _hand_out_due(parts: Wiring) -> int:
     # For long only once the messages are sent: a tick that dies in between delays nobody by a whole lease.
-    taken = parts.records.take_due(_WORK_PER_TICK, put_off=min(_WHILE_SENDING, parts.pace.lease))
+    room = room_for_steps(_WORK_PER_TICK)
+    if not room:
+        return 0
+    taken = parts.records.take_due(room, put_off=min(_WHILE_SENDING, parts.pace.lease))
     snapshots = parts.records.load_many([merchant_id for merchant_id, _ in taken.work])
     for snapshot, (merchant_id, slot) in zip(snapshots, taken.work, strict=True):
         connection = snapshot.connection
@@ -56,7 +63,12 @@ def _hand_out_due(parts: Wiring) -> int:
 
 def _drain_inbox(parts: Wiring) -> int:
     inbox = Inbox(parts.redis, take_over_after=parts.pace.lease)
-    return inbox.drain(lambda request: onboarding.accept(request, Door.INBOX), _REQUESTS_PER_TICK)
+    handlers: Mapping[str, Callable[[object], object]] = {
+        INBOX_FIELD: lambda request: onboarding.accept(request, Door.INBOX),
+        "revalidate": lambda request: onboarding.look(request, Door.INBOX),
+        "disconnect": lambda request: onboarding.leave(request, Door.INBOX),
+    }
+    return inbox.drain(handlers, _REQUESTS_PER_TICK)
 
 
 def _watch_for_outages(parts: Wiring) -> None:

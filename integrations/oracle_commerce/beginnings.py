@@ -85,6 +85,15 @@ def look_now(connection: Connection | None, at: Moment, *, repair: bool = False)
     return Change(replace(connection, work=sooner, updated_at=at.now), (line,))
 
 
+def go_on(connection: Connection | None, at: Moment) -> Change | Stop:
+    """The store the merchant has left was dealt with: the new run need not wait any longer."""
+    if connection is None or connection.work is None or connection.status is not ConnectionStatus.ONBOARDING:
+        return Stop("nothing_waits")
+    if connection.work.claim is not None or connection.work.attempts or connection.work.not_before <= at.now:
+        return Stop("under_way")
+    return Change(replace(connection, work=at_once(at), updated_at=at.now), (Note("former_store_left"),))
+
+
 def _start(connection: Connection | None, desired: Desired, first: Step, at: Moment) -> Change:
     run = connection.run + 1 if connection else 1
     started = Connection(

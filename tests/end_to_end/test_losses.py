@@ -1,10 +1,13 @@
 """What gets lost on the way is found again: a worker, the queue, messages in hand. The full suite is `./run faults`."""
 
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
+from kombu.exceptions import OperationalError
 
 from tests.pipeline import Pipeline, running, wait_until
 
@@ -65,3 +68,45 @@ def test_deleted_queues_and_messages_in_hand_lose_nothing_that_was_accepted(pipe
     pipeline.redis.delete("occ", "occ.steps", "unacked", "unacked_index")
     pipeline.kill("worker-1", signal.SIGKILL)  # and with it the messages only it knew of
     assert_all_active(pipeline, merchants)
+
+
+def test_work_that_only_waits_its_turn_gets_no_second_message_while_the_queue_is_long(tmp_path: Path) -> None:
+    settings = {"OCC_LEASE": "6", "OCC_CALL_DEADLINE": "1"}
+    with Pipeline(tmp_path, settings=settings) as pipeline:
+        pipeline.start_worker("--queues", "occ.tick")  # nobody takes the steps
+        pipeline.start_beat()
+        pipeline.await_workers()
+        pipeline.redis.lpush("occ.steps", *["others"] * 1000)
+        stores = pipeline.simulator.add_many(3)
+        for store in stores:
+            pipeline.post(pipeline.request(store))
+        wait_until(lambda: pipeline.redis.llen("occ.steps") == 1003, within=10, what="the first messages")
+        wait_until(lambda: pipeline.records.overdue().count == 3, within=10, what="the work to be due again")
+        time.sleep(2)  # ticks
+        assert pipeline.redis.llen("occ.steps") == 1003
+        pipeline.redis.ltrim("occ.steps", 0, 2)
+        wait_until(lambda: pipeline.redis.llen("occ.steps") == 6, within=10, what="the second messages")
+
+
+def test_a_full_server_refuses_requests_at_both_doors_and_takes_them_when_there_is_room(pipeline: Pipeline) -> None:
+    by_celery, by_inbox, refused = (pipeline.simulator.add(name) for name in ("by-celery", "by-inbox", "refused"))
+    for name in ("worker-1", "worker-2"):
+        pipeline.processes[name].send_signal(signal.SIGSTOP)
+    pipeline.send(pipeline.request(by_celery))
+    pipeline.post(pipeline.request(by_inbox))
+    pipeline.redis.config_set("maxmemory", 1)
+    for name in ("worker-1", "worker-2"):
+        pipeline.processes[name].send_signal(signal.SIGCONT)
+    with pytest.raises(redis.exceptions.OutOfMemoryError):
+        pipeline.post(pipeline.request(refused))
+    with pytest.raises(OperationalError):
+        pipeline.send(pipeline.request(refused))
+    time.sleep(3)  # ticks and deliveries
+    assert pipeline.redis.xlen("occ:inbox") == 1, "kept by the inbox"
+    assert [*pipeline.redis.scan_iter("occ:connection*"), *pipeline.redis.scan_iter("occ:due")] == []
+    pipeline.redis.config_set("maxmemory", 0)
+    pipeline.await_end(by_celery.name, by_inbox.name, within=40)
+    assert [pipeline.status(name)["status"] for name in ("by-celery", "by-inbox")] == ["active", "active"]
+    assert pipeline.redis.xlen("occ:inbox") == 0
+    assert pipeline.connection("refused") is None
+    assert all(process.poll() is None for process in pipeline.processes.values())

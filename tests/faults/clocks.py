@@ -52,26 +52,27 @@ def clock_skew(trial: Trial) -> Report:
         right = rig.workers[0]
         wrong = rig.start_worker(environment={"FAULTS_CLOCK": str(WRONG_BY)})
         rig.await_workers()
-        rig.feed(rig.add_merchants(merchants, "beside-{n}"), within=3)
+        feed_for = max(2, merchants / 10)
+        rig.feed(rig.add_merchants(merchants, "beside-{n}"), within=feed_for)
         rig.go_on(1.5)
         rig.kill_worker(right, again=False)
         together = _ends(rig)
-        rig.feed(rig.add_merchants(merchants, "ahead-{n}"), within=2)
+        rig.feed(rig.add_merchants(merchants, "ahead-{n}"), within=feed_for)
         ahead = _ends(rig)
         rig.kill_worker(rig.workers[0] if wrong not in rig.processes else wrong, again=False)
         rig.start_worker(environment={"FAULTS_CLOCK": str(-WRONG_BY)})
         rig.await_workers()
-        rig.feed(rig.add_merchants(merchants, "behind-{n}"), within=2)
+        rig.feed(rig.add_merchants(merchants, "behind-{n}"), within=feed_for)
         behind = _ends(rig)
         took = {"beside": together, "ahead_alone": ahead, "behind_alone": behind}
         report.own |= {f"{name}_took": seconds and round(seconds, 1) for name, seconds in took.items()}
         for name, seconds in took.items():
-            report.hold(name, seconds, HEALS_WITHIN + 10)
+            report.hold(name, seconds, feed_for + HEALS_WITHIN + 10)
         return rig.finish(report, within=5, repeated_puts=1, heals_within=120)
 
 
 def _ends(rig: Rig) -> float | None:
     rig.struck()
-    sent = rig.until(lambda: all(name in rig.sent_at for name in rig.expected), 10)
+    sent = rig.until(lambda: all(name in rig.sent_at for name in rig.expected), 40)
     took = rig.until(lambda: not rig.unfinished(), HEALS_WITHIN + 12)
     return None if sent is None or took is None else sent + took

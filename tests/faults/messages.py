@@ -37,13 +37,14 @@ def queue_deletion(trial: Trial) -> Report:
             rig.until(lambda: _messages(rig) >= trial.dice.randint(8, 24), 5)
             deleted += _messages(rig)
             rig.redis.delete("occ", "occ.steps", "occ.tick", "unacked", "unacked_index")
-            name = trial.dice.choice(rig.workers)
+            name = rig.consuming_worker()
             rig.processes[name].send_signal(signal.SIGSTOP)
             rig.feed(rig.add_merchants(5, f"swallowed-{turn}-{{n}}"), within=0.5)
             rig.go_on(trial.dice.uniform(0.8, 1.5))
             rig.kill(name, signal.SIGKILL)
             rig.struck()
             rig.start_again(name)
+            rig.go_on(trial.size(0, 3))  # else the backlog decides when all are done
         report.own |= {"rounds": rounds, "messages_deleted": deleted}
         report.require(deleted >= rounds * 4, "the queues were empty already")
         return rig.finish(report, repeated_puts=rounds / 2, heals_within=HEALS_WITHIN)
@@ -58,16 +59,16 @@ def duplicate_storm(trial: Trial) -> Report:
 
     No PUT is repeated, no outcome recorded twice, and each merchant has one run.
     """
-    merchants = trial.size(40, 500)
+    merchants, rate = trial.size(40, 500), trial.size(20, 5)  # the many at a rate that leaves no backlog to wait for
     report = trial.report()
     with Rig(trial) as rig:
         rig.start(FAULTS_COPIES="3")
         stores = rig.add_merchants(merchants)
         for door in (rig.send, rig.post, rig.send):
-            rig.feed(stores, within=merchants / 20, door=door)
+            rig.feed(stores, within=merchants / rate, door=door)
             trial.dice.shuffle(stores)
         shuffle = rig.redis.register_script(_SHUFFLE)
-        seconds, shuffled = merchants / 20 + 2, 0
+        seconds, shuffled = merchants / rate + 2, 0
         for _ in range(int(seconds / 0.1)):
             rig.go_on(0.1)
             for queue in ("occ", "occ.steps"):

@@ -8,19 +8,21 @@ from tests.faults.trial import Trial
 from tests.tasks.broker.messages import MORE_POISON, NOTE, POISON, generated
 
 _TASK = b"occ.register_slot"
+_BETWEEN_GOOD_ONES = 25
 
 
 def poison_matrix(trial: Trial) -> Report:
     """Each shape of malformed message that is known to end workers, and generated ones, into the product's queues.
 
-    After each the next good request is handled; no worker ends; every known shape is in the quarantine.
+    After each known shape, and among the generated ones, good requests are handled; no worker ends; every known shape
+    is in the quarantine. (That each generated one is either run or kept is counted in tests/tasks/broker.)
     """
     count = trial.size(120, 500)
     report = trial.report()
     shapes = POISON | MORE_POISON
     with Rig(trial) as rig:
         rig.start(workers=1)
-        good = iter(rig.add_merchants(len(shapes) + 1))
+        good = iter(rig.add_merchants(len(shapes) + count // _BETWEEN_GOOD_ONES + 2))
         silent = []
         for name, message in shapes.items():
             before = rig.redis.llen("occ:quarantine")
@@ -29,11 +31,14 @@ def poison_matrix(trial: Trial) -> Report:
             if rig.until(lambda before=before: rig.redis.llen("occ:quarantine") > before, 5) is None:  # type: ignore[misc]
                 silent.append(name)
         made = [message.replace(NOTE.encode(), _TASK) for message in generated(count, trial.seed)]
-        for message in made:
-            rig.redis.lpush("occ.steps", message)
+        for number, message in enumerate(made):
+            rig.redis.lpush("occ" if number % 2 else "occ.steps", message)
+            if number % _BETWEEN_GOOD_ONES == 0:
+                rig.feed([next(good)], within=0, door=rig.send)
+                rig.go_on(0.1)
         rig.struck()
-        rig.feed([next(good)], within=0, door=rig.send)
-        drained = rig.until(lambda: not rig.redis.llen("occ.steps") and not rig.redis.hlen("unacked"), 60)
+        rig.feed(list(good), within=0, door=rig.send)
+        drained = rig.until(lambda: not rig.redis.exists("occ", "occ.steps", "unacked"), 60)
         kept = len(list_quarantine(rig.redis))
         report.own |= {"shapes": len(shapes), "not_kept": silent, "generated": count, "quarantined": kept}
         report.require(drained is not None, "the queue was not worked off")

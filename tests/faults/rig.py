@@ -116,9 +116,12 @@ class Rig(Pipeline):
         return successor
 
     def kill_worker(self, name: str | None = None, *, again: bool = True) -> str:
-        """SIGKILL; for prefork half of the time one child of it. Returns the successor's name, or its own."""
+        """SIGKILL; for prefork half of the time one child of it. Returns the successor's name, or its own.
+
+        Without a name, of any worker that consumes; so the pace is the machine's.
+        """
         dice = self.trial.dice
-        name = name or dice.choice(self.workers)
+        name = name or self.consuming_worker()
         self.struck()
         children = self._children(name) if self.trial.pool == "prefork" and again and dice.random() < 0.5 else []
         if children:
@@ -127,6 +130,11 @@ class Rig(Pipeline):
             return name
         self.kill(name, signal.SIGKILL)
         return self.start_again(name) if again else name
+
+    def consuming_worker(self) -> str:
+        """Any of those that consume; waits for one."""
+        self.until(lambda: any(map(self.is_ready, self.workers)), 30)
+        return self.trial.dice.choice([name for name in self.workers if self.is_ready(name)] or self.workers)
 
     def is_ready(self, name: str) -> bool:
         """Whether a worker consumes."""
@@ -261,9 +269,11 @@ class Rig(Pipeline):
 
     # --- Counting ---------------------------------------------------------------------------------------------------
 
-    def finish(self, report: Report, *, within: float = 60.0, repeated_puts: float = 0, heals_within: float) -> Report:
+    def finish(
+        self, report: Report, *, within: float | None = None, repeated_puts: float = 0, heals_within: float
+    ) -> Report:
         """Wait until every run has ended, count, and hold the bounds that every scenario has."""
-        self._await_all(within)
+        self._await_all(within or self.trial.size(60, 300))  # in the long form, what is only late is not called lost
         healed = max(0.0, time.monotonic() - self.last_fault)
         snapshots = dict(zip(self.expected, self.records.load_many(list(self.expected)), strict=True))
         connections = {name: snapshot.connection for name, snapshot in snapshots.items()}

@@ -22,8 +22,8 @@ def server_kills(trial: Trial) -> Report:
     report, resumed = trial.report(), []
     with Rig(trial, latency=LATENCY) as rig:
         rig.start()
-        rig.feed(rig.add_merchants(kills * 25), within=kills * 6.0)
-        for _ in range(kills):
+        for turn in range(kills):
+            rig.feed(rig.add_merchants(15, f"m-{turn}-{{n}}"), within=4)
             rig.go_on(trial.dice.uniform(1, 2))
             rig.kill_server()
             rig.go_on(trial.dice.uniform(0.2, 1.5))
@@ -46,9 +46,10 @@ def power_loss(trial: Trial) -> Report:
     with Rig(trial, latency=LATENCY) as rig:
         rig.recorded_once = False
         rig.start()
-        stores = rig.add_merchants(losses * 20)
-        rig.feed(stores, within=losses * 5.0)
-        for _ in range(losses):
+        stores = []
+        for turn in range(losses):
+            stores += (more := rig.add_merchants(20, f"m-{turn}-{{n}}"))
+            rig.feed(more, within=4)
             rig.go_on(trial.dice.uniform(2, 3))
             rig.kill_server()
             confirmed = _spoken_of(rig)
@@ -61,7 +62,7 @@ def power_loss(trial: Trial) -> Report:
             again = [store for store, one in zip(sent, known, strict=True) if one.connection is None]
             if again:
                 rig.feed(again, within=0.5)
-            rig.until(lambda: rig.calls() > 0, 10)
+            _resumed(rig)
         report.own |= {"losses": losses, "accepted_and_gone": gone, "bytes_forgotten": cut}
         report.hold("accepted_and_gone", gone, 0)
         return rig.finish(report, repeated_puts=4 * losses, heals_within=HEALS_WITHIN + RESUMES_WITHIN)
@@ -76,11 +77,12 @@ def client_kills(trial: Trial) -> Report:
     report, resumed = trial.report(), []
     with Rig(trial, latency=LATENCY) as rig:
         rig.start()
-        rig.feed(rig.add_merchants(kills * 10 + freezes * 20), within=kills * 1.0 + freezes * (seconds + 3.0))
-        for _ in range(kills):
+        for turn in range(kills):
+            rig.feed(rig.add_merchants(10, f"cut-{turn}-{{n}}"), within=1)
             rig.go_on(trial.dice.uniform(0.5, 1.5))
             rig.cut_connections()
-        for _ in range(freezes):
+        for turn in range(freezes):
+            rig.feed(rig.add_merchants(20, f"frozen-{turn}-{{n}}"), within=2)
             rig.go_on(1)
             rig.freeze_server(seconds)
             resumed.append(_resumed(rig, 40))

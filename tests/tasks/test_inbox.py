@@ -9,6 +9,7 @@ import pytest
 import redis
 
 from integrations.errors import TransientError
+from integrations.quarantine import list_quarantine, requeue
 from tasks.inbox import STREAM, Inbox
 from tasks.wiring import connect
 
@@ -33,12 +34,12 @@ def post(client: redis.Redis, *requests: object) -> None:
 
 def drained(inbox: Inbox, limit: int = 100) -> list[object]:
     handled: list[object] = []
-    inbox.drain(handled.append, limit)
+    inbox.drain({"request": handled.append}, limit)
     return handled
 
 
 def test_requests_are_handled_in_order_and_leave_the_stream(client: redis.Redis, inbox: Inbox) -> None:
-    assert inbox.drain(print, 10) == 0
+    assert inbox.drain({"request": print}, 10) == 0
     post(client, {"n": 1}, {"n": 2}, {"n": 3})
     assert drained(inbox) == [{"n": 1}, {"n": 2}, {"n": 3}]
     assert client.xlen(STREAM) == 0
@@ -103,7 +104,7 @@ def test_a_request_the_server_did_not_take_stays(client: redis.Redis, inbox: Inb
         raise trouble
 
     with pytest.raises(type(trouble)):
-        inbox.drain(fail, 10)
+        inbox.drain({"request": fail}, 10)
     assert client.xlen(STREAM) == 2
     assert drained(inbox) == [], "not before its time"
     assert drained(Inbox(client, take_over_after=0)) == [{"n": 1}, {"n": 2}]
@@ -119,10 +120,45 @@ def test_a_request_that_stumbles_over_an_error_of_ours_stays_alone(client: redis
             raise ZeroDivisionError
         handled.append(request)
 
-    assert inbox.drain(stumble, 10) == 2
+    assert inbox.drain({"request": stumble}, 10) == 2
     assert handled == [{"n": 1}, {"n": 3}]
     assert client.xlen(STREAM) == 1
     assert drained(Inbox(client, take_over_after=0)) == [{"n": 2}]
+
+
+def test_a_request_we_keep_stumbling_over_is_set_aside_and_can_be_returned(client: redis.Redis) -> None:
+    post(client, {"n": 1, "application_key": "sealed.v1.k1.AAAA"}, {"n": 2})
+
+    def stumble(request: object) -> None:
+        raise ZeroDivisionError(request)
+
+    impatient = Inbox(client, take_over_after=0)
+    for _ in range(4):
+        assert impatient.drain({"request": stumble}, 10) == 0
+    assert (client.xlen(STREAM), list_quarantine(client)) == (2, [])
+    assert impatient.drain({"request": stumble}, 10) == 2
+    assert client.xlen(STREAM) == 0
+    assert client.xpending(STREAM, "occ")["pending"] == 0
+    second, first = list_quarantine(client)
+    assert {first.queue, second.queue} == {"occ:inbox"}
+    assert first.reason == "ZeroDivisionError at each of 5 deliveries"
+    requeue(client, first.id)
+    assert drained(impatient) == [{"n": 1, "application_key": "sealed.v1.k1.AAAA"}]
+    assert list_quarantine(client) == [second]
+
+
+def test_an_outage_sets_nothing_aside(client: redis.Redis) -> None:
+    post(client, {"n": 1})
+
+    def fail(request: object) -> None:
+        raise redis.exceptions.OutOfMemoryError("full")
+
+    impatient = Inbox(client, take_over_after=0)
+    for _ in range(20):
+        with pytest.raises(redis.exceptions.OutOfMemoryError):
+            impatient.drain({"request": fail}, 10)
+    assert list_quarantine(client) == []
+    assert drained(impatient) == [{"n": 1}]
 
 
 def test_what_a_worker_took_and_did_not_finish_is_taken_over(client: redis.Redis, inbox: Inbox) -> None:
@@ -135,7 +171,7 @@ def test_what_a_worker_took_and_did_not_finish_is_taken_over(client: redis.Redis
         raise Killed
 
     with pytest.raises(Killed):
-        inbox.drain(die, 10)
+        inbox.drain({"request": die}, 10)
     assert drained(inbox) == []
     assert drained(Inbox(client, take_over_after=0)) == [{"n": 1}]
 
@@ -152,7 +188,9 @@ def test_two_ticks_at_once_do_not_take_the_same_request(client: redis.Redis, red
 
     def drain(_: int) -> int:
         with connect(redis_url) as own:
-            return Inbox(own, take_over_after=60).drain(note, 30) + Inbox(own, take_over_after=60).drain(note, 30)
+            return Inbox(own, take_over_after=60).drain({"request": note}, 30) + Inbox(own, take_over_after=60).drain(
+                {"request": note}, 30
+            )
 
     with ThreadPoolExecutor(4) as pool:
         assert sum(pool.map(drain, range(4))) == 200
@@ -166,6 +204,20 @@ def test_the_limit_covers_what_was_left_behind_too(client: redis.Redis) -> None:
         raise TransientError("internal_error")
 
     with pytest.raises(TransientError):
-        Inbox(client, take_over_after=60).drain(fail, 2)
+        Inbox(client, take_over_after=60).drain({"request": fail}, 2)
     post(client, {"n": 3}, {"n": 4})
     assert len(drained(Inbox(client, take_over_after=0), 2)) == 2
+
+
+def test_what_is_asked_of_a_connection_goes_to_those_who_handle_it(client: redis.Redis, inbox: Inbox) -> None:
+    handled: dict[str, list[object]] = {"request": [], "revalidate": [], "disconnect": []}
+    client.xadd(STREAM, {"revalidate": '{"merchant_id": "m-1"}'})
+    client.xadd(STREAM, {"disconnect": '{"merchant_id": "m-2"}'})
+    client.xadd(STREAM, {"unheard-of": "{}"})
+    assert inbox.drain({kind: handled[kind].append for kind in handled}, 10) == 3
+    assert handled == {
+        "request": [None],
+        "revalidate": [{"merchant_id": "m-1"}],
+        "disconnect": [{"merchant_id": "m-2"}],
+    }
+    assert client.xlen(STREAM) == 0

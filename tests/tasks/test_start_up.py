@@ -2,12 +2,16 @@
 
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from integrations.server_safety import dangers_of
+from tasks.local.server_binary import find_server_binary
 from tests.pipeline import Pipeline, wait_until
 
 
@@ -28,6 +32,38 @@ def test_each_danger_is_named_with_its_remedy(redis_client: redis.Redis) -> None
     assert len(dangers) == 2
     assert "noeviction" in dangers[0]
     assert "appendonly" in dangers[1]
+
+
+@pytest.mark.server
+def test_a_server_that_is_still_reading_its_files_is_waited_for_not_judged(tmp_path: Path) -> None:
+    folder = tmp_path / "data" / "appendonlydir"
+    folder.mkdir(parents=True)
+    (folder / "appendonly.aof.1.incr.aof").write_bytes(b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1\r\nv\r\n" * 20_000)
+    (folder / "appendonly.aof.manifest").write_text("file appendonly.aof.1.incr.aof seq 1 type i\n")
+    address = tmp_path / "socket"
+    command = [str(find_server_binary().path), "--port", "0", "--unixsocket", str(address), "--dir", str(folder.parent)]
+    command += ["--appendonly", "yes", "--key-load-delay", "100"]  # so many microseconds for each command it reads
+    with (
+        subprocess.Popen(command, stdout=subprocess.DEVNULL) as process,
+        redis.Redis(unix_socket_path=str(address), retry=Retry(NoBackoff(), 0)) as client,
+    ):
+        try:
+            judged = [_judged(client)]
+            while judged[-1] != "no dangers":
+                assert len(judged) < 3000
+                time.sleep(0.01)
+                judged.append(_judged(client))
+        finally:
+            process.kill()
+    assert set(judged) <= {"ConnectionError", "BusyLoadingError", "no dangers"}
+    assert "BusyLoadingError" in judged, "this test is to see it loading"
+
+
+def _judged(client: redis.Redis) -> str:
+    try:
+        return "".join(dangers_of(client)) or "no dangers"
+    except redis.ConnectionError as error:
+        return type(error).__name__
 
 
 @pytest.mark.end_to_end

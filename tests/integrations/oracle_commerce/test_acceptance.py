@@ -101,6 +101,32 @@ def test_of_50_identical_requests_at_once_through_all_doors_one_begins_a_run(
     assert len(records.events()) == 1
 
 
+def test_a_full_server_takes_a_request_whole_or_not_at_all(acceptance: Acceptance, client: redis.Redis) -> None:
+    outcomes = Counter[bool]()
+    try:
+        for number in range(60):
+            name = f"m-{number}"
+            # From too little for anything to room enough: somewhere in between it runs out in the middle of accepting.
+            client.config_set("maxmemory", max(1, int(client.info("memory")["used_memory"]) + (number - 20) * 200))
+            try:
+                acceptance.accept(request(merchant_id=name, application_key=sealed(merchant_id=name)), Door.INBOX)
+                accepted = True
+            except redis.exceptions.OutOfMemoryError:
+                accepted = False
+            finally:
+                client.config_set("maxmemory", 0)
+            outcomes[accepted] += 1
+            written = {key.split(":")[1] for key in client.scan_iter(f"*:{name}")}
+            assert written == ({"connection", "timeline"} if accepted else set())
+            assert (client.zscore("occ:due", name) is not None) is accepted
+            assert (client.zscore("occ:connections", name) is not None) is accepted
+        assert client.xlen("occ:events") == outcomes[True]
+    finally:
+        client.config_set("maxmemory", 0)
+    assert outcomes[True] > 0
+    assert outcomes[False] > 0
+
+
 def test_a_changed_key_begins_a_new_run_and_the_old_ones_work_is_void(acceptance: Acceptance, records: Records) -> None:
     old = acceptance.accept(request(), Door.CELERY).connection
     new = acceptance.accept(request(application_key=sealed(make_application_key())), Door.CELERY)

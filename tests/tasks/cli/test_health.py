@@ -2,6 +2,7 @@
 
 import json
 import time
+from typing import Any
 
 import pytest
 import redis
@@ -32,6 +33,19 @@ def test_work_that_nobody_takes_is_not_healthy_whatever_is_up(occ: Occ, redis_cl
 
 def test_nobody_answers_when_no_worker_runs(occ_process: Occ, redis_client: redis.Redis) -> None:
     assert json.loads(occ_process("health", "--json").stdout)["workers"] == 0
+
+
+def test_a_request_of_the_inbox_that_was_set_aside_is_listed_once_without_its_key_and_returned(
+    occ: Occ, redis_client: redis.Redis
+) -> None:
+    request = b'{"merchant_id": "m-1", "application_key": "sealed.v1.k1.AAAAAAAAAAAAAAAA"}'
+    quarantine.quarantine(redis_client, queue="occ:inbox", reason="KeyError", message=request, now=time.time())
+    (listed,) = occ("quarantine", "--json").stdout.splitlines()
+    assert "AAAA" not in listed
+    assert "m-1" in listed
+    assert occ("quarantine", "--requeue", json.loads(listed)["id"]).exit_code == 0
+    entries: Any = redis_client.xrange("occ:inbox")
+    assert [fields for _, fields in entries] == [{b"request": request}]
 
 
 def test_a_message_that_was_set_aside_is_listed_returned_and_discarded(occ: Occ, redis_client: redis.Redis) -> None:
