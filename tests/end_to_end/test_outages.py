@@ -90,8 +90,9 @@ def test_a_few_stores_in_trouble_are_told_of_one_by_one(pipeline: Pipeline, stor
         store.change(reachable=True)
     await_true(lambda: statuses(pipeline, some) == {"active": len(some)}, "the recovery", within=PATIENCE)
     for store in some:
-        last = [event["type"] for event in events(pipeline, store.name)][-2:]
-        assert last == ["occ.connection.unreachable", "occ.connection.recovered"]
+        kinds = [event["type"] for event in events(pipeline, store.name)]
+        assert "occ.connection.unreachable" in kinds
+        assert kinds[-1] == "occ.connection.recovered"  # by way of degraded, if a slot was being looked at when it began
     assert operator_events(pipeline) == operators
 
 
