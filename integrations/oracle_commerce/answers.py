@@ -231,7 +231,7 @@ def _accepted(call: Call, answer: Answer) -> _Content:
     """The content of a good answer to `call`; raises what any other means."""
     content = _Content.of(answer)
     if answer.status in _GOOD and content.reported is None:
-        if content.kind is _Kind.JSON or call is Call.WRITE_SLOT:
+        if content.kind is _Kind.JSON or (call is Call.WRITE_SLOT and content.kind is not _Kind.MARKUP):
             return content
         if call is Call.RESEND and content.kind is _Kind.EMPTY:
             return content

@@ -49,7 +49,7 @@ def _of_key(connection: Connection) -> Iterator[Finding]:
         yield Finding("new_key_doubted", next_attempt_at=again)
     if connection.key_refusal is not None:
         yield Finding("new_key_rejected", connection.key_refusal.detail or connection.key_refusal.code)
-    if credential.expiry_told is not None:
+    if credential.expiry_told is not None and credential.verdict is not KeyVerdict.REJECTED:
         yield Finding("key_expiring", f"{credential.expiry_told} days or less")
 
 

@@ -93,7 +93,7 @@ def register(
     content = _read(store, slot_id)
     if isinstance(content, _Unlisted):
         if once_registered or not repair:
-            return _unread(content.reason, seen)
+            return _unread(content, seen, never_read=once_registered and seen is None)
         if not isinstance(content.reason, SlotNotFound):
             raise content.reason
         return _register_unread(store, slot_id, callback_url, style)
@@ -172,11 +172,14 @@ def _written(store: SlotStore, slot_id: str, body: Mapping[str, object]) -> slot
     return content
 
 
-def _unread(reason: PermanentError, seen: Seen | None) -> Registration:
-    """A slot that was ours and can be read in no way. Somebody else may be in it by now: it is not written blindly."""
-    if isinstance(reason, SlotNotReadable):
+def _unread(unlisted: _Unlisted, seen: Seen | None, *, never_read: bool) -> Registration:
+    """A slot that was ours and can be read in no way. Somebody else may be in it by now: it is not written blindly.
+
+    `never_read`: one write registered it. That it cannot be read is no news then.
+    """
+    if isinstance(unlisted.reason, SlotNotReadable) or (never_read and not unlisted.has_list):
         return Registration(wrote=False, seen=seen)  # as far as anybody can tell
-    raise reason
+    raise unlisted.reason
 
 
 def _register_unread(store: SlotStore, slot_id: str, callback_url: str, style: slots.BodyStyle) -> Registration:

@@ -23,6 +23,7 @@ class Pace:
     confirm_rejection: float = 300.0
     second_look: float = 300.0
     recheck_degraded: float = 3600.0
+    patience: float = 3600.0  # the longest wait within one look
     revalidate_every: float = DAY
     repairs_per_day: int = 3
     clean_up_for: float = 7 * DAY

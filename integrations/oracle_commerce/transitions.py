@@ -209,11 +209,14 @@ def slot_contested(connection: Connection, target: Target, drift: tuple[Drift, .
 
 
 def waits(connection: Connection, target: Target, cause: Cause, until: float, at: Moment) -> Change:
-    """The attempt failed in a way that may pass: try again at `until`, or give up after the last attempt."""
+    """The attempt failed in a way that may pass: try again at `until`, or give up after the last attempt.
+
+    What a store wants left alone for longer than we are patient is told now, and looked at when it allows.
+    """
     work = claimed_work(connection, target)
     if cause.code == "registration_not_kept":
         connection = _with_repair_counted(connection, target, at)
-    if work.attempts >= at.pace.retry_attempts:
+    if work.attempts >= at.pace.retry_attempts or until > at.now + at.pace.patience:
         return _give_up(connection, target, cause, at, until=until)
     return waiting(connection, target, cause, replace(work, not_before=until, due_at=until), at)
 

@@ -290,3 +290,16 @@ def test_a_late_refusal_does_not_take_the_check_of_the_key_from_the_worker_that_
     connection = claimed(connection, VALIDATE, at(11, pace), "checks the key")
     connection = refusals.key_refused(connection, slot("order-update"), REFUSED, at(12, pace)).connection
     assert transitions.is_mine(connection, 1, VALIDATE, "checks the key")
+
+
+# --- Patience --------------------------------------------------------------------------------------------------------
+
+
+def test_a_slot_the_store_wants_left_alone_for_a_day_is_told_of_at_once_and_looked_at_when_it_allows() -> None:
+    connection = claimed(registering(), slot("order-submit"), at())
+    cause = Cause("store_busy", "HTTP 429")
+    told = transitions.waits(connection, slot("order-submit"), cause, NOON + 86400, at()).connection
+    assert told.slots["order-submit"].status is SlotStatus.FAILED
+    assert told.slots["order-submit"].not_before == NOON + 86400
+    soon = transitions.waits(connection, slot("order-submit"), cause, NOON + 600, at()).connection
+    assert soon.slots["order-submit"].status is SlotStatus.RETRYING
