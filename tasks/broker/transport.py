@@ -67,6 +67,9 @@ class Channel(_StockChannel):
     unacked_mutex_expire = 10
     _unfiled: ClassVar[deque[tuple[bytes, bytes]]] = deque()  # key and message; outlives the channel
     _shared_client: Any = None
+    # By server: one client for what all closed channels still have to acknowledge. Each with its own would leave a
+    # connection open after every reconnection.
+    _late_clients: ClassVar[dict[str, Any]] = {}
 
     def set_aside(self, message: bytes, queue: str, reason: str) -> None:
         """Put a message into the quarantine.
@@ -159,7 +162,12 @@ class Channel(_StockChannel):
         # after the server was gone for a moment can still be acknowledged.
         if self._shared_client is None:
             self._shared_client = super()._create_client()
-        return self._shared_client
+        return self._late_client() if self.closed else self._shared_client
+
+    def _late_client(self) -> Any:
+        to = self._shared_client.connection_pool.connection_kwargs
+        server = ":".join(str(to.get(part)) for part in ("host", "port", "path", "db"))
+        return self._late_clients.setdefault(server, self._shared_client)
 
     def _get_pool(self, asynchronous: bool = False) -> Any:  # noqa: FBT001, FBT002 - as in kombu
         if self.connection is None or self.connection.client is None:
@@ -167,7 +175,7 @@ class Channel(_StockChannel):
         return super()._get_pool(asynchronous=asynchronous)
 
     def close(self) -> None:
-        """Close the channel and its connections; a late acknowledgement opens one again."""
+        """Close the channel and its connections; late acknowledgements of all channels share one client."""
         try:
             super().close()
         finally:

@@ -65,6 +65,9 @@ def connected(aliases: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Itera
         channel._close_clients()
         if getattr(channel, "_shared_client", None):
             channel._shared_client.connection_pool.disconnect()
+    for client in Channel._late_clients.values():
+        client.connection_pool.disconnect()
+    Channel._late_clients.clear()
     Channel._unfiled.clear()
 
 
@@ -381,6 +384,23 @@ def test_a_lost_server_does_not_end_the_worker_and_a_late_acknowledgement_counts
             assert client.hlen("unacked") == 1
             message.ack_log_error(Log(), connection.connection_errors)
             assert client.hlen("unacked") == client.llen(QUEUE) == 0
+
+
+def test_late_acknowledgements_leave_one_connection_open_however_many_channels_were_closed(
+    connected: Connect, broker_url: str, redis_client: redis.Redis
+) -> None:
+    before = len(redis_client.client_list())
+    for number in range(5):
+        connection = connected(broker_url)
+        received = consume(connection)
+        redis_client.lpush(QUEUE, good(number))
+        deliver(connection, 1)
+        connection.default_channel.qos._delivered.clear()  # as after a lost server: nothing can be returned
+        lose(connection)
+        assert redis_client.hlen("unacked") == 1
+        received[0].ack_log_error(Log(), connection.connection_errors)
+        assert redis_client.hlen("unacked") == 0
+    assert len(redis_client.client_list()) <= before + 1
 
 
 def test_a_cut_connection_returns_its_messages(connected: Connect, broker_url: str, redis_client: redis.Redis) -> None:
