@@ -22,7 +22,7 @@ def worker_kills(trial: Trial) -> Report:
         rig.start()
         for turn in range(kills):
             rig.feed(rig.add_merchants(merchants // kills, f"m-{turn}-{{n}}"), within=1)
-            rig.go_on(trial.dice.uniform(0.5, 1.5) * trial.size(1, 2))  # else the backlog decides when all are done
+            rig.go_on(trial.dice.uniform(0.5, 1.5) * 2)  # else the backlog decides when all are done
             rig.kill_worker()
         report.own["kills"] = kills
         return rig.finish(report, repeated_puts=kills / 2, heals_within=HEALS_WITHIN)

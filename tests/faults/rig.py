@@ -360,6 +360,8 @@ def _in_order(events: Sequence[Mapping[str, object]], connection: Connection) ->
     for event in events:
         data = event["data"]
         assert isinstance(data, dict)
+        if "previous_status" not in data:
+            continue  # tells something else than a change of status
         if data["previous_status"] != before or data["status"] == before or str(event["sequence"]) <= sequence:
             return False
         before, sequence = data["status"], str(event["sequence"])
