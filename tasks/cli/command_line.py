@@ -10,6 +10,7 @@ from importlib import import_module
 from types import MappingProxyType
 
 import click
+from click.shell_completion import CompletionItem, shell_complete
 
 from tasks.cli.exit_codes import EXIT_CODES, ExitCode
 from tasks.cli.failure import told
@@ -20,16 +21,24 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "status": "Show how connections stand.",
         "explain": "Tell what happened to a connection, why, and who acts.",
         "timeline": "List what happened to a connection.",
+        "recheck": "Look at connections now, not when they are due.",
+        "repair": "Look at connections now, and put back what somebody kept undoing.",
+        "replay": "Ask stores to send again what they gave up delivering to us.",
+        "disconnect": "Take our callback URL out of stores, and forget their keys.",
         "refused": "List requests that were refused.",
         "quarantine": "List messages that were set aside; return or discard them.",
         "health": "Tell whether work is done when it is due.",
         "keygen": "Make a sealing key pair.",
         "seal": "Seal an application key, as producers do.",
         "rotate-keys": "Seal all application keys anew for the newest sealing key.",
+        "completion": "Print a script that completes commands and options in a shell.",
         "simulate": "Start a simulated Oracle Commerce, to try things out.",
     }
 )
 """In the order of the help: name (also the module's) and the first line of its own help."""
+
+COMPLETION = "_OCC_COMPLETE"
+"""Set by the scripts of `occ completion` when they ask what may follow."""
 
 
 class LazyGroup(click.Group):
@@ -45,6 +54,11 @@ class LazyGroup(click.Group):
             return None
         command: click.Command = import_module(f"tasks.cli.{cmd_name.replace('-', '_')}").command
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Names of commands, without importing any, and options."""
+        names = [CompletionItem(name, help=text) for name, text in COMMANDS.items() if name.startswith(incomplete)]
+        return [*names, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Names and summaries."""
@@ -71,6 +85,8 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command line; returns the exit code."""
     try:
         _show_whatever_the_encoding_lacks()
+        if question := os.environ.get(COMPLETION):
+            return shell_complete(occ, {}, "occ", COMPLETION, question)
         with occ.make_context("occ", list(arguments)) as context:
             occ.invoke(context)
         sys.stdout.flush()

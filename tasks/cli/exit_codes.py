@@ -19,7 +19,7 @@ class ExitCode(IntEnum):
 EXIT_CODES = """\b
 Exit codes:
   0    done; with `connect --wait`: the connection is active
-  1    `connect --wait`: the connection needs attention, or the timeout passed
+  1    `connect --wait`: the connection needs attention, or the timeout passed; for many merchants: not done for some
   2    wrong usage, or a request or settings that were refused
   3    no server could be reached
   4    there is no connection of that merchant

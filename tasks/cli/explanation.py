@@ -1,6 +1,7 @@
 """A connection in sentences: what happened, why, who acts, and what comes next. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from integrations.oracle_commerce.causes import Actor, explain
 from integrations.oracle_commerce.connection import (
@@ -10,9 +11,12 @@ from integrations.oracle_commerce.connection import (
     ShippingVerdict,
     SlotStatus,
     Step,
+    merchant_of,
 )
 from integrations.oracle_commerce.findings import findings_of
-from tasks.cli.plain_text import date_and_clock, from_now, lasting, one_line
+from tasks.cli.facts import expiry
+from tasks.cli.plain_text import ago, date_and_clock, from_now, lasting, one_line
+from tasks.cli.slot_history import slots_explained
 
 _LATE = 10.0
 """Seconds after its due time that work is taken even by a busy installation; longer, and somebody should look."""
@@ -39,15 +43,23 @@ _ACTORS = {
 }
 
 
-def explained(connection: Connection, now: float) -> Iterator[str]:
-    """All of it, line by line."""
-    yield f"{connection.merchant_id} {_STATUS[connection.status]} ({connection.status})."
+def explained(
+    connection: Connection,
+    now: float,
+    timeline: Sequence[Mapping[str, Any]] = (),
+    left: Sequence[Connection] = (),
+) -> Iterator[str]:
+    """All of it, line by line.
+
+    `timeline`: its history, oldest first. `left`: the records of stores that the merchant has left.
+    """
+    yield f"{connection.merchant_id}{_headline(connection)}."
     yield ""
     yield "What happened"
-    began = date_and_clock(connection.started_at)
-    yield f"  Run {connection.run} began {began}, with the store {one_line(connection.store_url)}."
-    for sentence in _what_happened(connection):
+    for sentence in _what_happened(connection, now):
         yield f"  {sentence}"
+    for sentence in (*slots_explained(connection, timeline, now), *_stores_left(left)):
+        yield f"  {one_line(sentence)}"
     reasons = list(findings_explained(connection, now))
     if reasons:
         yield ""
@@ -76,11 +88,21 @@ def is_left_lying(connection: Connection, now: float) -> bool:
     )
 
 
-def _what_happened(connection: Connection) -> Iterator[str]:
-    yield _KEY[connection.credential.verdict]
-    expires_at = connection.credential.expires_at
-    if expires_at is not None:
-        yield f"The key says of itself that it ends {date_and_clock(expires_at)}."
+def _headline(connection: Connection) -> str:
+    merchant_id = merchant_of(connection.merchant_id)
+    whose = "" if merchant_id == connection.merchant_id else f", a store that {merchant_id} has left,"
+    if connection.departure is not None and not connection.disconnected:
+        told = "is being disconnected"
+    else:
+        told = f"{_STATUS[connection.status]} ({connection.status})"
+    return f"{whose} {told}"
+
+
+def _what_happened(connection: Connection, now: float) -> Iterator[str]:
+    began, store = date_and_clock(connection.started_at), one_line(connection.store_url)
+    yield f"Run {connection.run} began {began}, with the store {store}."
+    yield from _of_departure(connection, now)
+    yield from _of_key(connection, now)
     if connection.shipping_methods.verdict is ShippingVerdict.CONFIGURED:
         yield f"Enabled shipping methods: {connection.shipping_methods.enabled}."
     elif connection.shipping_methods.verdict is ShippingVerdict.MISSING:
@@ -89,6 +111,47 @@ def _what_happened(connection: Connection) -> Iterator[str]:
         names = [name for name, slot in connection.slots.items() if slot.status is status]
         if names and (status is not SlotStatus.PENDING or connection.step is Step.REGISTER_SLOT):
             yield one_line(f"Slots {status.replace('_', ' ')}: {', '.join(names)}.")
+
+
+def _of_departure(connection: Connection, now: float) -> Iterator[str]:
+    departure = connection.departure
+    if departure is None:
+        return
+    yield f"It was asked {ago(departure.since, now)} to disconnect, {date_and_clock(departure.since)}."
+    if any(slot.work for slot in connection.slots.values()):
+        until = date_and_clock(departure.until)
+        yield f"What the store refuses is tried again until {until}; the key is kept for that."
+    else:
+        yield "The application key has been forgotten."
+
+
+def _of_key(connection: Connection, now: float) -> Iterator[str]:
+    credential = connection.credential
+    if connection.departure is not None:
+        return
+    yield _KEY[credential.verdict]
+    if credential.expires_at is None:
+        yield "The key does not expire: it names no end, or none that can be read."
+    else:
+        yield f"The key {expiry(credential, now)}, {date_and_clock(credential.expires_at)}."
+    if connection.candidate is not None:
+        yield (
+            f"A new application key ({connection.candidate.fingerprint}) is being tried; the one before stays in use "
+            "until the new one has proven itself."
+        )
+    if connection.key_refusal is not None:
+        yield "The last new application key did not prove itself; the one before stays in use."
+
+
+def _stores_left(left: Sequence[Connection]) -> Iterator[str]:
+    for connection in left:
+        told = "has been disconnected" if connection.disconnected else "is being disconnected"
+        behind = [name for name, slot in connection.slots.items() if slot.verdict is SlotStatus.LEFT_BEHIND]
+        more = f", our callback URL left behind in {', '.join(behind)}" if behind else ""
+        yield (
+            f"The store before, {connection.store_url}, {told}{more}; "
+            f"`occ explain {connection.merchant_id}` tells more."
+        )
 
 
 def _what_next(connection: Connection, now: float) -> str:
@@ -101,6 +164,7 @@ def _what_next(connection: Connection, now: float) -> str:
     if at_work:
         return f"Workers are at it now: {', '.join(at_work)}."
     next_start = min(work.not_before for _, work in connection.unfinished())
-    what = "The next attempt is" if connection.status is ConnectionStatus.ONBOARDING else "We look again"
+    trying = connection.is_under_way or connection.departure is not None
+    what = "The next attempt is" if trying else "We look again"
     when = from_now(next_start, now)
     return f"{what} {when}." if when == "now" else f"{what} {when}, {date_and_clock(next_start)}."

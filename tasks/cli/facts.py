@@ -8,6 +8,7 @@ from integrations.oracle_commerce.connection import (
     Cause,
     Connection,
     ConnectionStatus,
+    Credential,
     KeyVerdict,
     ShippingMethods,
     ShippingVerdict,
@@ -16,7 +17,8 @@ from integrations.oracle_commerce.connection import (
     Step,
 )
 from integrations.oracle_commerce.findings import findings_of
-from tasks.cli.plain_text import from_now, one_line
+from integrations.oracle_commerce.schedule import days_left_to_tell
+from tasks.cli.plain_text import ago, from_now, one_line
 
 KEY = "key"
 SHIPPING_METHODS = "shipping methods"
@@ -57,7 +59,7 @@ class Fact:
 def facts(connection: Connection, now: float) -> list[Fact]:
     """Everything about one connection, in the order of the steps."""
     return [
-        _with_work(connection, Step.VALIDATE_KEY, Fact(KEY, connection.credential.verdict), now),
+        _with_work(connection, Step.VALIDATE_KEY, _of_key(connection, now), now),
         _with_work(connection, Step.CHECK_SHIPPING_METHODS, _of_shipping_methods(connection.shipping_methods), now),
         *(_of_slot(name, slot, now) for name, slot in connection.slots.items()),
     ]
@@ -71,6 +73,10 @@ def registered(connection: Connection) -> str:
 
 def attention(connection: Connection) -> Iterator[str]:
     """What somebody should know, in a word each: `order-update: slot_refused`."""
+    if connection.departure is not None and not connection.disconnected:
+        yield "being disconnected"
+    if connection.candidate is not None:
+        yield "new key being tried"
     for finding in findings_of(connection):
         yield one_line(f"{finding.slot}: {finding.code}" if finding.slot else finding.code)
 
@@ -83,7 +89,10 @@ def colour(status: str) -> str:
 
 
 _AS_IT_SHOULD_BE: frozenset[str] = frozenset(
-    {ConnectionStatus.ACTIVE, SlotStatus.REGISTERED, KeyVerdict.VALID, ShippingVerdict.CONFIGURED}
+    {
+        *(ConnectionStatus.ACTIVE, ConnectionStatus.DISCONNECTED, SlotStatus.REGISTERED, SlotStatus.REMOVED),
+        *(KeyVerdict.VALID, ShippingVerdict.CONFIGURED),
+    }
 )
 _UNDER_WAY: frozenset[str] = frozenset(
     {ConnectionStatus.ONBOARDING, SlotStatus.PENDING, SlotStatus.RETRYING, KeyVerdict.DOUBTED}
@@ -94,6 +103,23 @@ def _of_shipping_methods(methods: ShippingMethods) -> Fact:
     missing = methods.verdict is ShippingVerdict.MISSING
     note = f"{methods.enabled} enabled" if methods.enabled else ""
     return Fact(SHIPPING_METHODS, methods.verdict, note, cause=Cause("no_shipping_methods") if missing else None)
+
+
+def expiry(credential: Credential, now: float) -> str:
+    """When the key ends: in a word, empty if it does not, or does not say so."""
+    if credential.expires_at is None:
+        return ""
+    if credential.expires_at <= now:
+        return f"expired {ago(credential.expires_at, now)}"
+    return f"expires {from_now(credential.expires_at, now)}"
+
+
+def _of_key(connection: Connection, now: float) -> Fact:
+    """With its end, once that is near enough for somebody to act."""
+    credential = connection.credential
+    is_near = days_left_to_tell(credential.expires_at, now) is not None
+    notes = (expiry(credential, now) if is_near else "", "a new key is being tried" if connection.candidate else "")
+    return Fact(KEY, credential.verdict, ", ".join(filter(None, notes)))
 
 
 def _with_work(connection: Connection, step: Step, fact: Fact, now: float) -> Fact:
@@ -112,8 +138,17 @@ def _of_slot(name: str, slot: Slot, now: float) -> Fact:
     return Fact(
         one_line(name),
         slot.status,
+        _of_drift(slot),
         attempts=slot.attempts,
         next_attempt_at=slot.next_attempt_at,
         cause=slot.cause,
         underway=slot.work is not None and slot.work.is_held(now),
     )
+
+
+def _of_drift(slot: Slot) -> str:
+    """What the last look found in a slot that it then put in order."""
+    if slot.cause is not None or not slot.drift:
+        return ""
+    missed = f", {slot.missed} deliveries given up" if slot.missed else ""
+    return f"put back after {', '.join(slot.drift)}{missed}"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import click
 
 from integrations.errors import RequestRefused, SettingsError, TransientError
+from integrations.oracle_commerce.connection import merchant_of
 from integrations.redaction import redact_text
 from tasks.cli.exit_codes import ExitCode
 from tasks.cli.plain_text import printable
@@ -30,11 +31,16 @@ class CommandError(Exception):
 
 
 def unknown_merchant(merchant_id: str) -> CommandError:
-    """Nobody has asked to connect this merchant."""
+    """Nobody has asked to connect this merchant; or it never had the store that is asked for as `<merchant>@<run>`."""
+    known = merchant_of(merchant_id)
+    remedy = (
+        f"`occ connect {merchant_id} ...` makes one" if known == merchant_id else f"`occ explain {known}` lists them"
+    )
+    what = "connection of" if known == merchant_id else "store that was left as"
     return CommandError(
         ExitCode.UNKNOWN_MERCHANT,
         "unknown_merchant",
-        f"there is no connection of {merchant_id}; `occ connect {merchant_id} ...` makes one",
+        f"there is no {what} {merchant_id}; {remedy}",
         field="merchant_id",
     )
 

@@ -1,5 +1,6 @@
 """Arguments and options that several commands share."""
 
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -8,6 +9,10 @@ import click
 from integrations.errors import RequestRefused
 from integrations.oracle_commerce.request import is_merchant_id
 from integrations.setting_values import duration
+
+_RUN = re.compile(r"[0-9]{1,9}", re.ASCII)
+
+BAD_MERCHANT_ID = "use 1 to 128 letters, digits, dots, dashes, underscores or tildes, starting with a letter or digit"
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -20,12 +25,22 @@ class MerchantId(click.ParamType[str]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ARG002
         """Raises RequestRefused."""
         if not is_merchant_id(value):
-            raise RequestRefused(
-                "merchant_id",
-                "bad_merchant_id",
-                "use 1 to 128 letters, digits, dots, dashes, underscores or tildes, starting with a letter or digit",
-            )
+            raise RequestRefused("merchant_id", "bad_merchant_id", BAD_MERCHANT_ID)
         return str(value)
+
+
+class ConnectionId(MerchantId):
+    """A merchant id, or that of a store the merchant has left: `<merchant>@<run>`. Only for reading."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Raises RequestRefused."""
+        return str(value) if is_former_id(value) else super().convert(value, param, ctx)
+
+
+def is_former_id(value: object) -> bool:
+    """Whether this names the record of a store that a merchant has left."""
+    merchant_id, _, run = value.partition("@") if isinstance(value, str) else ("", "", "")
+    return is_merchant_id(merchant_id) and _RUN.fullmatch(run) is not None
 
 
 class Duration(click.ParamType[float]):
@@ -44,7 +59,8 @@ class Duration(click.ParamType[float]):
 
 
 merchant = click.argument("merchant", type=MerchantId())
-any_merchant = click.argument("merchant", type=MerchantId(), required=False)
+recorded = click.argument("merchant", type=ConnectionId())
+any_recorded = click.argument("merchant", type=ConnectionId(), required=False)
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON on standard output, and nothing else there.")
 
 

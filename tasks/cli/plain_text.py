@@ -54,6 +54,11 @@ def from_now(at: float | None, now: float) -> str:
     return "now" if at <= now else f"in {lasting(at - now)}"
 
 
+def ago(at: float, now: float) -> str:
+    """When something was, seen from now."""
+    return f"{lasting(now - at)} ago"
+
+
 def columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """The rows as lines; every column but the last is as wide as its widest cell."""
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)] if rows else []

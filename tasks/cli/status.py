@@ -13,8 +13,9 @@ from integrations.oracle_commerce.status import status_object
 from tasks.cli.explanation import findings_explained
 from tasks.cli.facts import attention, colour, facts, registered
 from tasks.cli.failure import unknown_merchant
+from tasks.cli.filters import Filters, filter_options
 from tasks.cli.following import looks
-from tasks.cli.parameters import any_merchant, json_option
+from tasks.cli.parameters import any_recorded, json_option
 from tasks.cli.plain_text import columns, date_and_clock, from_now, one_line
 from tasks.cli.set_up import records_of, settings_of_what_runs
 from tasks.cli.views import JsonLines, View, progress_view
@@ -24,23 +25,37 @@ _WATCH_ALL_EVERY = 2.0
 
 
 @click.command("status")
-@any_merchant
+@any_recorded
+@filter_options
 @click.option("--watch", is_flag=True, help="Go on showing what changes, until Ctrl+C.")
 @json_option
-def command(*, merchant: str | None, watch: bool, as_json: bool) -> None:
+def command(
+    *,
+    merchant: str | None,
+    statuses: tuple[str, ...],
+    findings: tuple[str, ...],
+    hosts: tuple[str, ...],
+    watch: bool,
+    as_json: bool,
+) -> None:
     """Show how connections stand.
 
-    Without MERCHANT: all of them, a line each. With --json each connection is one JSON object on a line of its own, and
-    with --watch another one whenever it changes. The exit code is 0 whatever the status is; `occ connect --wait` is the
-    command whose exit code tells.
+    Without MERCHANT: all of them, or those that match, a line each; a store that a merchant has left is MERCHANT@RUN,
+    and can be asked for as such. Of several values of one option any will do.
+
+    With --json each connection is one JSON object on a line of its own, and with --watch another one whenever it
+    changes. The exit code is 0 whatever the status is; `occ connect --wait` is the command whose exit code tells.
     """
+    filters = Filters(statuses, findings, hosts)
+    if merchant is not None and filters:
+        raise click.UsageError("Name a merchant, or filter all of them; not both.")
     with records_of(settings_of_what_runs()) as records:
         if watch:
-            _watch(records, merchant, as_json=as_json)
+            _watch(records, merchant, filters, as_json=as_json)
         elif merchant is not None:
             _show_one(_one(records, merchant), as_json=as_json)
         else:
-            _show_all(records.all(page=_PAGE), as_json=as_json)
+            _show_all(records.all(page=_PAGE), filters, as_json=as_json)
 
 
 def _one(records: Records, merchant_id: str) -> Snapshot:
@@ -50,7 +65,7 @@ def _one(records: Records, merchant_id: str) -> Snapshot:
     return snapshot
 
 
-def _watch(records: Records, merchant_id: str | None, *, as_json: bool) -> None:
+def _watch(records: Records, merchant_id: str | None, filters: Filters, *, as_json: bool) -> None:
     view: AbstractContextManager[View] = (
         nullcontext(JsonLines()) if as_json else progress_view(as_json=False, single=merchant_id is not None)
     )
@@ -59,7 +74,7 @@ def _watch(records: Records, merchant_id: str | None, *, as_json: bool) -> None:
             for snapshot in looks(lambda: _one(records, merchant_id)):
                 shown.show(_connections([snapshot]), snapshot.now())
         else:
-            for snapshots in looks(lambda: list(records.all(page=_PAGE)), every=_WATCH_ALL_EVERY):
+            for snapshots in looks(lambda: _matching(records.all(page=_PAGE), filters), every=_WATCH_ALL_EVERY):
                 if snapshots:
                     shown.show(_connections(snapshots), snapshots[-1].now())
 
@@ -96,20 +111,26 @@ def _described(connection: Connection, now: float) -> Iterator[str]:
         yield from findings
 
 
-def _show_all(snapshots: Iterable[Snapshot], *, as_json: bool) -> None:
-    """Page by page, for there may be more than fit into memory."""
+def _show_all(snapshots: Iterable[Snapshot], filters: Filters, *, as_json: bool) -> None:
+    """Page by page, for there may be more than fit into memory; what a page holds is shown before the next is read."""
     remaining = iter(snapshots)
-    heading = True
+    shown = is_any = False
     while page := list(islice(remaining, _PAGE)):
+        is_any = True
+        connections = _connections(_matching(page, filters))
         if as_json:
-            for connection in _connections(page):
+            for connection in connections:
                 click.echo(json.dumps(status_object(connection)))
-        else:
-            for line in _listed(_connections(page), page[-1].now(), heading=heading):
+        elif connections:
+            for line in _listed(connections, page[-1].now(), heading=not shown):
                 click.echo(line)
-        heading = False
-    if heading and not as_json:
-        click.echo("No connection yet; `occ connect` makes one.", err=True)
+        shown = shown or bool(connections)
+    if not shown and not as_json:
+        click.echo("No connection matches." if is_any else "No connection yet; `occ connect` makes one.", err=True)
+
+
+def _matching(snapshots: Iterable[Snapshot], filters: Filters) -> list[Snapshot]:
+    return [snapshot for snapshot in snapshots if snapshot.connection and filters.match(snapshot.connection)]
 
 
 def _listed(connections: Sequence[Connection], now: float, *, heading: bool) -> Iterator[str]:

@@ -7,7 +7,7 @@ import click
 
 from integrations.oracle_commerce.status import iso
 from tasks.cli.failure import unknown_merchant
-from tasks.cli.parameters import json_option, last_option, merchant
+from tasks.cli.parameters import json_option, last_option, recorded
 from tasks.cli.plain_text import one_line
 from tasks.cli.set_up import records_of, settings_of_what_runs
 
@@ -16,7 +16,7 @@ _TIMES = ("at", "started_at", "until")
 
 
 @click.command("timeline")
-@merchant
+@recorded
 @last_option(200)
 @json_option
 def command(*, merchant: str, last: int, as_json: bool) -> None:

@@ -48,6 +48,50 @@ def test_all_connections_are_listed_with_what_needs_attention(occ: Occ, worker: 
     ]
 
 
+@pytest.mark.parametrize(
+    ("options", "merchants"),
+    [
+        (["--status", "degraded"], ["m-2"]),
+        (["--status", "degraded", "--status", "active"], ["m-1", "m-2"]),
+        (["--finding", "slot_refused"], ["m-2"]),
+        (["--host", "ccadmin-z1a2.*"], ["m-1", "m-2", "m-3"]),
+        (["--host", "ccadmin-z1a2.*", "--status", "onboarding"], ["m-3"]),
+        (["--host", "elsewhere.*"], []),
+    ],
+)
+def test_those_that_match_are_listed(options: list[str], merchants: list[str], occ: Occ, worker: Worker) -> None:
+    worker.connect("m-1")
+    worker.connect("m-2", failing={"order-update": Cause("slot_refused")})
+    worker.begin("m-3")
+    told = [json.loads(line)["merchant_id"] for line in occ("status", *options, "--json").stdout.splitlines()]
+    assert told == merchants
+    for_people = occ("status", *options)
+    assert len(for_people.stdout.splitlines()) == (len(merchants) + 1 if merchants else 0)
+    assert for_people.stderr == ("" if merchants else "No connection matches.\n")
+
+
+def test_a_merchant_and_a_filter_do_not_go_together(occ: Occ) -> None:
+    assert occ("status", "m-1", "--status", "active").exit_code == 2
+
+
+def test_a_store_that_was_left_is_read_by_its_own_id(occ: Occ, worker: Worker) -> None:
+    worker.connect("m-1")
+    worker.begin("m-1", "https://ccadmin-z9.oracleoutsourcing.com")
+    assert occ("status", "m-1@1", "--json").object["store_url"] == "https://ccadmin-z1a2.oracleoutsourcing.com"
+    told = occ("explain", "m-1@1").stdout
+    assert told.startswith("m-1@1, a store that m-1 has left, is being disconnected.")
+    assert "The next attempt is now" in told or "Work has been waiting" in told
+    assert "`occ explain m-1@1` tells more." in occ("explain", "m-1").stdout
+    assert occ("timeline", "m-1@1").exit_code == 0
+    assert occ("status", "m-1@7").exit_code == 4
+    assert "`occ explain m-1` lists them" in occ("explain", "m-1@7").stderr
+
+
+@pytest.mark.parametrize("name", ["m-1@", "@1", "m-1@x", "m-1@1@1"])
+def test_only_a_run_makes_the_id_of_a_store_that_was_left(name: str, occ: Occ) -> None:
+    assert occ("status", name).exit_code == 2
+
+
 def test_no_connection_at_all_is_told_to_people_only(occ: Occ) -> None:
     assert occ("status").stderr == "No connection yet; `occ connect` makes one.\n"
     for_programs = occ("status", "--json")

@@ -15,7 +15,9 @@ from dataclasses import dataclass, field
 import pytest
 
 from integrations.oracle_commerce.connection import Cause
+from integrations.oracle_commerce.records import Records
 from tests.tasks.cli.conftest import PROJECT
+from tests.tasks.cli.many import asked, rest
 from tests.tasks.cli.worker import Worker, slot
 
 SHOW_CURSOR = "\x1b[?25h"
@@ -115,6 +117,41 @@ def test_a_terminal_that_can_only_print_gets_lines(worker: Worker) -> None:
         screen.type("\x03")
         assert screen.wait_for_end() == 130
     assert "\x1b" not in screen.shown
+
+
+@pytest.mark.server
+@pytest.mark.usefixtures("installation")
+@pytest.mark.parametrize(("answer", "exit_code", "left"), [("n", 130, []), ("y", 0, ["m-1", "m-2"])])
+def test_somebody_is_asked_before_stores_are_left(
+    answer: str, exit_code: int, left: list[str], records: Records
+) -> None:
+    rest(records, "m-1", "m-2")
+    with terminal("disconnect", "m-1", "m-2", "nobody", TERM="dumb") as screen:
+        screen.wait_for("Disconnect m-1, m-2? [y/N]: ")
+        assert "Our callback URL is taken out of the store" in screen.shown
+        screen.type(f"{answer}\n")
+        assert screen.wait_for_end() == (exit_code or 1)  # nobody is unknown
+    assert [who for who in ("m-1", "m-2") if asked(records, who, "disconnect_asked")] == left
+
+
+@pytest.mark.usefixtures("sealing_key")
+def test_who_types_the_ids_cannot_be_asked() -> None:
+    with terminal("disconnect", "--file", "-") as screen:
+        assert screen.wait_for_end() == 2
+    assert "say --yes" in screen.shown
+
+
+@pytest.mark.server
+@pytest.mark.usefixtures("installation")
+def test_many_are_a_bar_with_what_failed_above_it(records: Records) -> None:
+    rest(records, "m-1", "m-2")
+    with terminal("recheck", "m-1", "m-2", "nobody") as screen:
+        assert screen.wait_for_end() == 1
+    assert "3/3" in screen.shown
+    assert "nobody: there is no connection of nobody" in screen.shown
+    assert "m-1: looked at" not in screen.shown
+    assert "recheck: 2 accepted, 1 failed" in screen.shown
+    assert SHOW_CURSOR in screen.shown
 
 
 @pytest.mark.usefixtures("sealing_key")
