@@ -3,7 +3,7 @@
 Names and arguments are a contract with producers and dashboards; only ids travel between tasks.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import redis
@@ -58,7 +58,7 @@ def register_slot(self: Task, merchant_id: str, run: int, slot: str, attempt: in
 @app.task(name="occ.revalidate", shared=False, bind=True)
 def revalidate(self: Task, /, *args: object, **request: Any) -> dict[str, object]:
     """Begin a re-validation: the key is exchanged anew, and all that follows is looked at. Without `run`, a wish."""
-    if "run" in request:
+    if _is_of_a_run(request):
         return _run(self, request["merchant_id"], request["run"], Target(Step.VALIDATE_KEY))
     return _put_back_if_not_taken(lambda: look(list(args) if args else request, Door.CELERY))
 
@@ -66,9 +66,15 @@ def revalidate(self: Task, /, *args: object, **request: Any) -> dict[str, object
 @app.task(name="occ.disconnect", shared=False, bind=True)
 def disconnect(self: Task, /, *args: object, **request: Any) -> dict[str, object]:
     """Take our callback URL out of one slot. Without `run`, the wish to have it out of all."""
-    if "run" in request:
+    if _is_of_a_run(request):
         return _run(self, request["merchant_id"], request["run"], Target(Step.DISCONNECT, request.get("slot")))
     return _put_back_if_not_taken(lambda: leave(list(args) if args else request, Door.CELERY))
+
+
+def _is_of_a_run(request: Mapping[str, object]) -> bool:
+    """Whether this is a message between our tasks; all else is a wish, and what is wrong with it is said."""
+    kinds = {"merchant_id": str, "run": int, "slot": str | None}
+    return all(isinstance(request.get(name), kind) for name, kind in kinds.items())
 
 
 def _run(task: Task, merchant_id: str, run: int, target: Target) -> dict[str, object]:

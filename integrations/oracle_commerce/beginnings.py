@@ -123,7 +123,7 @@ def _reauthorise(connection: Connection, desired: Desired, first: Step, at: Mome
         step=first,
         work=at_once(at),
         cause=None,
-        slots={name: _idle(slot) for name, slot in connection.slots.items()},
+        slots={name: _idle(slot, at) for name, slot in connection.slots.items()},
     )
     line = Note("reauthorisation_started", details={"fingerprint": desired.fingerprint})
     return Change(proving, (line,), Keys(candidate=desired.sealed_key))
@@ -158,8 +158,10 @@ def _fingerprints(connection: Connection) -> set[str]:
     return {connection.credential.fingerprint, *candidate}
 
 
-def _idle(slot: Slot) -> Slot:
-    asked = max(slot.not_before, slot.work.not_before if slot.work else 0.0)
+def _idle(slot: Slot, at: Moment) -> Slot:
+    """Free of work; but a task that is still busy with the slot may be about to write: its lease is waited for."""
+    held = slot.work.claim if slot.work and slot.work.is_held(at.now) else None
+    asked = max(slot.not_before, slot.work.not_before if slot.work else 0.0, held.until if held else 0.0)
     return replace(slot, work=None, last_attempts=slot.attempts, not_before=asked)
 
 

@@ -62,7 +62,8 @@ def _leaving(slot: Slot, at: Moment) -> Slot:
 def _work(slot: Slot, at: Moment) -> Work:
     """A task that is still busy with the slot may be about to write: it is given the rest of its lease."""
     held = slot.work.claim if slot.work and slot.work.is_held(at.now) else None
-    return at_time(held.until) if held else at_once(at)
+    until = max(slot.not_before, held.until if held else 0.0)
+    return at_time(until) if until > at.now else at_once(at)
 
 
 def slot_removed(connection: Connection, target: Target, details: Mapping[str, object], at: Moment) -> Change:

@@ -69,7 +69,7 @@ def _about_slots(before: Connection, after: Connection) -> Iterator[_About]:
         if was is None or not slot.drift:
             continue
         repaired = slot.in_order_at != was.in_order_at and slot.repairs[-1:] not in {(), was.repairs[-1:]}
-        if repaired or slot.drift != was.drift:
+        if repaired or {*slot.drift} - {*was.drift}:
             drift: dict[str, object] = {
                 "slot": name,
                 "drift": list(slot.drift),

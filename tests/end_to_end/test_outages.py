@@ -92,7 +92,9 @@ def test_a_few_stores_in_trouble_are_told_of_one_by_one(pipeline: Pipeline, stor
     for store in some:
         kinds = [event["type"] for event in events(pipeline, store.name)]
         assert "occ.connection.unreachable" in kinds
-        assert kinds[-1] == "occ.connection.recovered"  # by way of degraded, if a slot was being looked at when it began
+        assert (
+            kinds[-1] == "occ.connection.recovered"
+        )  # by way of degraded, if a slot was being looked at when it began
     assert operator_events(pipeline) == operators
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from integrations.errors import CredentialRejected, IntegrationError, TransientError
-from integrations.oracle_commerce import beginnings, refusals, transitions
+from integrations.oracle_commerce import beginnings, departures, refusals, transitions
 from integrations.oracle_commerce.beginnings import Desired
 from integrations.oracle_commerce.change import Change, Moment, Note, Stop
 from integrations.oracle_commerce.connection import Cause, Connection, Departure, SlotStatus, Step, Target
@@ -54,11 +54,20 @@ def slot(name: str) -> Target:
     return Target(Step.REGISTER_SLOT, name)
 
 
+def removal(name: str) -> Target:
+    """The work of leaving one slot."""
+    return Target(Step.DISCONNECT, name)
+
+
 def outcome(error: IntegrationError | None, connection: Connection, target: Target, at: Moment, wait: float) -> Change:
     """What an attempt makes of the record: success, or what `error` means. `wait` is until the next attempt."""
     if error is None:
         return success(connection, target, at)
     cause = Cause(error.code, error.detail)
+    if target.step is Step.DISCONNECT:
+        soon = isinstance(error, TransientError)
+        until = at.now + (wait if soon else 0.0)
+        return departures.left_behind(connection, target, cause, at, until=until, soon=soon)
     if isinstance(error, CredentialRejected):
         return refusals.key_refused(connection, target, cause, at)
     if isinstance(error, TransientError):
@@ -81,6 +90,8 @@ def success(connection: Connection, target: Target, at: Moment) -> Change:
         return transitions.key_proven(connection, target, FOLLOWING[target.step], at)
     if target.step is Step.CHECK_SHIPPING_METHODS:
         return transitions.shipping_checked(connection, target, 2, FOLLOWING[target.step], at)
+    if target.step is Step.DISCONNECT:
+        return departures.slot_removed(connection, target, {"wrote": True}, at)
     return transitions.slot_registered(connection, target, transitions.Registered(wrote=True), at)
 
 
@@ -112,12 +123,13 @@ class Drive:
     wait: float = 2.0
     notes: list[tuple[float, Note]] = field(default_factory=list)
     attempts: list[tuple[float, Target]] = field(default_factory=list)
+    has_key: bool = True  # the application key is kept
 
     def at_once(self) -> None:
         """Everything that may be done without waiting."""
         while ready := sorted(self.connection.ready(self.now), key=str):
             for target in ready:
-                self._attempt(target)
+                self.do(target)
 
     def until(self, end: float) -> None:
         """Go on, due time by due time, until `end`."""
@@ -129,7 +141,8 @@ class Drive:
             assert self.connection != before, "something is due and nothing can be done about it"
         self.now = end
 
-    def _attempt(self, target: Target) -> None:
+    def do(self, target: Target) -> None:
+        """One attempt at this work."""
         at = Moment(self.now, self.pace)
         work = self.connection.work_on(target)
         alone = work is not None and work.is_suspect
@@ -148,4 +161,5 @@ class Drive:
 
     def _take(self, change: Change) -> None:
         self.connection = change.connection
+        self.has_key = (self.has_key or change.keys.promote) and not change.keys.forget_current
         self.notes += [(self.now, note) for note in change.notes]

@@ -1,13 +1,22 @@
-"""Other systems get one well-formed CloudEvent for every change of a status, and none for anything else."""
+"""Other systems get one well-formed CloudEvent for every change of a status, and for what else is news."""
 
 import json
 import re
+from dataclasses import replace
 from datetime import datetime
 
 import pytest
 
-from integrations.oracle_commerce.connection import Connection, ConnectionStatus, Credential, KeyVerdict
-from integrations.oracle_commerce.events import status_event
+from integrations.oracle_commerce.connection import (
+    Candidate,
+    Connection,
+    ConnectionStatus,
+    Credential,
+    KeyVerdict,
+    Slot,
+)
+from integrations.oracle_commerce.drift import Drift
+from integrations.oracle_commerce.events import other_events, status_event
 from tests.integrations.oracle_commerce.fakes import NOON, departed
 from tests.integrations.oracle_commerce.test_connection import ENDED, FAILED, UNREACHED, healthy
 
@@ -81,3 +90,74 @@ def test_findings_say_what_and_whose_turn_it_is_and_show_no_evidence() -> None:
     data = made["data"]
     assert isinstance(data, dict)
     assert data["findings"] == [{"code": "slot_refused", "slot": "order-update", "actor": "operator"}]
+
+
+# --- While the status stays ------------------------------------------------------------------------------------------
+
+
+def told(before: Connection | None, after: Connection) -> list[dict[str, object]]:
+    return other_events(before, after, version=7, now=NOON)
+
+
+def drifted(*drift: Drift, **changes: object) -> Slot:
+    slot = replace(healthy().slots["order-submit"], drift=drift, in_order_at=NOON)
+    return replace(slot, **changes)  # type: ignore[arg-type]
+
+
+def with_slot(slot: Slot) -> Connection:
+    return healthy(slots={**healthy().slots, "order-submit": slot})
+
+
+def test_a_new_connection_has_no_news_beside_its_status() -> None:
+    assert told(None, with_slot(drifted(Drift.URL_MISSING))) == []
+
+
+def test_events_of_one_change_are_told_apart_by_their_ids() -> None:
+    before = healthy(candidate=Candidate("new"))
+    credential = Credential("new", NOON + 86400, KeyVerdict.VALID, expiry_told=1)
+    slots = {name: drifted(Drift.URL_MISSING) for name in before.slots}
+    after = replace(before, candidate=None, credential=credential, slots=slots, trouble=UNREACHED)
+    events = [event(before, after), *told(before, after)]
+    assert len(events) == 1 + 2 + 4
+    assert len({made["id"] for made in events}) == len(events)
+    assert {made["sequence"] for made in events} == {"000000000007"}
+
+
+@pytest.mark.parametrize("verdict", KeyVerdict)
+def test_a_new_key_is_told_of_when_it_took_over_and_not_when_it_is_asked_for_elsewhere(verdict: KeyVerdict) -> None:
+    before = healthy(candidate=Candidate("new"))
+    after = replace(before, candidate=None, credential=Credential("new", verdict=verdict))
+    types = [made["type"] for made in told(before, after)]
+    assert types == (["occ.connection.reauthorised"] if verdict is KeyVerdict.VALID else [])
+
+
+def test_a_new_key_that_replaces_another_that_was_being_proven_is_no_news() -> None:
+    before = healthy(candidate=Candidate("new"))
+    assert told(before, replace(before, candidate=Candidate("newer"))) == []
+    assert told(before, replace(before, candidate=None)) == [], "nor is one that went with a departure"
+
+
+def test_drift_is_told_when_something_new_drifted_or_was_mended() -> None:
+    whole, missing = drifted(), drifted(Drift.URL_MISSING)
+    lost = drifted(Drift.URL_MISSING, Drift.SETTINGS_LOST)
+    mended = replace(missing, in_order_at=NOON + 1, repairs=(NOON + 1,))
+    aged = replace(drifted(Drift.SETTINGS_LOST), in_order_at=NOON + 2)
+    for before, after, expected in [
+        (whole, whole, []),
+        (whole, missing, [False]),
+        (missing, missing, []),
+        (missing, lost, [False]),
+        (lost, missing, []),
+        (missing, whole, []),
+        (missing, mended, [True]),
+        (mended, replace(mended, in_order_at=NOON + 9), []),
+        (mended, replace(mended, in_order_at=NOON + 9, repairs=(NOON + 1, NOON + 9)), [True]),
+        (replace(aged, repairs=(NOON,)), replace(aged, in_order_at=NOON + 9), []),
+    ]:
+        data = [made["data"] for made in told(with_slot(before), with_slot(after))]
+        assert [made["repaired"] for made in data] == expected, (before, after)  # type: ignore[index]
+
+
+def test_the_former_store_of_a_merchant_who_moved_is_nobodys_status() -> None:
+    former = replace(healthy(), merchant_id="m-1@1")
+    assert status_event(former, departed(former), version=2, now=NOON) is None

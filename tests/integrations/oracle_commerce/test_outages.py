@@ -23,7 +23,7 @@ from integrations.oracle_commerce.outage import Kind, Next, Outage, Rules
 from integrations.oracle_commerce.outages import Outages
 from integrations.oracle_commerce.records import Records, Snapshot
 from integrations.oracle_commerce.schedule import Pace
-from tests.integrations.oracle_commerce.fakes import VALIDATE, outcome
+from tests.integrations.oracle_commerce.fakes import SHIPPING, VALIDATE, outcome
 from tests.integrations.oracle_commerce.recorded import at_once, begin, committed
 from tests.integrations.oracle_commerce.test_connection import healthy, key
 from tests.processes import wait_until
@@ -82,6 +82,11 @@ class World:
         claimed = committed(self.records.change(name, claim))
         self.outages.note(claimed.after, error.code if error else None)
         committed(self.records.change(name, record, known=claimed.snapshot))
+
+    def succeed(self, name: str) -> None:
+        """A look that finds the store well, up to its slots."""
+        self.attempt(name, None)
+        self.attempt(name, None, SHIPPING)
 
     def fail(self, names: Iterable[str], error: IntegrationError = UNREACHABLE) -> None:
         """All of them fail until the trouble is a verdict: first all once, then, after a tick, all again."""
@@ -151,7 +156,7 @@ def test_our_network_is_cut_and_mended_and_no_merchant_hears_of_it(world: World)
     released = world.release()
     assert (released.told, released.dropped, released.looked_at) == (0, 0, 999 if probed(world) else 1000)
     for name in names:
-        world.attempt(name, None)
+        world.succeed(name)
     assert world.release() == Released()
     told, heard = world.events(skip=1000)
     assert heard == []
@@ -299,7 +304,7 @@ def test_who_is_still_unreachable_afterwards_is_told_of_once_after_a_look(world:
     for name in names[:5]:
         world.attempt(name, UNREACHABLE)
     for name in names[5:]:
-        world.attempt(name, None)
+        world.succeed(name)
     assert world.release().told == 5
     assert world.release() == Released()
     told, heard = world.events(skip=50)
@@ -307,7 +312,7 @@ def test_who_is_still_unreachable_afterwards_is_told_of_once_after_a_look(world:
     assert {event["subject"]: event["data"]["previous_status"] for event in heard} == dict.fromkeys(names[:5], "active")
     for name in names[:5]:
         committed(world.records.change(name, sooner))
-        world.attempt(name, None)
+        world.succeed(name)
     assert types(world.events(skip=50)[1]) == ["connection.unreachable"] * 5 + ["connection.recovered"] * 5
     assert all_in_order(world) == set(names)
 

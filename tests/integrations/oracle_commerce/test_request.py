@@ -7,7 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from integrations.errors import RequestRefused
-from integrations.oracle_commerce.request import MAX_FIELD_LENGTH, ConnectRequest, is_merchant_id, parse_request
+from integrations.oracle_commerce.request import (
+    MAX_FIELD_LENGTH,
+    ConnectRequest,
+    Wish,
+    is_merchant_id,
+    parse_request,
+    parse_wish,
+)
 
 CANARY = "canary4711"
 GOOD = {
@@ -102,6 +109,52 @@ def test_merchant_ids_that_would_not_fit_into_keys_and_urls_are_refused(merchant
     assert not is_merchant_id(merchant_id)
 
 
+# --- Wishes ----------------------------------------------------------------------------------------------------------
+
+REPAIR = ("repair", (True, False))
+FORGET = ("forget", ("now", "end"))
+
+
+@pytest.mark.parametrize(
+    ("request_", "option", "choice"),
+    [
+        ({"merchant_id": "m-1"}, REPAIR, None),
+        ({"merchant_id": "m-1", "repair": True}, REPAIR, True),
+        ({"merchant_id": "m-1", "repair": False}, REPAIR, False),
+        ({"merchant_id": "m-1"}, FORGET, None),
+        ({"merchant_id": "m-1", "forget": "now"}, FORGET, "now"),
+        ({"merchant_id": "m-1", "forget": "end"}, FORGET, "end"),
+    ],
+)
+def test_a_wish_is_a_merchant_and_perhaps_a_choice(
+    request_: object, option: tuple[str, tuple[object, ...]], choice: object
+) -> None:
+    assert parse_wish(request_, *option) == Wish("m-1", choice)
+
+
+@pytest.mark.parametrize(
+    ("request_", "field", "code"),
+    [
+        ([CANARY], "request", "not_an_object"),
+        (CANARY, "request", "not_an_object"),
+        ({}, "merchant_id", "missing"),
+        ({"merchant_id": ["m-1"]}, "merchant_id", "not_text"),
+        ({"merchant_id": f"{CANARY}@1"}, "merchant_id", "bad_merchant_id"),
+        ({"merchant_id": "m-1", CANARY: 1}, "request", "unknown_field"),
+        ({"merchant_id": "m-1", "repair": True}, "request", "unknown_field"),
+        ({"merchant_id": "m-1", "forget": CANARY}, "forget", "unknown_choice"),
+        ({"merchant_id": "m-1", "forget": True}, "forget", "unknown_choice"),
+        ({"merchant_id": "m-1", "forget": None}, "forget", "unknown_choice"),
+        ({"merchant_id": "m-1", "forget": [CANARY]}, "forget", "unknown_choice"),
+    ],
+)
+def test_a_wish_that_cannot_be_understood_is_refused(request_: object, field: str, code: str) -> None:
+    with pytest.raises(RequestRefused) as refused:
+        parse_wish(request_, *FORGET)
+    assert (refused.value.field, refused.value.code) == (field, code)
+    assert CANARY not in f"{refused.value!s}{refused.value!r}{refused.value.remedy}"
+
+
 _anything: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
@@ -118,3 +171,14 @@ def test_any_request_is_either_taken_or_refused(request_: object) -> None:
         merchant_id, field = "none", refused.field
     assert is_merchant_id(merchant_id)
     assert field in {"none", "request", *FIELDS}
+
+
+@settings(deadline=None, max_examples=100)
+@given(_anything | st.fixed_dictionaries({"merchant_id": st.just("m-1"), "forget": _anything}))
+def test_any_wish_is_either_taken_or_refused(request_: object) -> None:
+    try:
+        choice, field = parse_wish(request_, *FORGET).choice, "none"
+    except RequestRefused as refused:
+        choice, field = None, refused.field
+    assert choice in {None, "now", "end"}
+    assert field in {"none", "request", "merchant_id", "forget"}

@@ -1,0 +1,353 @@
+"""Connections kept by hand: our whole code but Celery and the server, in one thread and on a stopped clock.
+
+`Desk` accepts requests, does all work when it is due, and keeps the records and events in memory. The stores are
+simulated ones behind our real client. Every record is written out and read again with every change.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from integrations.answer import Answer
+from integrations.deadline import Deadline
+from integrations.errors import RequestRefused, TransientError
+from integrations.oracle_commerce import transitions
+from integrations.oracle_commerce.acceptance import Acceptance, Accepted, Asked, Door
+from integrations.oracle_commerce.access_token import AccessToken, AccessTokens
+from integrations.oracle_commerce.change import Change, Moment, Note, Stop
+from integrations.oracle_commerce.client import Login
+from integrations.oracle_commerce.connection import Connection, Step, Target
+from integrations.oracle_commerce.events import other_events, status_event
+from integrations.oracle_commerce.findings import findings_of
+from integrations.oracle_commerce.outages import Outages
+from integrations.oracle_commerce.records import _RECORD, Committed, Records, Snapshot
+from integrations.oracle_commerce.schedule import Pace
+from integrations.sealing import Keyring, SealingKey, seal
+from integrations.session import GuardedSession
+from integrations.settings import Settings
+from tasks.metrics.counts import Counts
+from tasks.retry import RetryPolicy
+from tasks.step import run_step
+from tasks.wiring import Wiring
+from tests.integrations.oracle_commerce.fakes import NOON
+from tests.simulator.application_keys import make_application_key
+from tests.simulator.clocks import StoppedClock
+from tests.simulator.direct import DirectSession
+from tests.simulator.store import SimulatedStore
+
+THEIRS = "https://oms.example.net/in"
+OURS = SealingKey.generate()
+FIRST, SECOND = "https://ccadmin-test-z1a2.oracleoutsourcing.com", "https://ccadmin-test-z9b8.oracleoutsourcing.com"
+
+
+def ours(slot: str, merchant_id: str = "m-1") -> str:
+    """Our callback URL."""
+    return f"https://hooks.example.com/occ/{merchant_id}/{slot}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Read(Snapshot):
+    """A snapshot whose time is that of the stopped clock."""
+
+    clock: StoppedClock = field(default_factory=StoppedClock)
+
+    def now(self) -> float:
+        return self.clock.clocks.wall()
+
+
+class RecordsInMemory(Records):
+    """What the commit of a change does, without a server."""
+
+    def __init__(self, clock: StoppedClock) -> None:
+        self.kept: dict[str, Snapshot] = {}
+        self.told: list[dict[str, Any]] = []  # events
+        self.lines: list[tuple[float, str, Note]] = []
+        self._clock = clock
+
+    def load(self, merchant_id: str) -> Snapshot:
+        return self.kept.get(merchant_id) or _Read(None, 0, None, None, 0.0, 0.0, clock=self._clock)
+
+    def count(self) -> int:
+        return len(self.kept)
+
+    def next_number(self) -> int:
+        return len(self.kept)
+
+    def change(
+        self,
+        merchant_id: str,
+        decide: Callable[[Connection | None, float], Change | Stop],
+        *,
+        known: Snapshot | None = None,  # noqa: ARG002 - nobody else changes anything meanwhile
+        durably: bool = False,  # noqa: ARG002 - there is no disk
+    ) -> Committed | Stop:
+        snapshot = self.load(merchant_id)
+        now = snapshot.now()
+        decided = decide(snapshot.connection, now)
+        if isinstance(decided, Stop):
+            return decided
+        after = snapshot.after(decided)
+        before, connection = snapshot.connection, decided.connection
+        assert _RECORD.validate_json(_RECORD.dump_json(connection, exclude_defaults=True)) == connection
+        if decided.former is not None:
+            key = snapshot.sealed_key
+            self.kept[decided.former.merchant_id] = _Read(decided.former, 1, key, None, 0.0, 0.0, clock=self._clock)
+        self.kept[merchant_id] = after
+        status = status_event(before, connection, version=after.version, now=now)
+        self.told += [status] if status else []
+        self.told += other_events(before, connection, version=after.version, now=now)
+        self.lines += [(now, merchant_id, note) for note in decided.notes]
+        return Committed(before, connection, after, decided.former)
+
+    def note_refusal(self, refusal: RequestRefused, *, merchant_id: str | None, door: str) -> None:
+        pass
+
+
+class _Tokens(AccessTokens):
+    """Access tokens without a server. `busy`: another worker is just buying one, for longer than anybody waits."""
+
+    def __init__(self, clock: StoppedClock) -> None:
+        self.kept: dict[str, tuple[str, AccessToken]] = {}
+        self.busy = False
+        self._clock = clock
+
+    def get(
+        self,
+        merchant_id: str,
+        fingerprint: str,
+        login: Callable[[], Login],
+        deadline: Deadline,  # noqa: ARG002 - time stands still
+        *,
+        newer_than: float = 0.0,
+    ) -> AccessToken:
+        if self.busy:
+            raise TransientError("token_renewal_pending", retry_after=1.0)
+        now: float = self._clock.clocks.wall()
+        whose, token = self.kept.get(merchant_id, ("", AccessToken("", 0.0, 0.0)))
+        if whose == fingerprint and token.issued_at > newer_than and token.is_fresh(now):
+            return token
+        answer = login()
+        token = AccessToken(answer.access_token, now, now + answer.lifetime)
+        self.kept[merchant_id] = fingerprint, token
+        return token
+
+    @contextlib.contextmanager
+    def unshared(
+        self, merchant_id: str, fingerprint: str, login: Callable[[], Login], deadline: Deadline
+    ) -> Iterator[AccessToken]:
+        yield self.get(merchant_id, fingerprint, login, deadline, newer_than=float("inf"))
+
+    def drop(self, merchant_id: str) -> None:
+        self.kept.pop(merchant_id, None)
+
+
+class _Session(GuardedSession):
+    """The way out to whichever simulated store has the address."""
+
+    def __init__(self, stores: Mapping[str, SimulatedStore]) -> None:
+        self._stores = stores
+        self.then: list[Callable[[], object]] = []  # what happens right after the next call
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        deadline: Deadline,
+        form: Mapping[str, str] | None = None,
+        json: object | None = None,
+    ) -> Answer:
+        parts = urlsplit(url)
+        direct = DirectSession(self._stores[f"{parts.scheme}://{parts.netloc}"])
+        answer = direct.request(method, url, headers=headers, deadline=deadline, form=form, json=json)
+        while self.then:
+            self.then.pop()()
+        return answer
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+class _NeverOurselves(Outages):
+    """Nothing is held because everybody fails."""
+
+    def __init__(self) -> None:
+        pass
+
+    def note(self, connection: Connection, code: str | None) -> None:
+        pass
+
+
+class _Uncounted(Counts):
+    """No metrics: they are written by a thread, to a server."""
+
+    def _add(self, counted: Mapping[str, int]) -> None:
+        pass
+
+
+class _Steady(RetryPolicy):
+    """The longest wait the policy may choose."""
+
+    def delay(self, attempt: int, retry_after: float | None = None, **_: object) -> float:
+        return max(retry_after or 0.0, min(self.longest, self.first * 2.0 ** min(attempt - 1, 60)))
+
+
+class Desk:
+    """Everything that keeps connections, done by hand. Merchant m-1 unless another is named."""
+
+    def __init__(self, **settings: object) -> None:
+        self.clock = StoppedClock(NOON)
+        self.stores: dict[str, SimulatedStore] = {}
+        self.records = RecordsInMemory(self.clock)
+        self.tokens = _Tokens(self.clock)
+        self.twice = False  # every message comes twice
+        self.restart(**settings)
+
+    def restart(self, **settings: object) -> None:
+        """New processes, with these settings."""
+        chosen = Settings(
+            redis_url="redis://localhost:6379/0",
+            sealing_keys=(OURS,),
+            callback_url="https://hooks.example.com/occ/{merchant_id}/{slot}",
+            **settings,
+        )
+        self.parts = Wiring(chosen)
+        self.parts.records, self.parts.tokens = self.records, self.tokens
+        self.session = _Session(self.stores)
+        self.parts.session, self.parts.outages = self.session, _NeverOurselves()
+        self.parts.counts = _Uncounted(chosen.redis_url)
+        self.parts.retry = _Steady(chosen.retry_first, chosen.retry_max)
+        self.parts.acceptance = Acceptance(self.records, Keyring([OURS]), chosen, self.parts.pace, Step.VALIDATE_KEY)
+
+    @property
+    def pace(self) -> Pace:
+        """The durations."""
+        return self.parts.pace
+
+    @property
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        return float(self.clock.clocks.wall())
+
+    # --- What people ask for
+
+    def store(self, url: str = FIRST, /, **changes: object) -> SimulatedStore:
+        """A store with somebody else's URL in each slot."""
+        held = {name: {"urls": [THEIRS]} for name in self.parts.wanted.slots}
+        key = make_application_key(issued_at=NOON, lifetime=None)
+        changes = {"slots": held, "shows_secrets": True, "application_key": key} | changes
+        found = SimulatedStore(url, url=url, clocks=self.clock.clocks, **changes)  # type: ignore[arg-type]
+        self.stores[found.url] = found
+        return found
+
+    def connect(self, store: SimulatedStore, key: str | None = None, merchant_id: str = "m-1") -> Accepted:
+        """Ask for a connection, with the store's own key or another."""
+        sealed = seal(OURS.public_key, OURS.key_id, merchant_id, key or store.application_key)
+        request = {"merchant_id": merchant_id, "store_url": store.url, "application_key": sealed}
+        return self.parts.acceptance.accept(request, Door.INBOX)
+
+    def look(self, **choice: object) -> Asked:
+        """Ask for a look."""
+        return self.parts.acceptance.look({"merchant_id": "m-1", **choice}, Door.COMMAND_LINE)
+
+    def disconnect(self, **choice: object) -> Asked:
+        """Ask to disconnect."""
+        return self.parts.acceptance.disconnect({"merchant_id": "m-1", **choice}, Door.COMMAND_LINE)
+
+    # --- What workers and tick do
+
+    def at_once(self) -> None:
+        """Everything that may be done without waiting."""
+        for _ in range(1000):
+            ready = [(name, it, target) for name, it in self._all() for target in sorted(it.ready(self.now), key=str)]
+            if not ready:
+                return
+            for name, connection, target in ready:
+                for _ in range(1 + self.twice):
+                    self.message(name, connection.run, target)
+        raise AssertionError("there is no end to the work of this moment")
+
+    def one(self) -> None:
+        """The first piece of work of m-1 that is ready."""
+        self.message("m-1", self.connection.run, min(self.connection.ready(self.now), key=str))
+
+    def message(self, merchant_id: str, run: int, target: Target) -> dict[str, object]:
+        """A message arrives."""
+        connection = self.records.load(merchant_id).connection
+        work = connection.work_on(target) if connection else None
+        return run_step(
+            self.parts, _sends_nothing, merchant_id, run, target, alone=work is not None and work.is_suspect
+        )
+
+    def hold(self, target: Target) -> None:
+        """A worker takes the work, and is not heard of."""
+        moment = Moment(self.now, self.parts.pace)
+        run = self.connection.run
+
+        def decide(connection: Connection | None, _: float) -> Change | Stop:
+            assert connection is not None
+            return transitions.claim(connection, run, target, "held", moment)
+
+        assert isinstance(self.records.change("m-1", decide), Committed)
+
+    def until(self, end: float) -> None:
+        """Go on, due time by due time."""
+        self.at_once()
+        while (due := min((it.due_at for _, it in self._all() if it.due_at is not None), default=end + 1)) <= end:
+            assert due > self.now, "something is due and nothing can be done about it"
+            self.clock.advance(due - self.now)
+            self.at_once()
+        self.clock.advance(max(0.0, end - self.now))
+
+    def wait(self, seconds: float) -> None:
+        """Go on for so long."""
+        self.until(self.now + seconds)
+
+    def next_look(self) -> None:
+        """Go on until work of this connection is due, and do it."""
+        assert self.connection.due_at is not None
+        self.until(self.connection.due_at)
+
+    # --- What can be seen
+
+    @property
+    def connection(self) -> Connection:
+        """The record of m-1."""
+        return self.record("m-1")
+
+    def record(self, record_id: str) -> Connection:
+        """Any record."""
+        connection = self.records.load(record_id).connection
+        assert connection is not None
+        return connection
+
+    @property
+    def status(self) -> str:
+        """The status of m-1."""
+        return str(self.connection.status)
+
+    @property
+    def slots(self) -> dict[str, str]:
+        """The status of each slot of m-1."""
+        return {name: str(slot.status) for name, slot in self.connection.slots.items()}
+
+    def events(self) -> list[str]:
+        """The types of the events told since this was asked last."""
+        types = [str(event["type"]).removeprefix("occ.connection.") for event in self.records.told]
+        self.last_events = list(self.records.told)
+        self.records.told.clear()
+        return types
+
+    def findings(self) -> list[tuple[str, str | None]]:
+        """What there is to report of m-1."""
+        return [(finding.code, finding.slot) for finding in findings_of(self.connection)]
+
+    def _all(self) -> list[tuple[str, Connection]]:
+        return [(name, it.connection) for name, it in self.records.kept.items() if it.connection is not None]
+
+
+def _sends_nothing(connection: Connection, targets: Iterable[Target]) -> None:
+    """What is ready is found in the records."""
