@@ -1,10 +1,15 @@
 """`python -m tests.bench NAME`: which benchmark, and how large."""
 
 import json
+import sys
+from collections.abc import Mapping
 
 import click
 
 from tests.bench.connect import measure_connect
+from tests.bench.due import SIZES, measure_due
+from tests.bench.revalidate import is_as_promised, measure_revalidate
+from tests.bench.three_days import Plan, simulate
 
 
 @click.group(help="Print figures. Compare ratios within one run: machines differ, and are noisy.")
@@ -21,7 +26,59 @@ def bench() -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
 def connect(merchants: int, rate: float, seconds: float, latency: float, workers: int, *, as_json: bool) -> None:
     """Print the figures of connecting."""
-    figures = measure_connect(merchants=merchants, rate=rate, seconds=seconds, latency=latency, workers=workers)
+    _tell(
+        measure_connect(merchants=merchants, rate=rate, seconds=seconds, latency=latency, workers=workers),
+        as_json=as_json,
+    )
+
+
+@bench.command(help="Six calls and no write per healthy connection, and what they cost. Fails if there are others.")
+@click.option("--connections", default=2000, show_default=True, help="How many are looked at.")
+@click.option("--workers", default=2, show_default=True, help="Worker processes.")
+@click.option("--simulators", default=2, show_default=True, help="Processes that play the stores.")
+@click.option("--latency", default=0.1, show_default=True, help="Seconds each simulated call takes.")
+@click.option("--rate", default=0.0, help="Come due so many a second, instead of all being overdue at once.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
+def revalidate(connections: int, workers: int, simulators: int, latency: float, rate: float, *, as_json: bool) -> None:
+    """Print the figures of re-validating."""
+    figures = measure_revalidate(
+        connections=connections, workers=workers, simulators=simulators, latency=latency, rate=rate
+    )
+    _tell(figures, as_json=as_json)
+    sys.exit(not is_as_promised(figures))
+
+
+@bench.command(help="What a tick costs per due connection, with few connections and with many.")
+@click.option("--size", "sizes", multiple=True, type=int, default=SIZES, show_default=True, help="Connections.")
+@click.option("--members", default=1_000_000, show_default=True, help="Of the due set alone, without records.")
+@click.option("--due", default=20_000, show_default=True, help="How many are taken per size, 1,000 a tick.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
+def due(sizes: tuple[int, ...], members: int, due: int, *, as_json: bool) -> None:
+    """Print the figures of ticks."""
+    _tell(measure_due(sizes=sizes, members=members, due=due), as_json=as_json)
+
+
+@bench.command(help="Days on a simulated clock: how even the load is, who is looked at twice or skipped. Fails if so.")
+@click.option("--connections", default=100_000, show_default=True, help="How many sign up at the beginning.")
+@click.option("--days", default=3, show_default=True, help="How long to look at them.")
+@click.option("--bucket", default=60.0, show_default=True, help="Seconds whose load is compared with the mean.")
+@click.option("--seed", default=1, show_default=True, help="Of the dice.")
+@click.option("--blackout", default=0.0, help="Seconds in which nothing of ours runs, on the second day.")
+@click.option("--same-expiry", is_flag=True, help="All keys end at one moment, and a warning of that comes due.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
+def schedule(
+    connections: int, days: int, bucket: float, seed: int, blackout: float, *, same_expiry: bool, as_json: bool
+) -> None:
+    """Print how the days went."""
+    plan = Plan(
+        connections=connections, days=days, bucket=bucket, seed=seed, blackout=blackout, same_expiry=same_expiry
+    )
+    course = simulate(plan)
+    _tell(course.figures(), as_json=as_json)
+    sys.exit(not course.is_even())
+
+
+def _tell(figures: Mapping[str, object], *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(figures))
         return

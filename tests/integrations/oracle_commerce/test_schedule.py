@@ -8,8 +8,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from integrations.oracle_commerce.connection import Cause, SlotStatus, Trouble
-from integrations.oracle_commerce.schedule import Pace, next_in_phase, phase_of, spread_phase
+from integrations.oracle_commerce.connection import DAY, Cause, Credential, KeyVerdict, SlotStatus, Trouble
+from integrations.oracle_commerce.schedule import Pace, days_left_to_tell, next_in_phase, phase_of, spread_phase
 from tests.integrations.oracle_commerce.fakes import NOON
 from tests.integrations.oracle_commerce.test_connection import FAILED, healthy
 
@@ -86,6 +86,37 @@ def test_no_look_comes_later_than_the_regular_one() -> None:
     pace = Pace(revalidate_every=10, second_look=9, recheck_degraded=3600)
     for connection in (healthy(wrote_to_store=True), healthy(slots={"order-submit": FAILED})):
         assert NOON + 9 <= pace.next_look(connection, NOON) <= NOON + 9 + 10
+
+
+@settings(deadline=None, max_examples=50)
+@given(looks=st.integers(min_value=0, max_value=2000), degraded=st.floats(min_value=1, max_value=6 * 3600))
+def test_looks_in_trouble_grow_rare_but_stay_four_in_a_period(looks: int, degraded: float) -> None:
+    pace = Pace(recheck_degraded=degraded)
+    waits = [pace.next_try(healthy(looks_in_trouble=number), NOON) - NOON for number in (looks, looks + 1)]
+    assert degraded <= waits[0] + 1e-3
+    assert waits[0] <= waits[1] <= pace.revalidate_every / 4 + 1e-3
+
+
+@pytest.mark.parametrize(
+    ("days", "told"),
+    [(31, None), (30, 30), (14.01, 30), (14, 14), (7.5, 14), (7, 7), (1.5, 7), (1, 1), (0, 1), (-5, 1), (None, None)],
+)
+def test_the_warning_that_is_due_is_the_most_urgent_one(days: float | None, told: int | None) -> None:
+    assert days_left_to_tell(None if days is None else NOON + days * DAY, NOON) == told
+
+
+def test_a_look_is_due_at_the_moment_of_a_warning_and_not_long_before() -> None:
+    expires_at = NOON + 30.25 * DAY
+    credential = Credential("f", expires_at, KeyVerdict.VALID)
+    connection = healthy(credential=credential, phase=next_phase_after(NOON + DAY / 2))
+    assert PACE.next_look(connection, NOON) == NOON + DAY / 4
+    no_end = replace(connection, credential=replace(credential, expires_at=None))
+    assert PACE.next_look(no_end, NOON) == pytest.approx(NOON + DAY / 2)
+
+
+def next_phase_after(moment: float) -> float:
+    """The place in a period of a day that this moment has."""
+    return moment % DAY / DAY
 
 
 def test_what_was_just_established_is_not_asked_again_at_once() -> None:

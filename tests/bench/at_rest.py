@@ -1,0 +1,56 @@
+"""Connections as a connect leaves them, made by the real transitions without a store: benchmarks need many."""
+
+from collections.abc import Mapping
+
+from integrations.oracle_commerce import beginnings, transitions
+from integrations.oracle_commerce.beginnings import Desired
+from integrations.oracle_commerce.change import Change, Keys, Moment, Stop
+from integrations.oracle_commerce.connection import Connection, Step, Target
+from integrations.oracle_commerce.drift import Seen
+from integrations.oracle_commerce.transitions import Registered
+from tasks.flow import FLOW
+
+SLOTS = ("order-submit", "order-update", "shipment-create", "shipment-update")
+NOTHING_SEEN: Mapping[str, Seen] = {}
+
+
+def connected(desired: Desired, at: Moment, *, seen: Mapping[str, Seen] = NOTHING_SEEN) -> Change:
+    """A connection all of whose slots were written at this moment, waiting for its second look."""
+    connection = _after(beginnings.begin(None, desired, FLOW.first, at))
+    steps = (Target(Step.VALIDATE_KEY), Target(Step.CHECK_SHIPPING_METHODS))
+    for target in (*steps, *(Target(Step.REGISTER_SLOT, name) for name in desired.slots)):
+        claimed = _after(transitions.claim(connection, connection.run, target, "a worker", at))
+        connection = outcome(claimed, target, at, wrote=True, seen=seen).connection
+    return Change(connection, keys=Keys(current=desired.sealed_key))
+
+
+def looked_at(connection: Connection, at: Moment) -> Connection:
+    """The same after a look that found everything in order."""
+    seen = {name: slot.seen for name, slot in connection.slots.items() if slot.seen}
+    while targets := sorted(connection.ready(at.now), key=str):
+        for target in targets:
+            claimed = _after(transitions.claim(connection, connection.run, target, "a worker", at))
+            connection = outcome(claimed, target, at, wrote=False, seen=seen).connection
+    return connection
+
+
+def outcome(
+    connection: Connection, target: Target, at: Moment, *, wrote: bool, seen: Mapping[str, Seen] = NOTHING_SEEN
+) -> Change:
+    """What a healthy store makes of the record."""
+    following = FLOW.after(target.step)
+    if target.step is Step.VALIDATE_KEY:
+        return transitions.key_proven(connection, target, following, at)
+    if target.step is Step.CHECK_SHIPPING_METHODS:
+        slots = {name: slot.required for name, slot in connection.slots.items()}
+        return transitions.shipping_checked(connection, target, 1, following, at, slots=slots)
+    name = target.slot or ""
+    return transitions.slot_registered(
+        connection, target, Registered(wrote=wrote, store_id=name, seen=seen.get(name)), at
+    )
+
+
+def _after(result: Change | Stop) -> Connection:
+    if isinstance(result, Stop):
+        raise TypeError(f"nothing changed: {result.reason}")
+    return result.connection
