@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import hypothesis
 import pytest
 import redis
+import structlog
 
 from tasks.local.server import EmbeddedServer
 
@@ -27,6 +28,12 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "short"))
 def _no_settings_from_the_developers_shell() -> None:
     for name in [name for name in os.environ if name.startswith("OCC_")]:
         del os.environ[name]
+
+
+@pytest.fixture(autouse=True)
+def _no_log_context_of_another_test() -> None:
+    """Steps bind what they are about; in a worker the end of the task clears that."""
+    structlog.contextvars.clear_contextvars()
 
 
 @pytest.fixture(scope="session")
