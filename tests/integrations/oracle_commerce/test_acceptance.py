@@ -2,23 +2,27 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import product
 from threading import Barrier
 
 import pytest
 import redis
 
 from integrations.errors import RequestRefused
+from integrations.oracle_commerce import transitions
 from integrations.oracle_commerce.acceptance import Acceptance, Accepted, Door
-from integrations.oracle_commerce.change import Moment, Stop
-from integrations.oracle_commerce.connection import ConnectionStatus, Step, Target
+from integrations.oracle_commerce.change import Change, Keys, Moment, Stop
+from integrations.oracle_commerce.connection import Connection, ConnectionStatus, Step, Target
 from integrations.oracle_commerce.records import Records
 from integrations.oracle_commerce.schedule import Pace
 from integrations.oracle_commerce.transitions import claim
 from integrations.sealing import Keyring, SealingKey, seal
 from integrations.settings import Settings
-from tests.integrations.oracle_commerce.fakes import SLOTS
+from tests.integrations.oracle_commerce.fakes import SLOTS, VALIDATE
+from tests.integrations.oracle_commerce.test_connection import healthy
 from tests.simulator.application_keys import make_application_key
 
 pytestmark = pytest.mark.server
@@ -27,7 +31,6 @@ OURS, RETIRED, STRANGE = SealingKey.generate(), SealingKey.generate(), SealingKe
 CANARY = "canary4711"
 KEY = make_application_key(CANARY)
 ADMIN = "https://ccadmin-test-z1a2.oracleoutsourcing.com"
-Change = Callable[[str], object]
 
 
 def settings_of(*keys: SealingKey) -> Settings:
@@ -166,6 +169,103 @@ def test_a_key_sealed_anew_replaces_the_one_that_can_no_longer_be_opened(client:
     stored = records.load("m-1").sealed_key
     assert stored is not None
     assert Keyring([OURS]).open(stored, "m-1") == KEY
+
+
+# --- Wishes ----------------------------------------------------------------------------------------------------------
+
+
+def proven(records: Records) -> None:
+    """The key of m-1 has been exchanged."""
+
+    def decide(connection: Connection | None, now: float) -> Change | Stop:
+        assert connection is not None
+        return transitions.claim(connection, connection.run, VALIDATE, "worker", Moment(now, Pace()))
+
+    def outcome(connection: Connection | None, now: float) -> Change | Stop:
+        assert connection is not None
+        return transitions.key_proven(connection, VALIDATE, Step.CHECK_SHIPPING_METHODS, Moment(now, Pace()))
+
+    records.change("m-1", decide)
+    records.change("m-1", outcome)
+
+
+def test_a_new_key_for_a_connection_that_works_is_kept_beside_the_old_one(
+    acceptance: Acceptance, records: Records
+) -> None:
+    acceptance.accept(request(), Door.CELERY)
+    proven(records)
+    new = sealed(make_application_key())
+    accepted = acceptance.accept(request(application_key=new), Door.CELERY)
+    assert (accepted.started, accepted.connection.run) == (True, 1)
+    snapshot = records.load("m-1")
+    assert snapshot.sealed_key is not None
+    assert Keyring([OURS]).open(snapshot.sealed_key, "m-1") == KEY
+    assert snapshot.sealed_candidate == new
+    assert not acceptance.accept(request(application_key=new), Door.INBOX).started
+
+
+def test_moving_to_another_store_leaves_a_record_with_the_old_key_that_is_due(
+    acceptance: Acceptance, records: Records, client: redis.Redis
+) -> None:
+    acceptance.accept(request(), Door.CELERY)
+    proven(records)
+    new = sealed(make_application_key())
+    moved = acceptance.accept(
+        request(store_url="https://ccadmin-z9.oracleoutsourcing.com", application_key=new), Door.CELERY
+    )
+    former = records.load("m-1@1")
+    assert former.connection == moved.former
+    assert former.sealed_key is not None
+    assert Keyring([OURS]).open(former.sealed_key, "m-1") == KEY
+    assert records.load("m-1").sealed_key == new
+    due = client.zrange("occ:due", 0, -1)
+    assert set(due) == {"m-1", *(f"m-1@1|{name}" for name in SLOTS)}
+    assert records.merchant_ids() == ["m-1", "m-1@1"]
+
+
+def test_a_disconnect_forgets_the_key_at_once_where_that_is_asked_for(
+    acceptance: Acceptance, records: Records, client: redis.Redis
+) -> None:
+    acceptance.accept(request(), Door.CELERY)
+    assert acceptance.disconnect({"merchant_id": "m-1"}, Door.CELERY).outcome == "accepted"
+    assert records.load("m-1").sealed_key is not None
+    assert acceptance.disconnect({"merchant_id": "m-1", "forget": "now"}, Door.CELERY).outcome == "accepted"
+    assert {"sealed_key", "sealed_candidate"} & set(client.hkeys("occ:connection:m-1")) == set()
+    assert client.zcard("occ:due") == 0
+    assert acceptance.disconnect({"merchant_id": "m-1"}, Door.CELERY).outcome == "disconnected"
+
+
+def test_wishes_about_somebody_unknown_are_refused_and_kept(acceptance: Acceptance, records: Records) -> None:
+    for number, ask in enumerate((acceptance.look, acceptance.disconnect)):
+        with pytest.raises(RequestRefused) as refused:
+            ask({"merchant_id": "m-1"}, Door.INBOX)
+        assert refused.value.code == "unknown_connection"
+        assert len(records.refusals()) == number + 1
+        assert records.refusals()[0]["merchant_id"] == "m-1"
+    assert records.load("m-1").connection is None
+
+
+KEYS = [
+    Keys(current, candidate, promote, forget_current, forget_candidate)
+    for current, candidate in ((None, None), ("c", None), (None, "d"))
+    for promote, forget_current, forget_candidate in product((False, True), repeat=3)
+    if not (current and forget_current) and not (candidate and forget_candidate)
+]
+
+
+@pytest.mark.parametrize("keys", KEYS, ids=range(len(KEYS)))
+@pytest.mark.parametrize("candidate", ["b", None])
+def test_the_keys_beside_a_record_are_what_its_snapshot_says(
+    records: Records, keys: Keys, candidate: str | None
+) -> None:
+    """Whoever wrote a change goes on with the snapshot after it, without reading it again."""
+    keys = keys if candidate else replace(keys, promote=False)  # there is nothing to promote
+    before = Keys(current="a", candidate=candidate)
+    records.change("m-1", lambda *_: Change(healthy(), keys=before))
+    written = records.change("m-1", lambda *_: Change(healthy(), keys=keys))
+    assert not isinstance(written, Stop)
+    read = records.load("m-1")
+    assert (read.sealed_key, read.sealed_candidate) == (written.snapshot.sealed_key, written.snapshot.sealed_candidate)
 
 
 # --- Refusals --------------------------------------------------------------------------------------------------------

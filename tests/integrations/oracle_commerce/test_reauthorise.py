@@ -281,6 +281,21 @@ def test_a_new_key_that_can_no_longer_be_opened_harms_nothing() -> None:
     assert desk.events() == ["reauthorisation_failed"]
 
 
+@pytest.mark.parametrize("call", ["login", "shipping_methods", "read_slot"])
+def test_a_new_key_that_is_refused_in_a_way_we_do_not_know_harms_nothing(call: str) -> None:
+    desk, store = connected()
+    store.change(accept_keys=[new := new_key()])
+    desk.connect(store, new)
+    store.fail(call, {"fault": "status", "status": 422, "times": 1})
+    while desk.connection.candidate is not None:
+        desk.one()
+    store.reset_counts()
+    desk.at_once()
+    is_unharmed(desk, store)
+    assert dict(store.calls.endpoints) == SIX
+    assert desk.events() == ["reauthorisation_failed"]
+
+
 @pytest.mark.parametrize("accepted", [True, False])
 def test_a_connection_in_trouble_is_not_called_recovered_because_a_new_key_was_sent(accepted: bool) -> None:
     desk, store = connected()

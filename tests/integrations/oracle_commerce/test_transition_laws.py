@@ -1,7 +1,7 @@
 """Laws that hold for a connection whatever happens to it, in whatever order."""
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -70,8 +70,8 @@ class Held:
 class ConnectionMachine(RuleBasedStateMachine):
     """Requests, wishes, workers, deaths, outcomes and time, in any order."""
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(life=st.sampled_from(("new", "active", "fought over")))
+    def begin(self, life: str) -> None:
         self.now = NOON
         self.key = 1
         self.store = STORES[0]
@@ -84,6 +84,14 @@ class ConnectionMachine(RuleBasedStateMachine):
         assert isinstance(change, Change)
         self.connection = change.connection
         self._keep(change.keys)
+        if life != "new":
+            drive = Drive(self.connection, PACE, all_is_well, now=self.now)
+            drive.until(self.now + PACE.second_look)
+            self.connection, self.now = drive.connection, drive.now
+        if life == "fought over":
+            first, cause = self.connection.slots[SLOTS[0]], Cause("slot_contested")
+            contested = replace(first, verdict=SlotStatus.CONTESTED, cause=cause)
+            self.connection = replace(self.connection, slots={**self.connection.slots, SLOTS[0]: contested})
 
     @property
     def at(self) -> Moment:
@@ -96,7 +104,8 @@ class ConnectionMachine(RuleBasedStateMachine):
         self.key += changed_key
         before = self.connection
         result = beginnings.begin(before, self._desired(), Step.VALIDATE_KEY, self.at)
-        assert isinstance(result, Change) == (changed_key or before.departure is not None)
+        known = {before.credential.fingerprint, before.candidate.fingerprint if before.candidate else ""}
+        assert isinstance(result, Change) == (before.departure is not None or f"key-{self.key}" not in known)
         if not isinstance(result, Change):
             return
         works = before.credential.verdict in {KeyVerdict.VALID, KeyVerdict.DOUBTED} and before.departure is None
@@ -172,6 +181,18 @@ class ConnectionMachine(RuleBasedStateMachine):
         self.what_is_ready_is_started(dice)
         if self.held:
             self._tell(self.held.pop(), "succeeds", 0.0)
+
+    @rule(
+        exchange=st.sampled_from(("succeeds", "refused")), look=st.sampled_from(("succeeds", "refused", "too narrow"))
+    )
+    def a_new_key_is_sent_and_tried(self, exchange: str, look: str) -> None:
+        """What is too rare if everything happens by chance."""
+        self.request_again(changed_key=True)
+        for target, what in ((VALIDATE, exchange), (SHIPPING, look)):
+            if target in self.connection.ready(self.now):
+                self._claim(target, self.connection.run)
+                if self.held:
+                    self._tell(self.held.pop(), what, 0.0)
 
     @precondition(lambda self: self.held)
     @rule(
@@ -279,7 +300,7 @@ class ConnectionMachine(RuleBasedStateMachine):
             return refusals.candidate_turned_down(connection, target, Cause("permission_denied"), at)
         if what == "waits":
             return self._waits(target, wait)
-        if what in {"ends", "too narrow"}:
+        if what == "ends" or (what == "too narrow" and target.step is not Step.VALIDATE_KEY):
             return transitions.ended(connection, target, Cause("permission_denied"), at)
         if what == "nothing there" and target == SHIPPING:
             return transitions.shipping_checked(connection, target, 0, FOLLOWING[target.step], at)
@@ -419,4 +440,4 @@ def _is_left(connection: Connection, now: float) -> None:
 
 
 TestAnySequenceOfEvents = ConnectionMachine.TestCase
-TestAnySequenceOfEvents.settings = settings(deadline=None, max_examples=60, stateful_step_count=40)
+TestAnySequenceOfEvents.settings = settings(deadline=None, max_examples=100, stateful_step_count=40)
