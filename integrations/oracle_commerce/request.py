@@ -49,7 +49,7 @@ def parse_wish(request: object, option: str, choices: tuple[object, ...]) -> Wis
         )
     _check("merchant_id", request.get("merchant_id"))
     _check_merchant_id(request["merchant_id"])
-    if option in request and not any(request[option] is choice or request[option] == choice for choice in choices):
+    if option in request and not any(_is_the_same(request[option], choice) for choice in choices):
         told = " or ".join(json.dumps(choice) for choice in choices)
         raise RequestRefused(option, "unknown_choice", f"send {option} as {told}, or leave it out")
     return Wish(request["merchant_id"], request.get(option))
@@ -76,6 +76,10 @@ def parse_request(request: object) -> ConnectRequest:
 def is_merchant_id(value: object) -> bool:
     """Whether this can be a merchant's id: it stands in keys, in callback URLs and on command lines."""
     return isinstance(value, str) and _MERCHANT_ID.fullmatch(value) is not None
+
+
+def _is_the_same(given: object, choice: object) -> bool:
+    return type(given) is type(choice) and given == choice  # 1 is no true
 
 
 def _check_merchant_id(value: object) -> None:

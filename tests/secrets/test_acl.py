@@ -3,12 +3,16 @@
 import json
 import re
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 import redis
+from prometheus_client import generate_latest
 
+from integrations.settings import load_settings
+from tasks.metrics.exporter import Exporter, registry_of
 from tests.pipeline import REPOSITORY, Pipeline
 from tests.secrets import places
 
@@ -85,6 +89,10 @@ def test_stores_are_connected_under_the_documented_user(pipeline: Pipeline) -> N
         ("occ-inbox", ["LPUSH", "occ", "x"]),
         ("occ-events", ["XADD", "occ:events", "*", "event", "x"]),
         ("occ-events", ["HGETALL", "occ:connection:m-1"]),
+        ("occ-metrics", ["HGETALL", "occ:connection:m-1"]),
+        ("occ-metrics", ["XRANGE", "occ:inbox", "-", "+"]),
+        ("occ-metrics", ["LRANGE", "occ:quarantine", "0", "-1"]),
+        ("occ-metrics", ["HSET", "occ:metrics", "occ_ticks_total", "0"]),
     ],
 )
 def test_what_is_not_needed_is_not_allowed(pipeline: Pipeline, user: str, command: list[str]) -> None:
@@ -93,6 +101,19 @@ def test_what_is_not_needed_is_not_allowed(pipeline: Pipeline, user: str, comman
         pytest.raises(redis.exceptions.NoPermissionError),
     ):
         client.execute_command(*command)
+
+
+def test_metrics_are_served_under_a_user_that_may_read_no_record(pipeline: Pipeline) -> None:
+    pipeline.redis.xadd("occ:events", {"event": "{}"})
+    pipeline.redis.xgroup_create("occ:events", "billing", id="0")
+    pipeline.redis.zadd("occ:due", {"nobody": 1})
+    url = as_user(pipeline, "occ-metrics", pipeline.server.url)
+    settings = load_settings({**pipeline.environment, "OCC_REDIS_URL": url, "OCC_BROKER_URL": ""})
+    with closing(Exporter(settings)) as exporter:
+        told = generate_latest(registry_of(exporter)).decode()
+    assert "occ_up 1.0" in told
+    assert 'occ_queue_messages{queue="occ"}' in told
+    assert 'occ_events_lag{group="billing"}' in told
 
 
 def test_another_system_reads_events_with_a_group(pipeline: Pipeline) -> None:

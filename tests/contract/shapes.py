@@ -1,0 +1,290 @@
+"""The JSON Schema of what producers send and what other systems read, built from the code where there is code.
+
+An object may gain fields, and a list of codes may gain codes, without a new version: whoever reads must let unknown
+ones pass. `closed` makes of a schema what is promised today and nothing else; the tests hold the code against it.
+"""
+
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from typing import Any
+
+from integrations.oracle_commerce.causes import CAUSES, Actor
+from integrations.oracle_commerce.connection import ConnectionStatus, KeyVerdict, ShippingVerdict, SlotStatus
+from integrations.oracle_commerce.drift import Drift
+from integrations.oracle_commerce.events import TROUBLED
+from integrations.oracle_commerce.outage import Kind
+from integrations.oracle_commerce.request import _MERCHANT_ID, MAX_FIELD_LENGTH
+from integrations.oracle_commerce.store_url import _LONGEST
+from integrations.sealing import _KEY_ID
+
+Schema = dict[str, Any]
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+STATUS_EVENTS = tuple(f"occ.connection.{status}" for status in ConnectionStatus)
+TROUBLES = sorted(TROUBLED)
+MAX_STORE_URL = _LONGEST
+
+
+def document(title: str, schema: Schema, **definitions: Schema) -> Schema:
+    """A schema as it stands in a file."""
+    return {"$schema": DIALECT, "title": title, **schema, **({"$defs": definitions} if definitions else {})}
+
+
+def closed(schema: Any) -> Any:
+    """The same with nothing left open: no unknown field, no unknown code."""
+    if isinstance(schema, list):
+        return [closed(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "anyOf" in schema and any("enum" in option for option in schema["anyOf"]):
+        return next(option for option in schema["anyOf"] if "enum" in option)
+    inside = {name: closed(part) for name, part in schema.items()}
+    return {"additionalProperties": False, **inside} if "properties" in schema and "type" in schema else inside
+
+
+# --- Words ------------------------------------------------------------------------------------------------------------
+
+
+def _object(properties: Mapping[str, Schema], *, optional: Iterable[str] = (), **more: Any) -> Schema:
+    required = [name for name in properties if name not in set(optional)]
+    return {"type": "object", "properties": dict(properties), "required": required, **more}
+
+
+def _one_of(words: type[StrEnum] | Iterable[str]) -> Schema:
+    return {"enum": [str(word) for word in words]}
+
+
+def _one_of_at_least(words: type[StrEnum] | Iterable[str]) -> Schema:
+    """There may be more of them tomorrow."""
+    return {"anyOf": [_one_of(words), {"type": "string"}]}
+
+
+def _or_null(schema: Schema) -> Schema:
+    return {"oneOf": [schema, {"type": "null"}]}
+
+
+_TEXT: Schema = {"type": "string"}
+_COUNT: Schema = {"type": "integer", "minimum": 0}
+_CODE: Schema = {"$ref": "#/$defs/code"}
+_CODES = {**_one_of_at_least(CAUSES), "description": "why; stable, more may come"}
+_TIME: Schema = {
+    "type": "string",
+    "format": "date-time",
+    "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]{3}(Z|\\+00:00)$",
+}
+_MERCHANT: Schema = {
+    "type": "string",
+    "pattern": f"^{_MERCHANT_ID.pattern}$",
+    "description": "1 to 128 letters, digits, dots, dashes, underscores or tildes; starts with a letter or digit",
+}
+
+# --- What producers send ----------------------------------------------------------------------------------------------
+
+CONNECT = document(
+    "Connect a merchant's store",
+    _object(
+        {
+            "merchant_id": _MERCHANT,
+            "store_url": {
+                "type": "string",
+                "minLength": 1,
+                "maxLength": MAX_STORE_URL,
+                "description": "the admin host; path, case and a missing scheme are normalised",
+                "examples": ["https://ccadmin-z1a2.oracleoutsourcing.com"],
+            },
+            "application_key": {
+                "type": "string",
+                "maxLength": MAX_FIELD_LENGTH,
+                "pattern": f"^sealed\\.v1\\.{_KEY_ID.pattern}\\.([A-Za-z0-9_-]{{4}})*[A-Za-z0-9_-]{{2,4}}={{0,2}}$",
+                "description": "sealed.v1.<key id>.<base64url of the box>, sealed for this merchant: docs/sealing.md",
+            },
+        },
+        additionalProperties=False,
+    ),
+)
+
+REVALIDATE = document(
+    "Look at a connection now",
+    _object(
+        {
+            "merchant_id": _MERCHANT,
+            "repair": {
+                "type": "boolean",
+                "description": "true: put back what somebody keeps undoing, accept changed settings as they are",
+            },
+        },
+        optional=["repair"],
+        additionalProperties=False,
+    ),
+)
+
+DISCONNECT = document(
+    "Leave a store",
+    _object(
+        {
+            "merchant_id": _MERCHANT,
+            "forget": {
+                "enum": ["now", "end"],
+                "description": "now: forget the key at once, leave what is in the store; end: clean up first",
+            },
+        },
+        optional=["forget"],
+        additionalProperties=False,
+    ),
+)
+
+# --- What other systems read ------------------------------------------------------------------------------------------
+
+_FINDING = _object(
+    {
+        "code": _CODE,
+        "actor": {**_one_of(Actor), "description": "who can mend it; nobody: waiting is all there is to do"},
+        "explanation": {"type": "string", "description": "for people, may be shown to the merchant; may be reworded"},
+        "detail": _or_null({"type": "string", "description": "evidence for operators"}),
+        "slot": _or_null(_TEXT),
+        "next_attempt_at": _or_null(_TIME),
+    }
+)
+
+_SLOT = _object(
+    {
+        "status": _one_of(SlotStatus),
+        "attempts": _COUNT,
+        "cause": _or_null(_CODE),
+        "next_attempt_at": _or_null(_TIME),
+        "drift": {"type": "array", "items": _one_of_at_least(Drift), "minItems": 1},
+        "missed_events": _COUNT,
+    },
+    optional=["drift", "missed_events"],
+)
+
+STATUS = document(
+    "A connection, as `occ status --json` shows it",
+    _object(
+        {
+            "merchant_id": {"type": "string", "description": "<merchant>@<run> for a store that a merchant has left"},
+            "store_url": _TEXT,
+            "run": {"type": "integer", "minimum": 1},
+            "status": _one_of(ConnectionStatus),
+            "credential": _object(
+                {
+                    "verdict": _one_of(KeyVerdict),
+                    "fingerprint": _TEXT,
+                    "expires_at": _or_null(_TIME),
+                    "candidate": {"type": "string", "description": "fingerprint of a new key that is proving itself"},
+                },
+                optional=["candidate"],
+            ),
+            "shipping_methods": _object({"verdict": _one_of(ShippingVerdict), "enabled": _or_null(_COUNT)}),
+            "slots": {"type": "object", "additionalProperties": _SLOT},
+            "findings": {"type": "array", "items": _FINDING},
+            "due_at": _or_null(_TIME),
+            "updated_at": _TIME,
+        }
+    ),
+    code=_CODES,
+)
+
+_ABOUT: dict[str, Schema] = {
+    "merchant_id": _TEXT,
+    "store_url": _TEXT,
+    "run": {"type": "integer", "minimum": 1},
+}
+_EVENT_FINDING = _object({"code": _CODE, "slot": _or_null(_TEXT), "actor": _one_of(Actor)})
+_OUTAGE: dict[str, Schema] = {
+    "kind": _one_of_at_least(Kind),
+    "share": {"type": "number", "minimum": 0, "maximum": 1, "description": "of the merchants asked, how many failed"},
+    "failing": _COUNT,
+    "asked": _COUNT,
+    "since": _TIME,
+}
+
+
+def _status_data(status: Schema, previous: Schema) -> Schema:
+    findings = {"type": "array", "items": _EVENT_FINDING}
+    return _object({**_ABOUT, "status": status, "previous_status": previous, "findings": findings})
+
+
+def _any_status() -> Schema:
+    return _or_null(_one_of(ConnectionStatus))
+
+
+_DATA: dict[str, tuple[str, Schema]] = {
+    **{
+        f"occ.connection.{status}": (
+            f"The connection became {status.replace('_', ' ')}",
+            _status_data({"const": str(status)}, _any_status()),
+        )
+        for status in ConnectionStatus
+    },
+    "occ.connection.recovered": (
+        "The connection works again after trouble that was told of",
+        _status_data({"const": str(ConnectionStatus.ACTIVE)}, _one_of(TROUBLES)),
+    ),
+    "occ.connection.key_expiring": (
+        "The application key ends soon",
+        _object({**_ABOUT, "days": _COUNT, "expires_at": _TIME}),
+    ),
+    "occ.connection.reauthorised": (
+        "A new application key has proven itself and taken the old one's place",
+        _object({**_ABOUT, "fingerprint": _TEXT}),
+    ),
+    "occ.connection.reauthorisation_failed": (
+        "A new application key was turned down; the old one goes on working",
+        _object({**_ABOUT, "fingerprint": _TEXT, "code": _CODE}),
+    ),
+    "occ.connection.drifted": (
+        "A slot is no longer as we left it",
+        _object(
+            {
+                **_ABOUT,
+                "slot": _TEXT,
+                "drift": {"type": "array", "items": _one_of_at_least(Drift), "minItems": 1},
+                "repaired": {"type": "boolean"},
+                "missed_events": _or_null(_COUNT),
+            }
+        ),
+    ),
+    "occ.operator.outage_started": ("Many stores fail alike: it is us, or all of Oracle", _object(_OUTAGE)),
+    "occ.operator.outage_ended": (
+        "The outage is over",
+        _object({**_OUTAGE, "ended_at": _TIME, "held": {**_COUNT, "description": "merchants whose news was held"}}),
+    ),
+}
+
+EVENT_TYPES = tuple(_DATA)
+
+
+def _attributes(kind: Schema, data: Schema) -> dict[str, Schema]:
+    return {
+        "specversion": {"const": "1.0"},
+        "id": {"type": "string", "minLength": 1, "description": "the same however often the event is delivered"},
+        "source": {"const": "occ-connect"},
+        "type": kind,
+        "subject": {"type": "string", "description": "the merchant id, or operator"},
+        "time": _TIME,
+        "sequence": {
+            "type": "string",
+            "pattern": "^[0-9]{12,}$",
+            "description": "never falls from one event of a subject to the next; has gaps; several may share one",
+        },
+        "datacontenttype": {"const": "application/json"},
+        "data": data,
+    }
+
+
+EVENT = document(
+    "An event of the stream occ:events (CloudEvents 1.0); one of a type that is not known here may be ignored",
+    {
+        **_object(_attributes({"type": "string"}, {"type": "object"})),
+        "allOf": [
+            {
+                "if": {"properties": {"type": {"const": kind}}, "required": ["type"]},
+                "then": {"$ref": f"#/$defs/{kind}"},
+            }
+            for kind in EVENT_TYPES
+        ],
+    },
+    code=_CODES,
+    **{kind: {"title": title, **_object(_attributes({"const": kind}, data))} for kind, (title, data) in _DATA.items()},
+)

@@ -1,0 +1,61 @@
+"""The AsyncAPI document is one, and says of channels and messages what is so."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft7Validator
+
+from tests.contract.shapes import EVENT_TYPES
+from tests.contract.test_outcomes import told_of_each_kind
+from tests.contract.validators import loaded, validator
+
+DOCUMENT = loaded("asyncapi.json")
+
+
+def payload(channel: str, message: str) -> dict[str, Any]:
+    """The schema of a stream entry, with what is in its one field as an object instead of text."""
+    schema: dict[str, Any] = DOCUMENT["channels"][channel]["messages"][message]["payload"]["schema"]
+    ((field, text),) = schema["properties"].items()
+    return {
+        "properties": {field: {"$ref": text["contentSchema"]["$ref"].removeprefix("./")}},
+        "required": schema["required"],
+    }
+
+
+def test_the_channels_are_both_doors_and_the_events() -> None:
+    assert {channel["address"] for channel in DOCUMENT["channels"].values()} == {"occ", "occ:inbox", "occ:events"}
+    for operation in DOCUMENT["operations"].values():
+        assert operation["channel"]["$ref"].removeprefix("#/channels/") in DOCUMENT["channels"]
+    received = {
+        operation["channel"]["$ref"]
+        for operation in DOCUMENT["operations"].values()
+        if operation["action"] == "receive"
+    }
+    assert received == {"#/channels/queue", "#/channels/inbox"}
+
+
+@pytest.mark.parametrize("kind", EVENT_TYPES)
+def test_an_entry_of_each_event_fits_its_message(kind: str) -> None:
+    event = json.loads(json.dumps(told_of_each_kind()[kind]))
+    schema = validator(payload("events", kind))
+    assert schema.is_valid({"event": event})
+    assert not schema.is_valid({"event": {**event, "type": "occ.connection.other"}})
+
+
+@pytest.mark.parametrize("wish", ["revalidate", "disconnect"])
+def test_an_entry_of_the_inbox_fits_its_message(wish: str) -> None:
+    schema = validator(payload("inbox", wish))
+    assert schema.is_valid({wish: {"merchant_id": "m-1"}})
+    assert not schema.is_valid({wish: {"merchant_id": "m 1"}})
+    assert not schema.is_valid({"request": {"merchant_id": "m-1"}})
+
+
+@pytest.mark.end_to_end
+def test_it_fits_the_schema_of_asyncapi(node_project: Path) -> None:
+    schemas = node_project / "node_modules" / "@asyncapi" / "specs" / "schemas"
+    schema = json.loads((schemas / "3.0.0-without-$id.json").read_text(encoding="utf-8"))
+    checks = Draft7Validator(schema)
+    assert [f"{error.json_path}: {error.message}" for error in checks.iter_errors(DOCUMENT)] == []
+    assert not checks.is_valid({**DOCUMENT, "channels": {"queue": {"adress": "occ"}}}), "it would notice"
