@@ -33,6 +33,12 @@ log = structlog.get_logger(__name__)
 Start = Callable[[Connection, Iterable[Target]], None]
 """Sends the messages for work that may be started."""
 
+_SPEAKS_AGAINST_A_NEW_KEY = {"credential_unusable", "request_refused"}
+"""If it is the store's doing instead, the look with the old key that follows tells."""
+
+_PASSING_WHERE_IT_WORKED = {"not_an_admin_host", "redirected"}
+"""A mistake in a new store URL; of a store that was connected, a maintenance page."""
+
 _CLAIM_HEADROOM = 2.0  # seconds of a lease kept to record the outcome in
 
 
@@ -46,19 +52,25 @@ def run_step(
     turn = _Turn(parts, run, target, alone, owner=uuid.uuid4().hex)
     recorded = claimed = parts.records.change(merchant_id, turn.claim)
     if isinstance(claimed, Stop):
+        parts.counts.nothing_done(target)
         return _nothing_to_do(claimed)
     if turn.holds(claimed.after):  # else it was given up instead: it took its workers down too often
         outcome = turn.attempt(claimed.snapshot, claimed.after)
         recorded = parts.records.change(merchant_id, partial(turn.record, outcome), known=claimed.snapshot)
     if isinstance(recorded, Stop):
         log.warning("outcome_dropped", reason=recorded.reason)
+        parts.counts.nothing_done(target)
+        if parts.records.load(merchant_id).sealed_key is None:
+            parts.tokens.drop(merchant_id)  # forgotten while this was under way, which may have bought a token with it
         return _nothing_to_do(recorded)
     if recorded.after.departure is not None:
         _after_departure(parts, start, recorded)
     now = recorded.snapshot.now()
-    was_ready = claimed.before.ready(now) if claimed.before else set()
+    # The same work once more (the old key, after a new one was turned down) is new: its message is this one.
+    was_ready = (claimed.before.ready(now) if claimed.before else set()) - {target}
     start(recorded.after, sorted(recorded.after.ready(now) - was_ready, key=str))
     told = _told(recorded.after, target)
+    parts.counts.step_done(target, claimed.after, recorded, told)
     log.info("recorded", step=target.step, **told)
     return told
 
@@ -108,6 +120,9 @@ class _Turn:
         structlog.contextvars.bind_contextvars(attempt=number)
         deadline = Deadline.after(self.parts.pace.lease - _CLAIM_HEADROOM)
         try:
+            if self._is_wanted_again(connection):
+                details = {"wrote": False, "moved_back": True}
+                return lambda it, at: departures.slot_removed(it, self.target, details, at)
             outcome = STEPS[self.target.step](
                 Attempt(
                     store=self.parts.store(snapshot, connection, deadline),
@@ -132,21 +147,33 @@ class _Turn:
         self.parts.outages.note(connection, None)
         return outcome
 
+    def _is_wanted_again(self, connection: Connection) -> bool:
+        """Whether the merchant has come back to the store that is being left: our callback URL belongs there."""
+        merchant_id = merchant_of(connection.merchant_id)
+        if merchant_id == connection.merchant_id:
+            return False
+        present = self.parts.records.load(merchant_id).connection
+        return present is not None and present.departure is None and present.store_url == connection.store_url
+
     def _outcome_of(self, error: IntegrationError, attempt: int) -> Outcome:
         cause, target = Cause(error.code, error.detail), self.target
-        delay = self.parts.retry.delay(attempt, error.retry_after) if isinstance(error, TransientError) else 0.0
+        delay = self.parts.retry.delay(attempt, error.retry_after if isinstance(error, TransientError) else None)
         if error.code == "token_renewal_pending":
             return lambda connection, at: transitions.gives_way(connection, target, cause, at.now + delay, at)
         if target.step is Step.DISCONNECT:
             soon = isinstance(error, TransientError)
             return lambda connection, at: departures.left_behind(
-                connection, target, cause, at, until=at.now + delay, soon=soon
+                connection, target, cause, at, until=at.now + delay if soon else 0.0, soon=soon
             )
         if isinstance(error, CredentialRejected):
             return lambda connection, at: refusals.key_refused(connection, target, cause, at)
-        if isinstance(error, TransientError):
-            return lambda connection, at: transitions.waits(connection, target, cause, at.now + delay, at)
-        if error.code == "credential_unusable":
+        if isinstance(error, TransientError) or error.code in _PASSING_WHERE_IT_WORKED:
+            return lambda connection, at: (
+                transitions.waits(connection, target, cause, at.now + delay, at)
+                if isinstance(error, TransientError) or connection.is_onboarded
+                else transitions.ended(connection, target, cause, at)
+            )
+        if error.code in _SPEAKS_AGAINST_A_NEW_KEY:
             return lambda connection, at: (
                 transitions.ended if connection.candidate is None else refusals.candidate_turned_down
             )(connection, target, cause, at)

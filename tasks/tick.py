@@ -39,6 +39,8 @@ def tick() -> dict[str, object]:
             requests = _drain_inbox(parts)
         finally:
             _watch_for_outages(parts)
+    parts.counts.ticked(handed_out=due, taken_from_inbox=requests)
+    _count_anew(parts)
     return {"requests": requests, "due": due}
 
 
@@ -76,3 +78,9 @@ def _watch_for_outages(parts: Wiring) -> None:
     released = parts.held_events.release(parts.pace)
     if released.told or released.dropped or released.looked_at:
         log.info("held_events", told=released.told, dropped=released.dropped, looked_at=released.looked_at)
+
+
+def _count_anew(parts: Wiring) -> None:
+    wrong = parts.status_counts.go_on()
+    if wrong is not None:
+        log.info("connections_counted", counts_put_right=wrong)

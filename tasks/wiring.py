@@ -23,6 +23,7 @@ from integrations.oracle_commerce.outage import Rules
 from integrations.oracle_commerce.outages import Outages
 from integrations.oracle_commerce.records import Records, Snapshot
 from integrations.oracle_commerce.schedule import Pace
+from integrations.oracle_commerce.status_counts import StatusCounts
 from integrations.oracle_commerce.steps import Wanted
 from integrations.oracle_commerce.store import Store
 from integrations.oracle_commerce.store_url import normalise_store_url
@@ -30,6 +31,7 @@ from integrations.sealing import Keyring
 from integrations.session import GuardedSession
 from integrations.settings import Settings, load_settings
 from tasks.flow import FLOW
+from tasks.metrics.counts import Counts
 from tasks.retry import RetryPolicy
 
 log = structlog.get_logger(__name__)
@@ -48,6 +50,7 @@ class Wiring:
             confirm_rejection=settings.confirm_rejection,
             second_look=settings.second_look,
             recheck_degraded=settings.recheck_degraded,
+            patience=max(settings.recheck_degraded, settings.retry_max),
             revalidate_every=settings.revalidate_every,
             repairs_per_day=settings.repairs_per_day,
             clean_up_for=settings.clean_up_for,
@@ -74,7 +77,7 @@ class Wiring:
     def tokens(self) -> AccessTokens:
         """The access tokens of all merchants."""
         lock_lease = 2 * self.settings.call_deadline + _TOKEN_LOCK_HEADROOM
-        return AccessTokens(self.redis, self.keyring, lock_lease=lock_lease)
+        return AccessTokens(self.redis, self.keyring, lock_lease=lock_lease, observer=self.counts)
 
     @cached_property
     def outages(self) -> Outages:
@@ -87,6 +90,16 @@ class Wiring:
     def held_events(self) -> HeldEvents:
         """What an outage keeps from being told."""
         return HeldEvents(self.records)
+
+    @cached_property
+    def status_counts(self) -> StatusCounts:
+        """How many connections have each status."""
+        return StatusCounts(self.records)
+
+    @cached_property
+    def counts(self) -> Counts:
+        """What this process counts for the metrics."""
+        return Counts(self.settings.redis_url)
 
     @cached_property
     def session(self) -> GuardedSession:
@@ -120,7 +133,8 @@ class Wiring:
             )
         except RequestRefused as refused:
             raise PermanentError("egress_blocked", refused.code) from None
-        api = CommerceCloud(self.session, store_url, shipping_methods_path=self.settings.shipping_methods_path)
+        path = self.settings.shipping_methods_path
+        api = CommerceCloud(self.session, store_url, shipping_methods_path=path, observer=self.counts)
         return Store(
             api,
             self.tokens,
@@ -138,6 +152,7 @@ def connect(redis_url: str) -> redis.Redis:
         decode_responses=True,
         encoding_errors="replace",  # a producer may write anything into the inbox; it must not stop those behind it
         socket_timeout=10,
+        max_connections=4096,  # threads that wait for a lock of their own; the library allows a hundred by itself
         socket_connect_timeout=3,
         health_check_interval=10,
         retry=Retry(ExponentialBackoff(cap=1.0, base=0.05), 8),

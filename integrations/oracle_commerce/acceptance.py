@@ -71,7 +71,7 @@ class Acceptance:
             raise
         known = self._records.load(desired.merchant_id)
         if known.connection is None:
-            desired = replace(desired, phase=spread_phase(self._records.count()))
+            desired = replace(desired, phase=spread_phase(self._records.next_number()))
         decide = partial(self._begin, desired, replace_key=self._cannot_open(known))
         committed = self._records.change(desired.merchant_id, decide, known=known, durably=True)
         if isinstance(committed, Stop):

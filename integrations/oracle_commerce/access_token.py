@@ -16,6 +16,7 @@ from redis.lock import Lock
 
 from integrations.deadline import Deadline
 from integrations.errors import TransientError
+from integrations.observer import NOBODY, Observer, TokenSource
 from integrations.oracle_commerce.client import Login
 from integrations.sealing import Keyring
 
@@ -51,12 +52,21 @@ return 1
 class AccessTokens:
     """The access tokens of all merchants, shared by all workers."""
 
-    def __init__(self, client: redis.Redis, keyring: Keyring, *, lock_lease: float, patience: float = 5.0) -> None:
+    def __init__(
+        self,
+        client: redis.Redis,
+        keyring: Keyring,
+        *,
+        lock_lease: float,
+        patience: float = 5.0,
+        observer: Observer = NOBODY,
+    ) -> None:
         """`lock_lease` must exceed what a login and one more call take, `patience` is how long others wait for them."""
         self._redis = client
         self._keyring = keyring
         self._lock_lease = lock_lease
         self._patience = patience
+        self._observer = observer
         self._share_script = client.register_script(_SHARE)
 
     def get(
@@ -75,13 +85,17 @@ class AccessTokens:
         """
         patience = deadline.within(self._patience)
         lock = self._lock(merchant_id)
+        source = TokenSource.CACHE
         while True:
             if token := self._cached(merchant_id, fingerprint, newer_than):
+                self._observer.token_taken(source)
                 return token
+            source = TokenSource.OTHER_WORKER
             if lock.acquire(blocking=False):
                 try:
                     # Between our look and our lock another worker may have finished its login.
                     if token := self._cached(merchant_id, fingerprint, newer_than):
+                        self._observer.token_taken(source)
                         return token
                     token = self._buy(login)
                     self._share(merchant_id, fingerprint, token)
@@ -120,6 +134,7 @@ class AccessTokens:
     def _buy(self, login: Callable[[], Login]) -> AccessToken:
         issued_at = self._now()  # before the call: the store's own clock for this token starts no earlier
         answer = login()
+        self._observer.token_taken(TokenSource.LOGIN)
         return AccessToken(answer.access_token, issued_at, issued_at + answer.lifetime)
 
     def _share(self, merchant_id: str, fingerprint: str, token: AccessToken) -> None:

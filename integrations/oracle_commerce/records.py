@@ -9,11 +9,14 @@ again from the newer record.
                                         status other systems know, while what came after it is held)
     occ:timeline:<merchant>     stream  what happened, bounded
     occ:connections             zset    every merchant id, for paging; a store a merchant has left: <merchant>@<run>
+    occ:numbers                 hash    how many numbers were given to new connections (see `schedule.spread_phase`)
     occ:due                     zset    <merchant> or <merchant>|<slot> by due time
     occ:events                  stream  CloudEvents for other systems, bounded
     occ:outage                  hash    the outage that is on, or when the last one ended (`outages.py`)
     occ:held                    zset    merchants whose news of trouble is held, by when to look (`held_events.py`)
     occ:refused                 stream  requests that were not accepted, bounded
+    occ:statuses                hash    how many connections have each status (`status_counts.py`)
+    occ:recount                 hash    the same while they are counted anew
 """
 
 import json
@@ -32,27 +35,33 @@ from integrations.errors import RequestRefused, TransientError
 from integrations.oracle_commerce.change import Change, Stop
 from integrations.oracle_commerce.connection import Connection
 from integrations.oracle_commerce.events import TROUBLED, other_events, status_event
+from integrations.oracle_commerce.status import counted_as
 from integrations.oracle_commerce.timeline import timeline_entry
 
 _RECORD = TypeAdapter(Connection)
 
-_DUE = "occ:due"
-_CONNECTIONS = "occ:connections"
+DUE = "occ:due"
+CONNECTIONS = "occ:connections"
+_NUMBERS = "occ:numbers"
 EVENTS = "occ:events"
 OUTAGE = "occ:outage"
 HELD = "occ:held"
-_REFUSED = "occ:refused"
+REFUSED = "occ:refused"
+STATUSES = "occ:statuses"
+RECOUNT = "occ:recount"
 
 _REFUSED_KEPT = 10_000
 _RACES_BEFORE_GIVING_UP = 100
 _DISK_WITHIN_MS = 5000
 
-# KEYS: connection, timeline, due, events, connections, connection of the former store, outage, held
+# KEYS: connection, timeline, due, events, connections, connection of the former store, outage, held, statuses, recount
 # ARGV: version read, record, what happens to the keys, timeline entries, events, due times (all JSON), merchant id,
 # bounds x 2, id of this change (the client sends a script again when the answer was lost, and it may have worked),
-# id and record of the former store or "", the news of the status (JSON) or "".
+# id and record of the former store or "", the news of the status (JSON) or "", what it was counted as, and is, and
+# the former store is ("": not at all).
 # While an outage is on, the news of trouble is held, and so is what follows it for this merchant: the record keeps what
 # other systems last heard. Back there, there is nothing left to tell; else `held_events.py` tells it.
+# Who counts anew has come as far as `recounted_to`: what changes up to there is counted there too.
 _COMMIT = """
 if redis.call('HGET', KEYS[1], 'change') == ARGV[10] then return 1 end
 if (redis.call('HGET', KEYS[1], 'version') or '0') ~= ARGV[1] then return 0 end
@@ -95,6 +104,18 @@ for member, due_at in pairs(cjson.decode(ARGV[6])) do
   if due_at == '' then redis.call('ZREM', KEYS[3], member) else redis.call('ZADD', KEYS[3], due_at, member) end
 end
 if ARGV[1] == '0' then redis.call('ZADD', KEYS[5], 0, ARGV[7]) end
+local function count(was, is, id)
+  if was == is then return end
+  local had, has, up_to = unpack(redis.call('HMGET', KEYS[9], was, is, 'recounted_to'))
+  local again = up_to and redis.call('ZLEXCOUNT', KEYS[5], '[' .. id, '[' .. up_to) > 0
+  local counts = {is, (has or 0) + 1}
+  if was ~= '' then counts[3], counts[4] = was, (had or 0) - 1 end
+  redis.call('HSET', KEYS[9], unpack(counts))
+  if again then redis.call('HINCRBY', KEYS[10], is, 1) end
+  if again and was ~= '' then redis.call('HINCRBY', KEYS[10], was, -1) end
+end
+count(ARGV[14], ARGV[15], ARGV[7])
+count('', ARGV[16], ARGV[11])
 return 1
 """
 
@@ -248,8 +269,8 @@ class Records:
         events = other_events(before, after, version=version, now=now)
         former = change.former
         former_key = connection_key(former.merchant_id if former else merchant_id)
-        keys = [connection_key(merchant_id), _timeline_key(merchant_id), _DUE, EVENTS, _CONNECTIONS, former_key]
-        keys += [OUTAGE, HELD]
+        keys = [connection_key(merchant_id), _timeline_key(merchant_id), DUE, EVENTS, CONNECTIONS, former_key]
+        keys += [OUTAGE, HELD, STATUSES, RECOUNT]
         args: list[str | bytes | int] = [
             str(snapshot.version),
             _RECORD.dump_json(after, exclude_defaults=True),
@@ -264,6 +285,7 @@ class Records:
             former.merchant_id if former else "",
             _RECORD.dump_json(former, exclude_defaults=True) if former else "",
             _news(before, after, version=version, now=now),
+            *(counted_as(connection) if connection else "" for connection in (before, after, former)),
         ]
         if not durably:
             return bool(self._commit(keys=keys, args=args))
@@ -284,12 +306,16 @@ class Records:
 
     def count(self) -> int:
         """How many connections there are."""
-        return self.redis.zcard(_CONNECTIONS)
+        return self.redis.zcard(CONNECTIONS)
+
+    def next_number(self) -> int:
+        """A number for a new connection, from 0 on; nobody else gets it, however many sign up at once."""
+        return int(self.redis.hincrby(_NUMBERS, "connections", 1)) - 1
 
     def merchant_ids(self, *, after: str = "", count: int = 1000) -> list[str]:
         """One page of merchant ids in order, from the one that follows `after`."""
         start = f"({after}" if after else "-"
-        return cast("list[str]", self.redis.zrange(_CONNECTIONS, start, "+", bylex=True, offset=0, num=count))
+        return cast("list[str]", self.redis.zrange(CONNECTIONS, start, "+", bylex=True, offset=0, num=count))
 
     def all(self, *, page: int = 500) -> Iterator[Snapshot]:
         """Every connection, in order of merchant id, page by page."""
@@ -302,31 +328,31 @@ class Records:
 
     def take_due(self, limit: int, put_off: float) -> Taken:
         """Work that is due now; each is put off by `put_off` seconds, so that nobody else takes it meanwhile."""
-        until, members = cast("tuple[str, list[str]]", self._take_due(keys=[_DUE], args=[limit, put_off]))
+        until, members = cast("tuple[str, list[str]]", self._take_due(keys=[DUE], args=[limit, put_off]))
         return Taken(until, tuple(_parse_member(member) for member in members))
 
     def put_off(self, taken: Taken, put_off: float) -> None:
         """Messages have been sent for this work: leave it alone for longer, as far as nobody has moved it since."""
         if taken.work:
             members = [_member(merchant_id, slot) for merchant_id, slot in taken.work]
-            self._put_off(keys=[_DUE], args=[taken.until, put_off, *members])
+            self._put_off(keys=[DUE], args=[taken.until, put_off, *members])
 
     def settle_due(self, snapshot: Snapshot, merchant_id: str, slot: str | None) -> None:
         """Take out a due time behind which this record has no work (left by hand, or by an older release)."""
         if snapshot.connection is not None and slot in snapshot.connection.due():
             return
-        self._settle(keys=[connection_key(merchant_id), _DUE], args=[str(snapshot.version), _member(merchant_id, slot)])
+        self._settle(keys=[connection_key(merchant_id), DUE], args=[str(snapshot.version), _member(merchant_id, slot)])
 
     def overdue(self) -> Overdue:
         """The work whose time has passed: there is always a little, between two ticks."""
         with self.redis.pipeline(transaction=False) as pipe:
             pipe.time()
-            pipe.zrange(_DUE, 0, 0, withscores=True)
+            pipe.zrange(DUE, 0, 0, withscores=True)
             (seconds, microseconds), oldest = pipe.execute()
         now = seconds + microseconds / 1e6
         if not oldest or oldest[0][1] > now:
             return Overdue(0, 0.0)
-        return Overdue(int(self.redis.zcount(_DUE, "-inf", now)), now - oldest[0][1])
+        return Overdue(int(self.redis.zcount(DUE, "-inf", now)), now - oldest[0][1])
 
     # --- History ----------------------------------------------------------------------------------------------------
 
@@ -350,11 +376,11 @@ class Records:
             "code": refusal.code,
             "remedy": refusal.remedy,
         }
-        self.redis.xadd(_REFUSED, {"refusal": json.dumps(entry)}, maxlen=_REFUSED_KEPT, approximate=True)
+        self.redis.xadd(REFUSED, {"refusal": json.dumps(entry)}, maxlen=_REFUSED_KEPT, approximate=True)
 
     def refusals(self, *, count: int = 100) -> list[dict[str, Any]]:
         """The latest refused requests, newest first."""
-        entries = cast("list[Any]", self.redis.xrevrange(_REFUSED, count=count))
+        entries = cast("list[Any]", self.redis.xrevrange(REFUSED, count=count))
         return [json.loads(fields["refusal"]) for _, fields in entries]
 
 

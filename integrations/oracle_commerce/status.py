@@ -3,8 +3,15 @@
 from datetime import UTC, datetime
 
 from integrations.oracle_commerce.causes import explain
-from integrations.oracle_commerce.connection import Connection, Slot
+from integrations.oracle_commerce.connection import Connection, Slot, merchant_of
 from integrations.oracle_commerce.findings import Finding, findings_of
+
+LEFT = "left"
+
+
+def counted_as(connection: Connection) -> str:
+    """What a record counts as where connections are counted: its status, or a store that its merchant has left."""
+    return connection.status if merchant_of(connection.merchant_id) == connection.merchant_id else LEFT
 
 
 def status_object(connection: Connection) -> dict[str, object]:

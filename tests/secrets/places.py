@@ -208,6 +208,7 @@ def _command_lines_of_occ(merchants: Iterable[str]) -> Iterator[list[str]]:
     for arguments in (["status"], ["refused", "--last", "10000"]):
         yield arguments
         yield [*arguments, "--json"]
+    yield ["metrics", "--once"]
     for merchant in merchants:
         for command in ("explain", "timeline", "status"):
             yield [command, merchant]

@@ -1,0 +1,114 @@
+"""Metrics of real workers: what they count is what the stores saw, one of them killed or not."""
+
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from integrations.settings import load_settings
+from tasks.metrics.exporter import Exporter, registry_of
+from tests.pipeline import Pipeline, wait_until
+
+pytestmark = [pytest.mark.end_to_end, pytest.mark.server]
+
+Samples = dict[tuple[str, ...], float]
+
+
+class Scraper:
+    """One exporter for all workers."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.exporter = Exporter(load_settings(pipeline.environment))
+        self.text = ""
+
+    def scrape(self) -> Samples:
+        self.text = generate_latest(registry_of(self.exporter)).decode()
+        return {
+            (sample.name, *(sample.labels[name] for name in sorted(sample.labels))): sample.value
+            for family in text_string_to_metric_families(self.text)
+            for sample in family.samples
+        }
+
+    def calls(self) -> Counter[str]:
+        """By endpoint."""
+        counted: Counter[str] = Counter()
+        for name, value in self.scrape().items():
+            if name[0] == "occ_calls_total" and value:
+                counted[name[1]] += int(value)
+        return counted
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path) -> Iterator[Pipeline]:
+    with Pipeline(tmp_path) as pipeline:
+        for pool in ("threads", "prefork"):
+            pipeline.start_worker(f"--pool={pool}", "--concurrency=4")
+        pipeline.start_beat()
+        pipeline.await_workers()
+        yield pipeline
+
+
+@pytest.fixture
+def scraper(pipeline: Pipeline) -> Iterator[Scraper]:
+    scraper = Scraper(pipeline)
+    with closing(scraper.exporter):
+        yield scraper
+
+
+def test_one_exporter_tells_what_all_workers_did_and_no_metric_names_a_merchant_a_host_or_a_key(
+    pipeline: Pipeline, scraper: Scraper
+) -> None:
+    wait_until(lambda: scraper.scrape()["occ_ticks_total",] > 0, within=30, what="a tick to be counted")
+    before, before_calls = scraper.scrape(), scraper.calls()
+    stores = pipeline.simulator.add_many(10, "told-{n}")
+    stores[0].fail("write_slot:order-submit", 503)
+    for store in stores:
+        pipeline.send(pipeline.request(store))
+    pipeline.await_end(*(store.name for store in stores), within=60)
+    seen = sum((Counter(store.calls.endpoints) for store in stores), Counter())
+    wait_until(lambda: scraper.calls() - before_calls == seen, within=10, what="all calls to be counted")
+    after = scraper.scrape()
+    more = {name: value - before.get(name, 0.0) for name, value in after.items()}
+    assert more["occ_calls_total", "login", "2xx"] == more["occ_access_tokens_total", "login"] == 10
+    assert more["occ_access_tokens_total", "cache"] + more["occ_access_tokens_total", "other_worker"] >= 50
+    assert more["occ_calls_total", "write_slot", "5xx"] == more["occ_retries_total", "register_slot"] == 1
+    assert (
+        more["occ_steps_total", "done", "validate_key"]
+        == more["occ_steps_total", "done", "check_shipping_methods"]
+        == 10
+    )
+    assert more["occ_steps_total", "registered", "register_slot"] == 40
+    assert more["occ_steps_total", "waits", "register_slot"] == more["occ_causes_total", "store_error"] == 1
+    assert more["occ_call_seconds_count", "write_slot"] == 41
+    assert after["occ_connections", "active"] == pipeline.records.count() == 10
+    assert after["occ_repairs_total",] == 0
+    secrets = [store.application_key for store in stores] + [store.name for store in stores]
+    assert not [secret for secret in [*secrets, "127.0.0.1", "http:", "https:"] if secret in scraper.text]
+
+
+def test_no_total_goes_down_and_little_is_missing_when_a_worker_is_killed(pipeline: Pipeline, scraper: Scraper) -> None:
+    before = scraper.calls()
+    stores = pipeline.simulator.add_many(30, "killed-{n}")
+    for store in stores:
+        pipeline.send(pipeline.request(store))
+    time.sleep(1.0)
+    pipeline.kill(min(name for name in pipeline.processes if name.startswith("worker")), signal.SIGKILL)
+    totals = [before]
+    while totals[-1:] != totals[-4:-3] or len(totals) < 5:
+        time.sleep(0.5)
+        totals.append(scraper.calls())
+        assert not totals[-2] - totals[-1]
+        assert len(totals) < 120
+    pipeline.await_end(*(store.name for store in stores), within=60)
+    seen = sum((Counter(store.calls.endpoints) for store in stores), Counter())
+    wait_until(
+        lambda: scraper.scrape()["occ_connections", "active"] == pipeline.records.count(), within=10, what="counts"
+    )
+    counted = (scraper.calls() - before).total()
+    assert seen.total() * 0.5 < counted <= seen.total()
