@@ -1,7 +1,7 @@
 """The inbox: a Redis stream for producers in any language, and for those who must not lose a request.
 
 A request leaves the stream only when it was accepted or refused. A worker that dies in between leaves it pending, and
-the next tick takes it over. One that keeps stumbling over an error of ours goes to the quarantine.
+the next tick takes it over. One that keeps stumbling over an error of ours, or ending its worker, goes to the quarantine.
 
     XADD occ:inbox * request '{"merchant_id": "m-1", "store_url": "https://...", "application_key": "sealed.v1..."}'
     XADD occ:inbox * revalidate '{"merchant_id": "m-1"}'
@@ -11,7 +11,7 @@ the next tick takes it over. One that keeps stumbling over an error of ours goes
 import contextlib
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import redis
@@ -42,21 +42,15 @@ class Inbox:
         """Handle up to `limit` requests, oldest first, each by the field it came in; tells how many there were.
 
         When the server does not take a request, it stays for a later tick, and so do those after it. One that stumbles
-        over an error of ours stays alone, and is set aside at its fifth delivery.
+        over an error of ours, or ends its worker, stays alone. After five deliveries it is set aside.
         """
         handled = 0
-        for entry_id, fields in self._take(limit):
-            try:
-                kind = next((name for name in handlers if name in fields), INBOX_FIELD)
-                handlers[kind](_request_in(fields, kind))
-            except (redis.RedisError, TransientError):
-                raise
-            except Exception as error:
-                if self._deliveries(entry_id) < _DELIVERIES:
-                    log.exception("request_left_in_inbox", entry=entry_id)
-                    continue
-                log.exception("request_set_aside", entry=entry_id)
-                self._set_aside(fields, error)
+        for entry_id, fields, deliveries in self._take(limit):
+            if deliveries > _DELIVERIES:
+                log.error("request_set_aside", entry=entry_id, reason="worker_lost")
+                self._set_aside(fields, f"no worker lived through {_DELIVERIES} deliveries")
+            elif not self._handle(handlers, entry_id, fields, deliveries):
+                continue
             with self._redis.pipeline(transaction=True) as pipe:
                 pipe.xack(STREAM, _GROUP, entry_id)
                 pipe.xdel(STREAM, entry_id)
@@ -64,30 +58,70 @@ class Inbox:
             handled += 1
         return handled
 
-    def _deliveries(self, entry_id: str) -> int:
-        """How often this one was taken, the present time included."""
-        pending: Any = self._redis.xpending_range(STREAM, _GROUP, min=entry_id, max=entry_id, count=1)
-        return int(pending[0]["times_delivered"]) if pending else 0
+    def _handle(
+        self,
+        handlers: Mapping[str, Callable[[object], object]],
+        entry_id: str,
+        fields: dict[str, str],
+        deliveries: int,
+    ) -> bool:
+        """Whether it may leave the stream."""
+        try:
+            kind = next((name for name in handlers if name in fields), INBOX_FIELD)
+            handlers[kind](_request_in(fields, kind))
+        except (redis.RedisError, TransientError):
+            self._uncount(entry_id, deliveries)
+            raise
+        except Exception as error:
+            if deliveries < _DELIVERIES:
+                log.exception("request_left_in_inbox", entry=entry_id)
+                return False
+            log.exception("request_set_aside", entry=entry_id)
+            self._set_aside(fields, f"{type(error).__name__} at each of {_DELIVERIES} deliveries")
+        return True
 
-    def _set_aside(self, fields: dict[str, str], error: Exception) -> None:
+    def _uncount(self, entry_id: str, deliveries: int) -> None:
+        """This delivery was not the request's fault: an outage, however long, sets nothing aside."""
+        with contextlib.suppress(redis.RedisError):
+            self._redis.xclaim(STREAM, _GROUP, _CONSUMER, 0, [entry_id], retrycount=deliveries - 1, justid=True)
+
+    def _set_aside(self, fields: dict[str, str], reason: str) -> None:
         # Before it leaves the stream: a worker that dies in between sets it aside twice, and never loses it.
         message = fields.get(INBOX_FIELD) or json.dumps(fields)
-        reason = f"{type(error).__name__} at each of {_DELIVERIES} deliveries"
         quarantine(self._redis, queue=STREAM, reason=reason, message=message.encode(), now=time.time())
 
-    def _take(self, limit: int) -> list[tuple[str, dict[str, str]]]:
+    def _take(self, limit: int) -> Iterator[tuple[str, dict[str, str], int]]:
+        """Requests, and how often each was delivered, the present time included.
+
+        One that was delivered before may be what ended its worker. It is taken alone, just before it is handled: the
+        server counts that before anything is done about it, and its neighbours are neither counted nor kept waiting.
+        """
+        taken = 0
+        for entry_id, deliveries in self._left_behind(limit):
+            claimed: Any = self._redis.xclaim(STREAM, _GROUP, _CONSUMER, self._take_over_after, [entry_id])
+            for _, fields in claimed:  # empty: another tick was faster
+                taken += 1
+                if fields:
+                    yield entry_id, fields, deliveries + 1
+        fresh: Any = {}
+        if taken < limit:
+            fresh = self._redis.xreadgroup(_GROUP, _CONSUMER, {STREAM: ">"}, count=limit - taken)
+        for _, entries in _streams(fresh):
+            yield from ((entry_id, fields, 1) for entry_id, fields in entries if fields)
+
+    def _left_behind(self, limit: int) -> list[tuple[str, int]]:
+        """Those taken so long ago that whoever took them is gone, and how often they were."""
         try:
-            left_behind = self._redis.xautoclaim(STREAM, _GROUP, _CONSUMER, self._take_over_after, count=limit)[1]
-            room = limit - len(left_behind)
-            fresh = self._redis.xreadgroup(_GROUP, _CONSUMER, {STREAM: ">"}, count=room) if room > 0 else []
+            pending: Any = self._redis.xpending_range(
+                STREAM, _GROUP, min="-", max="+", count=limit, idle=self._take_over_after
+            )
         except ResponseError as error:
             if not str(error).startswith("NOGROUP"):
                 raise
             with contextlib.suppress(ResponseError):  # another tick was faster
                 self._redis.xgroup_create(STREAM, _GROUP, id="0", mkstream=True)
-            return self._take(limit)
-        new = [entry for _, entries in _streams(fresh) for entry in entries]
-        return [(entry_id, fields) for entry_id, fields in [*left_behind, *new] if fields]
+            return []
+        return [(str(entry["message_id"]), int(entry["times_delivered"])) for entry in pending]
 
 
 def _streams(answer: Any) -> Any:

@@ -176,6 +176,48 @@ def test_what_a_worker_took_and_did_not_finish_is_taken_over(client: redis.Redis
     assert drained(Inbox(client, take_over_after=0)) == [{"n": 1}]
 
 
+class Killed(BaseException):
+    """What a worker that is killed does, as the inbox sees it: nothing after."""
+
+
+def test_a_request_that_ends_its_worker_keeps_nobody_waiting_and_is_set_aside(client: redis.Redis) -> None:
+    post(client, {"n": 1}, {"n": "deadly"}, {"n": 3}, {"n": 4})
+    handled: list[object] = []
+
+    def die(request: object) -> None:
+        if request == {"n": "deadly"}:
+            raise Killed
+        handled.append(request)
+
+    later = Inbox(client, take_over_after=0)
+    for _ in range(5):
+        with pytest.raises(Killed):
+            later.drain({"request": die}, 10)
+        post(client, {"n": "new"})
+    assert later.drain({"request": die}, 10) == 8, "that one, two neighbours, and five that came later"
+    assert handled[:3] == [{"n": 1}, {"n": 3}, {"n": 4}]
+    assert handled.count({"n": "new"}) == 5
+    (kept,) = list_quarantine(client)
+    assert (kept.queue, kept.reason) == ("occ:inbox", "no worker lived through 5 deliveries")
+    assert client.xlen(STREAM) == 0
+    assert client.xpending(STREAM, "occ")["pending"] == 0
+
+
+def test_while_a_deadly_request_rests_the_others_are_handled(client: redis.Redis, inbox: Inbox) -> None:
+    post(client, {"n": "deadly"}, {"n": 2})
+
+    def die(request: object) -> None:
+        raise Killed
+
+    with pytest.raises(Killed):
+        inbox.drain({"request": die}, 10)
+    with pytest.raises(Killed):
+        Inbox(client, take_over_after=0).drain({"request": die}, 10)
+    post(client, {"n": 3})
+    assert drained(inbox) == [{"n": 3}], "its own turn comes a lease later"
+    assert drained(Inbox(client, take_over_after=0)) == [{"n": "deadly"}, {"n": 2}]
+
+
 def test_two_ticks_at_once_do_not_take_the_same_request(client: redis.Redis, redis_url: str) -> None:
     post(client, *({"n": number} for number in range(200)))
     handled: list[int] = []
