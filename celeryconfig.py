@@ -22,10 +22,12 @@ broker_url = _settings.broker_url
 broker_connection_retry_on_startup = True  # a worker may start before the server
 broker_connection_max_retries = None  # the default gives up after 100
 broker_channel_error_retry = True  # a full server is waited for; without this it ends the worker
-_visibility_timeout = 1.5 * _settings.lease + 5
+# An attempt ends 2 s before its lease does. What still comes twice finds the work taken or done; what a lost worker had
+# in hand is back within two leases, the record there or not.
+_visibility_timeout = _settings.lease + 2
 broker_transport_options = {
-    "visibility_timeout": _visibility_timeout,  # longer than a task runs; a second copy would only find nothing to do
-    "unacked_restore_interval": 5,  # look for the messages of lost workers every 5 s ...
+    "visibility_timeout": _visibility_timeout,
+    "unacked_restore_interval": min(5, _settings.lease / 6),  # look for the messages of lost workers that often ...
     "unacked_restore_throttle": 1,  # ... and each time, not every tenth
     "socket_timeout": 10,  # a dead connection fails instead of hanging
     "socket_connect_timeout": 3,
