@@ -123,21 +123,22 @@ def accept(request: object, door: Door) -> dict[str, object]:
 
 def look(request: object, door: Door) -> dict[str, object]:
     """Re-validate a connection now."""
-    return _told_of_wish(lambda acceptance: acceptance.look(request, door))
+    return _told_of_wish("look", door, lambda acceptance: acceptance.look(request, door))
 
 
 def leave(request: object, door: Door) -> dict[str, object]:
     """Disconnect."""
-    return _told_of_wish(lambda acceptance: acceptance.disconnect(request, door))
+    return _told_of_wish("disconnect", door, lambda acceptance: acceptance.disconnect(request, door))
 
 
-def _told_of_wish(ask: Callable[[Acceptance], Asked]) -> dict[str, object]:
+def _told_of_wish(wish: str, door: Door, ask: Callable[[Acceptance], Asked]) -> dict[str, object]:
     parts = wiring()
     try:
         asked = ask(parts.acceptance)
     except RequestRefused as refusal:
         log.warning("request_refused", field=refusal.field, code=refusal.code, remedy=refusal.remedy)
         return {"outcome": "refused", "field": refusal.field, "code": refusal.code, "remedy": refusal.remedy}
+    log.info("wish_taken", merchant_id=asked.merchant_id, wish=wish, outcome=asked.outcome, door=door)
     follow_up(parts, asked)
     return {"outcome": asked.outcome, "merchant_id": asked.merchant_id}
 
