@@ -1,7 +1,8 @@
 """The inbox: a Redis stream for producers in any language, and for those who must not lose a request.
 
 A request leaves the stream only when it was accepted or refused. A worker that dies in between leaves it pending, and
-the next tick takes it over. One that keeps stumbling over an error of ours, or ending its worker, goes to the quarantine.
+the next tick takes it over. One that keeps stumbling over an error of ours, or ends its worker again and again, goes to
+the quarantine.
 
     XADD occ:inbox * request '{"merchant_id": "m-1", "store_url": "https://...", "application_key": "sealed.v1..."}'
     XADD occ:inbox * revalidate '{"merchant_id": "m-1"}'

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 
+from tests.faults.established import SLOTS
 from tests.faults.points import arm, not_struck, struck_at
 from tests.faults.report import Report
-from tests.faults.rig import LEASE, SLOTS, Rig
+from tests.faults.rig import LEASE, Rig
 from tests.faults.trial import Trial
 
 _BEFORE_ALL = ("before_claim", "claimed")

@@ -3,8 +3,9 @@
 import math
 import signal
 
+from tests.faults.established import SLOTS
 from tests.faults.report import Report
-from tests.faults.rig import HEALS_WITHIN, SLOTS, Rig
+from tests.faults.rig import HEALS_WITHIN, Rig
 from tests.faults.trial import Trial
 from tests.simulator.application_keys import make_application_key
 
@@ -20,7 +21,9 @@ def worker_kills(trial: Trial) -> Report:
     report = trial.report()
     with Rig(trial, latency=LATENCY) as rig:
         rig.start()
+        rig.established.connect(trial.size(1, 12))
         for turn in range(kills):
+            rig.established.ask(turn, kills)
             rig.feed(rig.add_merchants(merchants // kills, f"m-{turn}-{{n}}"), within=1)
             rig.go_on(trial.dice.uniform(0.5, 1.5) * 2)  # else the backlog decides when all are done
             rig.kill_worker()
@@ -37,7 +40,9 @@ def rolling_sigterm(trial: Trial) -> Report:
     report, seconds = trial.report(), []
     with Rig(trial, latency=LATENCY) as rig:
         rig.start()
+        rig.established.connect(trial.size(1, 8))
         for turn in range(rounds):
+            rig.established.ask(turn, rounds)
             rig.feed(rig.add_merchants(10, f"m-{turn}-{{n}}"), within=2)
             rig.go_on(trial.dice.uniform(0.3, 1.0))
             name = rig.workers[0]

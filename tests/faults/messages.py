@@ -32,7 +32,9 @@ def queue_deletion(trial: Trial) -> Report:
     report, deleted = trial.report(), 0
     with Rig(trial, latency=0.1) as rig:
         rig.start()
+        rig.established.connect(trial.size(1, 5))
         for turn in range(rounds):
+            rig.established.ask(turn, rounds)
             rig.feed(rig.add_merchants(20, f"deleted-{turn}-{{n}}"), within=0.5)
             rig.until(lambda: _messages(rig) >= trial.dice.randint(8, 24), 5)
             deleted += _messages(rig)
@@ -62,14 +64,19 @@ def duplicate_storm(trial: Trial) -> Report:
     merchants, rate = trial.size(40, 500), trial.size(20, 5)  # the many at a rate that leaves no backlog to wait for
     report = trial.report()
     with Rig(trial) as rig:
+        rig.may_repeat = True
         rig.start(FAULTS_COPIES="3")
+        rig.established.connect(trial.size(1, 5))
+        for life in rig.established.lives.values():
+            life.copies = 1 if life.kind == "comes_back" else 3  # a copy that comes later would send it away again
         stores = rig.add_merchants(merchants)
         for door in (rig.send, rig.post, rig.send):
             rig.feed(stores, within=merchants / rate, door=door)
             trial.dice.shuffle(stores)
         shuffle = rig.redis.register_script(_SHUFFLE)
-        seconds, shuffled = merchants / rate + 2, 0
-        for _ in range(int(seconds / 0.1)):
+        turns, shuffled = int((merchants / rate + 2) / 0.1), 0
+        for turn in range(turns):
+            rig.established.ask(turn, turns)
             rig.go_on(0.1)
             for queue in ("occ", "occ.steps"):
                 shuffled += int(shuffle(keys=[queue], args=[trial.dice.randrange(1 << 30)]))

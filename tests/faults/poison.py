@@ -2,8 +2,9 @@
 
 from integrations.oracle_commerce.findings import findings_of
 from integrations.quarantine import list_quarantine
+from tests.faults.established import SLOTS
 from tests.faults.report import Report
-from tests.faults.rig import HEALS_WITHIN, SLOTS, Rig
+from tests.faults.rig import HEALS_WITHIN, Rig
 from tests.faults.trial import Trial
 from tests.tasks.broker.messages import MORE_POISON, NOTE, POISON, generated
 

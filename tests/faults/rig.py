@@ -4,21 +4,27 @@ All of it happens in the main thread, step by step in `go_on`: child processes b
 """
 
 import contextlib
+import heapq
+import itertools
+import json
 import os
 import signal
 import time
-from collections import Counter, defaultdict, deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
 import redis
+from kombu.exceptions import OperationalError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from integrations.oracle_commerce.connection import Connection
 from integrations.oracle_commerce.records import Records
+from tasks.inbox import STREAM
 from tasks.queues import QUARANTINE
+from tests.faults.established import FOREIGN_URL, SLOTS, Established
 from tests.faults.report import Report
 from tests.faults.trial import Trial
 from tests.pipeline import Pipeline, ended
@@ -31,16 +37,20 @@ PACE = {
     "OCC_CALL_DEADLINE": "1",
     "OCC_RETRY_ATTEMPTS": "8",
     "OCC_CONCURRENCY": "8",
+    "OCC_CONFIRM_REJECTION": "2",
+    "OCC_OUTAGE_SHARE": "0",
 }
 HEALS_WITHIN = 2 * LEASE + 4  # the last two: a tick, and a worker that starts on a busy machine
 PREFORK_CHILDREN = "4"
-FOREIGN_URL = "https://erp.example.org/orders"
-SLOTS = ("order-submit", "order-update", "shipment-create", "shipment-update")
 _STEP = 0.02
 
 
 class Rig(Pipeline):
-    """`exits` are workers and beats that ended by themselves. A fault is to be announced by `struck`."""
+    """`exits` are workers and beats that ended by themselves. A fault is to be announced by `struck`.
+
+    `established`: merchants that are asked things while the faults strike. `may_repeat`: the scenario itself makes an
+    outcome come twice.
+    """
 
     def __init__(
         self, trial: Trial, *, settings: Mapping[str, str] | None = None, latency: float = 0.03, name: str = "rig"
@@ -57,9 +67,13 @@ class Rig(Pipeline):
         self.last_fault = time.monotonic()
         self.is_server_away = False
         self.recorded_once = True
+        self.may_repeat = False
+        self.established = Established(self)
         self._lane = ""
         self._roles: dict[str, tuple[tuple[str, ...], Mapping[str, str]]] = {}
         self._outbox: deque[tuple[float, SimulatedStore, Callable[[object], None]]] = deque()
+        self._numbers = itertools.count()
+        self._wishes: list[tuple[float, int, Callable[[], object]]] = []
         self._done: set[str] = set()
 
     def __enter__(self) -> Self:
@@ -230,6 +244,17 @@ class Rig(Pipeline):
         for number, store in enumerate(stores):
             self._outbox.append((now + within * number / len(stores), store, door or self.post))
 
+    def wish(self, what: str, wish: Mapping[str, object], *, door: str = "inbox", later: float = 0.0) -> None:
+        """Send a request or a wish, named by its field in the inbox, as soon as the server takes it."""
+        task = {"request": "occ.connect"}.get(what, f"occ.{what}")
+
+        def send() -> object:
+            if door == "celery":
+                return self.producer.send_task(task, kwargs=dict(wish), queue="occ")
+            return self.redis.xadd(STREAM, {what: json.dumps(wish)})
+
+        heapq.heappush(self._wishes, (time.monotonic() + later, next(self._numbers), send))
+
     def go_on(self, seconds: float) -> None:
         """Let time pass."""
         until = time.monotonic() + seconds
@@ -258,6 +283,9 @@ class Rig(Pipeline):
 
     def _work(self) -> None:
         self._tend()
+        if not self.is_server_away:
+            with contextlib.suppress(redis.RedisError, OperationalError):  # the producer still has it
+                self._serve_established()
         while self._outbox and not self.is_server_away and self._outbox[0][0] <= time.monotonic():
             _, store, door = self._outbox[0]
             try:
@@ -266,6 +294,12 @@ class Rig(Pipeline):
                 return
             self._outbox.popleft()
             self.sent_at[store.name] = time.monotonic()
+
+    def _serve_established(self) -> None:
+        while self._wishes and self._wishes[0][0] <= time.monotonic():
+            self._wishes[0][2]()
+            heapq.heappop(self._wishes)
+        self.established.go_on()
 
     # --- Counting ---------------------------------------------------------------------------------------------------
 
@@ -280,18 +314,25 @@ class Rig(Pipeline):
         terminal = {name: one for name, one in connections.items() if one is not None and ended(one, 1)}
         report.accepted = sum(one is not None for one in connections.values())
         report.terminal = len(terminal)
-        report.lost = len(self.expected) - len(terminal)
-        wrong = sorted(name for name, one in terminal.items() if not self._is_right(name, one))
+        unfinished = self.established.unfinished()
+        report.lost = len(self.expected) - len(terminal) + len(unfinished)
+        told = self._told()
+        wrong = {name: str(one.status) for name, one in terminal.items() if not self._is_right(name, one)}
+        wrong |= self.established.wrong(told)
         report.wrong = len(wrong)
         report.worker_exits = len(self.exits)
         report.seconds_to_heal = None if report.lost else round(healed, 1)
         stores = [self.simulator.store(name) for name in self.expected]
-        report.repeated_puts = sum(map(_repeated_puts, stores))
+        report.repeated_puts = sum(map(_repeated_puts, stores)) + self.established.repeated_puts()
+        stores += [store for life in self.established.lives.values() for store in life.stores]
         report.foreign_urls_lost = sum(len(store.losses.urls) for store in stores)
-        disorder = self.events_in_disorder(connections)
+        known = list(self.established.lives)
+        connections |= {name: one.connection for name, one in zip(known, self.records.load_many(known), strict=True)}
+        disorder = [name for name, one in connections.items() if one is not None and not _in_order(told[name], one)]
         twice = self._recorded_twice() if self.recorded_once else []
         report.own |= {"events_in_disorder": len(disorder), "outcomes_recorded_twice": len(twice), "exits": self.exits}
-        report.own |= {"which": sorted({*wrong, *disorder, *twice, *(self.expected.keys() - terminal.keys())})[:8]}
+        names = {*wrong, *disorder, *twice, *unfinished, *(self.expected.keys() - terminal.keys())}
+        report.own |= {"established": len(known), "which": sorted(names)[:8], "why": dict(list(wrong.items())[:8])}
         for what in ("wrong", "lost", "foreign_urls_lost", "worker_exits"):
             report.hold(what, getattr(report, what), 0)
         report.hold("repeated_puts", report.repeated_puts, repeated_puts)
@@ -302,7 +343,7 @@ class Rig(Pipeline):
 
     def _await_all(self, within: float) -> None:
         self.until(lambda: not self._outbox, within)
-        self.until(lambda: not self.unfinished(), within)
+        self.until(lambda: not self.unfinished() and not self._wishes and not self.established.unfinished(), within)
 
     def unfinished(self) -> list[str]:
         """Merchants whose run has not ended."""
@@ -321,32 +362,56 @@ class Rig(Pipeline):
         ours = {slot: f"https://hooks.example.com/occ/{name}/{slot}" for slot in store.settings.offers}
         return all(store.urls(slot).count(url) == 1 for slot, url in ours.items())
 
-    def events_in_disorder(self, connections: Mapping[str, Connection | None]) -> list[str]:
-        """Merchants whose events do not tell every change of their status once and in order."""
+    def _told(self) -> dict[str, list[dict[str, object]]]:
+        """Merchant id -> the events about it."""
         told: dict[str, list[dict[str, object]]] = defaultdict(list)
         after = ""
         while page := self.records.events(after=after, count=5000):
             after = page[-1][0]
             for _, event in page:
                 told[str(event["subject"])].append(event)
-        return [
-            name
-            for name, connection in connections.items()
-            if connection is not None and not _in_order(told[name], connection)
-        ]
+        return told
 
     def _recorded_twice(self) -> list[str]:
-        """Merchants of whom some outcome stands twice in the history of one run."""
-        twice = []
-        for name in self.expected:
-            outcomes = Counter(
-                (entry["run"], entry["what"], entry.get("slot"))
-                for entry in self.records.timeline(name)
-                if entry["what"] != "waits"
-            )
-            if any(count > 1 for count in outcomes.values()):
-                twice.append(name)
-        return twice
+        """Merchants of whom some outcome stands twice in the history of one pass."""
+        return [name for name in self.merchant_ids if says_twice(self.records.timeline(name))]
+
+    @property
+    def merchant_ids(self) -> list[str]:
+        """All whose records there may be."""
+        return [*self.expected, *self.established.ids]
+
+
+_BEGINNINGS = {
+    "run_started",
+    "reauthorisation_started",
+    "disconnect_asked",
+    "key_doubted",
+    "new_key_doubted",
+    "new_key_rejected",
+}
+_TRIED_AGAIN = {"waits", "slot_left_behind", "look_asked", "repair_asked", "former_store_left"}
+
+
+def says_twice(timeline: Iterable[Mapping[str, object]]) -> bool:
+    """Whether an outcome stands twice in one pass through the steps. A look begins with the exchange of the key."""
+    seen: set[tuple[object, object]] = set()
+    runs: set[object] = set()
+    for entry in timeline:
+        what = entry["what"]
+        if what == "run_started":
+            if entry["run"] in runs:
+                return True
+            runs.add(entry["run"])
+        if what in _TRIED_AGAIN:
+            continue
+        if what in _BEGINNINGS or (what == "validate_key_done" and len(seen - {(what, None)}) > 0):
+            seen.clear()
+        outcome = (what, entry.get("slot"))
+        if outcome in seen:
+            return True
+        seen.add(outcome)
+    return False
 
 
 def _repeated_puts(store: SimulatedStore) -> int:

@@ -22,7 +22,9 @@ def server_kills(trial: Trial) -> Report:
     report, resumed = trial.report(), []
     with Rig(trial, latency=LATENCY) as rig:
         rig.start()
+        rig.established.connect(trial.size(1, 8))
         for turn in range(kills):
+            rig.established.ask(turn, kills)
             rig.feed(rig.add_merchants(15, f"m-{turn}-{{n}}"), within=4)
             rig.go_on(trial.dice.uniform(1, 2))
             rig.kill_server()
@@ -37,17 +39,19 @@ def server_kills(trial: Trial) -> Report:
 def power_loss(trial: Trial) -> Report:
     """SIGKILL of the server, and its append-only file cut back to the last write that was confirmed to be on disk.
 
-    That is: to the end of the last acceptance a worker has spoken of. No merchant accepted by then may be gone. What
-    was not confirmed is the producer's still, who sends it again. Claims are forgotten too: a PUT may be repeated
-    where the first worker is still at it, so a few of those are all right.
+    That is: to the end of the last request or wish a worker has spoken of as accepted. None accepted by then may be
+    gone. What was not confirmed is the producer's still, who sends it again. Claims are forgotten too: a PUT may be
+    repeated where the first worker is still at it, so a few of those are all right.
     """
     losses = trial.size(2, 10)
     report, gone, cut = trial.report(), 0, 0
     with Rig(trial, latency=LATENCY) as rig:
-        rig.recorded_once = False
+        rig.recorded_once, rig.may_repeat = False, True
         rig.start()
+        rig.established.connect(trial.size(1, 8))
         stores = []
         for turn in range(losses):
+            rig.established.ask(turn, losses)
             stores += (more := rig.add_merchants(20, f"m-{turn}-{{n}}"))
             rig.feed(more, within=4)
             rig.go_on(trial.dice.uniform(2, 3))
@@ -55,13 +59,13 @@ def power_loss(trial: Trial) -> Report:
             confirmed = _spoken_of(rig)
             cut += _cut_back(rig.server.folder, confirmed)
             rig.start_server()
-            found = rig.records.load_many(sorted(confirmed))
-            gone += sum(snapshot.connection is None for snapshot in found)
+            gone += len(confirmed - _known(rig, {merchant_id for merchant_id, _ in confirmed}))
             sent = [store for store in stores if store.name in rig.sent_at]
             known = rig.records.load_many([store.name for store in sent])
             again = [store for store, one in zip(sent, known, strict=True) if one.connection is None]
             if again:
                 rig.feed(again, within=0.5)
+            rig.established.ask_again()
             _resumed(rig)
         report.own |= {"losses": losses, "accepted_and_gone": gone, "bytes_forgotten": cut}
         report.hold("accepted_and_gone", gone, 0)
@@ -77,11 +81,14 @@ def client_kills(trial: Trial) -> Report:
     report, resumed = trial.report(), []
     with Rig(trial, latency=LATENCY) as rig:
         rig.start()
+        rig.established.connect(trial.size(1, 8))
         for turn in range(kills):
+            rig.established.ask(turn, kills + freezes)
             rig.feed(rig.add_merchants(10, f"cut-{turn}-{{n}}"), within=1)
             rig.go_on(trial.dice.uniform(0.5, 1.5))
             rig.cut_connections()
         for turn in range(freezes):
+            rig.established.ask(kills + turn, kills + freezes)
             rig.feed(rig.add_merchants(20, f"frozen-{turn}-{{n}}"), within=2)
             rig.go_on(1)
             rig.freeze_server(seconds)
@@ -102,23 +109,49 @@ def _longest(resumed: list[float | None]) -> float | None:
     return round(max(known), 1) if len(known) == len(resumed) else None
 
 
-def _spoken_of(rig: Rig) -> set[str]:
-    """Merchants that a worker's log calls accepted: it writes that after the server has confirmed the disk."""
+Acceptance = tuple[str, str]
+"""Merchant id, and what was accepted."""
+
+_ASKED = {"look_asked": "look", "repair_asked": "look", "disconnect_asked": "disconnect"}
+
+
+def _spoken_of(rig: Rig) -> set[Acceptance]:
+    """What a worker's log calls accepted: it writes that after the server has confirmed the disk."""
     found = set()
     for log in rig.folder.glob("worker-*.log"):
         for line in log.read_text(errors="replace").splitlines():
             if '"run_started"' in line:
-                found.add(str(json.loads(line)["merchant_id"]))
+                said = json.loads(line)
+                found.add((str(said["merchant_id"]), f"connect {said['run']}"))
+            elif '"wish_taken"' in line and '"accepted"' in line:
+                said = json.loads(line)
+                found.add((str(said["merchant_id"]), str(said["wish"])))
     return found
 
 
-def _cut_back(folder: Path, confirmed: set[str]) -> int:
-    """Forget everything after the last transaction that began a confirmed merchant's record; tells how many bytes."""
+def _known(rig: Rig, merchant_ids: set[str]) -> set[Acceptance]:
+    """What the server knows to have been accepted."""
+    return {
+        (merchant_id, _accepted(str(entry["what"]), str(entry["run"])))
+        for merchant_id in merchant_ids
+        for entry in rig.records.timeline(merchant_id)
+    }
+
+
+def _accepted(what: str, run: str) -> str:
+    return _ASKED.get(what, f"connect {run}" if what in {"run_started", "reauthorisation_started"} else "")
+
+
+def _cut_back(folder: Path, confirmed: set[Acceptance]) -> int:
+    """Forget everything after the last transaction that accepted what is confirmed; tells how many bytes."""
     file = max((folder / "appendonlydir").glob("*.incr.aof"), key=lambda path: path.stat().st_mtime)
     content = file.read_bytes()
     end = 0
-    for found in re.finditer(rb"ZADD\r\n\$15\r\nocc:connections\r\n\$1\r\n0\r\n\$\d+\r\n([^\r]+)\r\n", content):
-        if found.group(1).decode() in confirmed:
+    for found in re.finditer(
+        rb'occ:timeline:([^\r]+)\r\n[^{]{0,200}\{"at": [\d.]+, "run": (\d+), "what": "(\w+)"', content
+    ):
+        merchant_id, run, what = (part.decode() for part in found.groups())
+        if (merchant_id, _accepted(what, run)) in confirmed:
             done = re.compile(rb"\*1\r\n\$4\r\n(?:EXEC|exec)\r\n").search(content, found.end())
             end = done.end() if done else found.end()
     if end == 0:

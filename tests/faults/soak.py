@@ -31,11 +31,13 @@ def soak(trial: Trial) -> Report:
         spared = rig.workers[0]
         rig.feed(rig.add_merchants(warm_up, "warm-{n}"), within=warm_up / 20)
         rig.until(lambda: len(rig.sent_at) == warm_up and not rig.unfinished(), 60)
+        rig.established.connect(trial.size(1, 20))
         process = rig.processes[spared]
         memory, files, keys = _resident(process.pid), _open_files(process.pid), _keys(rig)
         rig.feed(rig.add_merchants(seconds * 2), within=seconds)
         began = time.monotonic()
         for turn in range(1, seconds // gap + 1):
+            rig.established.ask(turn - 1, seconds // gap)
             rig.go_on(began + turn * gap - time.monotonic())
             fault = trial.dice.choice(FAULTS)
             done[fault.__name__] = done.get(fault.__name__, 0) + 1
@@ -47,7 +49,7 @@ def soak(trial: Trial) -> Report:
         grown = _resident(process.pid) / memory if is_alive else None
         opened = _open_files(process.pid) - files if is_alive else None
         gone = int(rig.redis.exists(*_COMES_AND_GOES))
-        each = (int(rig.redis.dbsize()) - len(_keys(rig)) - gone) / len(rig.expected)
+        each = (int(rig.redis.dbsize()) - len(_keys(rig)) - gone) / len(rig.merchant_ids)
         new, inbox = sorted(_keys(rig) - keys), rig.redis.xlen(STREAM)
         report.own |= {"faults": done, "memory_grown_to": grown and round(grown, 2), "files_more": opened}
         report.own |= {"keys_each": round(each, 2), "other_new_keys": new[:8], "left_in_inbox": inbox}
@@ -101,7 +103,8 @@ FAULTS: tuple[Callable[[Rig, Sequence[str]], None], ...] = (
 def _keys(rig: Rig) -> set[str]:
     """Keys that belong to no merchant and do not come and go."""
     keys = {str(key) for key in rig.redis.scan_iter(count=1000)}
-    return {key for key in keys - _COMES_AND_GOES if key.rsplit(":", 1)[-1] not in rig.expected}
+    merchants = set(rig.merchant_ids)
+    return {key for key in keys - _COMES_AND_GOES if key.rsplit(":", 1)[-1] not in merchants}
 
 
 def _open_files(pid: int) -> int:

@@ -7,7 +7,7 @@ import pytest
 
 from integrations.oracle_commerce.connection import Connection, Credential, Departure, Step
 from tests.faults.report import Report, table
-from tests.faults.rig import _in_order
+from tests.faults.rig import _in_order, says_twice
 from tests.faults.server import _cut_back
 
 ONBOARDING = Connection("m-1", "https://x", 1, 0.0, 0.0, Credential("f"), Step.VALIDATE_KEY, None)
@@ -43,6 +43,24 @@ def test_events_that_do_not_are_seen(told: list[dict[str, object]]) -> None:
     assert not _in_order(told, DISCONNECTED)
 
 
+def history(*outcomes: str) -> list[dict[str, object]]:
+    """A timeline of these, each with a slot behind a slash if it is one's."""
+    split = [outcome.partition("/") for outcome in outcomes]
+    return [{"run": 1, "what": what, "slot": slot or None} for what, _, slot in split]
+
+
+PASS = ("validate_key_done", "check_shipping_methods_done", "slot_registered/a", "slot_registered/b")
+
+
+def test_an_outcome_that_stands_twice_is_seen_and_one_of_the_next_look_is_none() -> None:
+    assert not says_twice(history("run_started", *PASS, "look_asked", *PASS, "disconnect_asked", "slot_removed/a"))
+    assert not says_twice(history("run_started", *PASS, "key_doubted", *PASS))
+    assert says_twice(history("run_started", *PASS, "slot_registered/a"))
+    assert says_twice(history("run_started", "validate_key_done", "validate_key_done"))
+    assert says_twice(history("run_started", *PASS, *PASS[:2], *PASS[1:]))
+    assert says_twice(history("run_started", "run_started"))
+
+
 def test_a_broken_bound_is_told() -> None:
     report = Report("worker_kills", "threads", 1)
     report.hold("lost", 0, 0)
@@ -54,12 +72,16 @@ def test_a_broken_bound_is_told() -> None:
 
 
 def test_a_power_loss_forgets_all_but_what_was_confirmed(tmp_path: Path) -> None:
-    def began(merchant: str) -> bytes:
-        add = f"*4\r\n$4\r\nZADD\r\n$15\r\nocc:connections\r\n$1\r\n0\r\n${len(merchant)}\r\n{merchant}\r\n"
+    def began(merchant: str, what: str = "run_started") -> bytes:
+        entry = f'{{"at": 1.5, "run": 1, "what": "{what}"}}'
+        add = f"XADD\r\n$16\r\nocc:timeline:{merchant}\r\n$1\r\n*\r\n$5\r\nentry\r\n$44\r\n{entry}\r\n"
         return f"*1\r\n$5\r\nMULTI\r\n{add}*1\r\n$4\r\nEXEC\r\n".encode()
 
     file = tmp_path / "appendonlydir" / "appendonly.aof.1.incr.aof"
     file.parent.mkdir()
-    file.write_bytes(began("m-1") + began("m-2") + began("m-3"))
-    assert _cut_back(tmp_path, {"m-1", "m-2"}) == len(began("m-3"))
-    assert file.read_bytes() == began("m-1") + began("m-2")
+    asked = began("m-1", "disconnect_asked")
+    file.write_bytes(began("m-1") + asked + began("m-2") + began("m-3"))
+    assert _cut_back(tmp_path, {("m-1", "connect 1"), ("m-2", "connect 1")}) == len(began("m-3"))
+    assert file.read_bytes() == began("m-1") + asked + began("m-2")
+    assert _cut_back(tmp_path, {("m-1", "connect 1"), ("m-1", "disconnect")}) == len(began("m-2"))
+    assert file.read_bytes() == began("m-1") + asked
