@@ -18,7 +18,7 @@ from tasks.celery import QuietTask as Task
 from tasks.celery import app
 from tasks.queues import QUARANTINE, STEPS
 from tasks.step import run_step
-from tasks.wiring import Wiring, wiring
+from tasks.wiring import wiring
 
 log = structlog.get_logger(__name__)
 
@@ -139,16 +139,14 @@ def _told_of_wish(wish: str, door: Door, ask: Callable[[Acceptance], Asked]) -> 
         log.warning("request_refused", field=refusal.field, code=refusal.code, remedy=refusal.remedy)
         return {"outcome": "refused", "field": refusal.field, "code": refusal.code, "remedy": refusal.remedy}
     log.info("wish_taken", merchant_id=asked.merchant_id, wish=wish, outcome=asked.outcome, door=door)
-    follow_up(parts, asked)
+    follow_up(asked)
     return {"outcome": asked.outcome, "merchant_id": asked.merchant_id}
 
 
-def follow_up(parts: Wiring, asked: Asked) -> None:
+def follow_up(asked: Asked) -> None:
     """Start the work of a wish that was accepted."""
     if asked.committed is None:
         return
-    if asked.committed.snapshot.sealed_key is None:
-        parts.tokens.drop(asked.merchant_id)  # with the key, what it bought
     now = asked.committed.snapshot.now()
     start(asked.committed.after, sorted(asked.committed.after.ready(now), key=str))
 

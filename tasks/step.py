@@ -76,10 +76,8 @@ def run_step(
 
 
 def _after_departure(parts: Wiring, start: Start, recorded: Committed) -> None:
-    """With the application key goes what it bought; and whoever waited for a store to be left need wait no longer."""
+    """Whoever waited for a store to be left need wait no longer."""
     former, merchant_id = recorded.after.merchant_id, merchant_of(recorded.after.merchant_id)
-    if recorded.snapshot.sealed_key is None:
-        parts.tokens.drop(former)
     if former != merchant_id and recorded.after.disconnected:
         following = parts.records.change(merchant_id, lambda it, now: go_on(it, Moment(now, parts.pace)))
         if isinstance(following, Committed):

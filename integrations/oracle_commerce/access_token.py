@@ -18,6 +18,7 @@ from integrations.deadline import Deadline
 from integrations.errors import TransientError
 from integrations.observer import NOBODY, Observer, TokenSource
 from integrations.oracle_commerce.client import Login
+from integrations.oracle_commerce.connection import token_key
 from integrations.sealing import Keyring
 
 # A share, not a fixed time: 5 minutes leave no room for the quarter of an hour that is customary elsewhere.
@@ -125,11 +126,11 @@ class AccessTokens:
 
     def drop(self, merchant_id: str) -> None:
         """Forget the token."""
-        self._redis.delete(_key(merchant_id))
+        self._redis.delete(token_key(merchant_id))
 
     def _lock(self, merchant_id: str) -> Lock:
         """Owned by whoever took it: a worker whose lease ran out cannot release its successor's."""
-        return Lock(self._redis, f"{_key(merchant_id)}:lock", timeout=self._lock_lease, thread_local=False)
+        return Lock(self._redis, f"{token_key(merchant_id)}:lock", timeout=self._lock_lease, thread_local=False)
 
     def _buy(self, login: Callable[[], Login]) -> AccessToken:
         issued_at = self._now()  # before the call: the store's own clock for this token starts no earlier
@@ -145,11 +146,11 @@ class AccessTokens:
             "token": self._keyring.encrypt_token(merchant_id, token.text),
         }
         lifetime = max(1, int((token.expires_at - token.issued_at) * 1000))
-        self._share_script(keys=[_key(merchant_id)], args=[json.dumps(stored), token.issued_at, lifetime])
+        self._share_script(keys=[token_key(merchant_id)], args=[json.dumps(stored), token.issued_at, lifetime])
 
     def _cached(self, merchant_id: str, fingerprint: str, newer_than: float) -> AccessToken | None:
         with self._redis.pipeline(transaction=False) as pipe:
-            pipe.get(_key(merchant_id))
+            pipe.get(token_key(merchant_id))
             pipe.time()
             text, (seconds, microseconds) = pipe.execute()
         if text is None:
@@ -178,7 +179,3 @@ def _release(lock: Lock) -> None:
     # When our lease ran out and another worker took over, its lock is not ours to touch.
     with contextlib.suppress(LockNotOwnedError):
         lock.release()
-
-
-def _key(merchant_id: str) -> str:
-    return f"occ:token:{merchant_id}"

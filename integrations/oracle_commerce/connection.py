@@ -342,3 +342,8 @@ def merchant_of(record_id: str) -> str:
 def former_id(merchant_id: str, run: int) -> str:
     """The record of a store that a merchant has left: no merchant id holds an `@`."""
     return f"{merchant_id}@{run}"
+
+
+def token_key(record_id: str) -> str:
+    """Where the access token is kept: `access_token.py` puts it there, `records.py` forgets it with its key."""
+    return f"occ:token:{record_id}"

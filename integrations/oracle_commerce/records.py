@@ -33,7 +33,7 @@ from redis.exceptions import ResponseError
 
 from integrations.errors import RequestRefused, TransientError
 from integrations.oracle_commerce.change import Change, Stop
-from integrations.oracle_commerce.connection import Connection
+from integrations.oracle_commerce.connection import Connection, token_key
 from integrations.oracle_commerce.events import TROUBLED, other_events, status_event
 from integrations.oracle_commerce.status import counted_as
 from integrations.oracle_commerce.timeline import timeline_entry
@@ -59,6 +59,7 @@ _DISK_WITHIN_MS = 5000
 # bounds x 2, id of this change (the client sends a script again when the answer was lost, and it may have worked),
 # id and record of the former store or "", the news of the status (JSON) or "", what it was counted as, and is, and
 # the former store is ("": not at all).
+# The last of the KEYS is the access token: with the application key goes what it bought.
 # While an outage is on, the news of trouble is held, and so is what follows it for this merchant: the record keeps what
 # other systems last heard. Back there, there is nothing left to tell; else `held_events.py` tells it.
 # Who counts anew has come as far as `recounted_to`: what changes up to there is counted there too.
@@ -80,7 +81,10 @@ if keys.promote then
 end
 if keys.current then redis.call('HSET', KEYS[1], 'sealed_key', keys.current) end
 if keys.candidate then redis.call('HSET', KEYS[1], 'sealed_candidate', keys.candidate) end
-if keys.forget_current then redis.call('HDEL', KEYS[1], 'sealed_key') end
+if keys.forget_current then
+  redis.call('HDEL', KEYS[1], 'sealed_key')
+  redis.call('DEL', KEYS[#KEYS])
+end
 if keys.forget_candidate then redis.call('HDEL', KEYS[1], 'sealed_candidate') end
 for _, entry in ipairs(cjson.decode(ARGV[4])) do
   redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[8], '*', 'entry', entry)
@@ -270,7 +274,7 @@ class Records:
         former = change.former
         former_key = connection_key(former.merchant_id if former else merchant_id)
         keys = [connection_key(merchant_id), _timeline_key(merchant_id), DUE, EVENTS, CONNECTIONS, former_key]
-        keys += [OUTAGE, HELD, STATUSES, RECOUNT]
+        keys += [OUTAGE, HELD, STATUSES, RECOUNT, token_key(merchant_id)]
         args: list[str | bytes | int] = [
             str(snapshot.version),
             _RECORD.dump_json(after, exclude_defaults=True),

@@ -39,4 +39,4 @@ class Installation:
         """Send the messages for a wish that was accepted. Best effort: if one is lost, the tick sends another."""
         from tasks import onboarding  # noqa: PLC0415
 
-        onboarding.follow_up(self.parts, asked)
+        onboarding.follow_up(asked)

@@ -208,6 +208,16 @@ def test_there_is_one_event_per_change_of_status_with_a_growing_sequence(records
     assert len({event["id"] for event in events}) == 3
 
 
+def test_with_the_application_key_goes_the_access_token_it_has_bought(records: Records, client: redis.Redis) -> None:
+    registering(records)
+    client.set("occ:token:m-1", "bought")
+    begin(records, key="key-2")
+    assert client.get("occ:token:m-1") == "bought"
+    change(records, lambda connection, at: departures.disconnect(connection, at, forget_now=True))
+    assert records.load("m-1").sealed_key is None
+    assert not client.exists("occ:token:m-1")
+
+
 def test_events_are_bounded(client: redis.Redis) -> None:
     records = Records(client, events_kept=100)
     for number in range(400):
