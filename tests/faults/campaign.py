@@ -32,6 +32,7 @@ class _Running:
     process: "subprocess.Popen[bytes]"
     folder: Path
     until: float
+    began: float = field(default_factory=time.monotonic)
 
 
 @dataclass(slots=True)
@@ -88,6 +89,6 @@ def _row(one: _Running) -> dict[str, object]:
     said = (one.folder / "out").read_text().splitlines()
     if one.process.returncode == 0 and said:
         row: dict[str, object] = json.loads(said[-1])
-        return row
+        return row | {"took": round(time.monotonic() - one.began)}
     complaint = (one.folder / "err").read_text().strip().splitlines()[-1:] or [f"ended with {one.process.returncode}"]
     return {"scenario": one.job.name, "pool": one.job.pool, "seed": one.job.seed, "broken": complaint}

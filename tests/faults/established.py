@@ -54,6 +54,7 @@ class Life:
     door: str = "inbox"
     copies: int = 1
     new_key: str = ""
+    requests: dict[str, Mapping[str, object]] = field(default_factory=dict)
     story: Story | None = None
     waits_for: Callable[[Connection], bool] | None = None
 
@@ -78,8 +79,8 @@ class Life:
         """Send a connect request, and tell how its key was sealed."""
         store = store or self.store
         right, store.application_key = store.application_key, key or store.application_key
-        try:
-            request = self.rig.request(store, self.name)
+        try:  # who asks again sends the same bytes
+            request = self.requests.setdefault(store.application_key, self.rig.request(store, self.name))
         finally:
             store.application_key = right
         self._ask("request", request)
@@ -196,7 +197,8 @@ def _good_key(life: Life) -> Story:
 
 def _wrong_key(life: Life) -> Story:
     life.tells = "occ.connection.reauthorisation_failed"
-    life.connect(key=make_application_key(subject="of another store"))
+    life.new_key = life.new_key or make_application_key(subject="of another store")
+    life.connect(key=life.new_key)
     yield lambda connection: connection.key_refusal is not None and is_at_rest(connection)
 
 

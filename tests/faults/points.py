@@ -93,7 +93,12 @@ def _wrap_points() -> None:
     from tasks import onboarding, step
 
     _around(Acceptance, "accept", _accept)
+    _around(Acceptance, "look", _wish("look"))
+    _around(Acceptance, "disconnect", _wish("leave"))
     _around(onboarding, "begin", _begin)
+    _around(onboarding, "follow_up", _follow_up)
+    _around(step, "go_on", _go_on)
+    _around(step, "_after_departure", _after_departure)
     _around(onboarding, "run_step", _run_step)
     _around(onboarding, "start", _start)
     _around(step._Turn, "attempt", _attempt)
@@ -112,6 +117,37 @@ def _accept(accept: Callable[..., Any], acceptance: object, request: object, *ar
     accepted = accept(acceptance, request, *args)
     _reached("accept:recorded")
     return accepted
+
+
+def _wish(name: str) -> Callable[..., Any]:
+    def ask(original: Callable[..., Any], acceptance: object, request: object, *args: Any) -> Any:
+        merchant_id = request.get("merchant_id") if isinstance(request, dict) else None
+        here.merchant_id, here.doing = merchant_id if isinstance(merchant_id, str) else "", name
+        _reached(f"{name}:before")
+        asked = original(acceptance, request, *args)
+        _reached(f"{name}:recorded")
+        return asked
+
+    return ask
+
+
+def _follow_up(follow_up: Callable[..., Any], *args: Any) -> None:
+    follow_up(*args)
+    _reached(f"{here.doing}:enqueued")
+    here.merchant_id = here.doing = ""
+
+
+def _go_on(go_on: Callable[..., Any], connection: Any, *args: Any) -> Any:
+    """The store that was left is done with; the new run is about to be told so."""
+    if connection is not None:
+        _reached("go_on:before", connection.merchant_id)
+    return go_on(connection, *args)
+
+
+def _after_departure(after_departure: Callable[..., Any], parts: object, start: object, recorded: Any) -> Any:
+    if recorded.snapshot.sealed_key is None:
+        _reached("key_forgotten")
+    return after_departure(parts, start, recorded)
 
 
 def _begin(begin: Callable[..., Any], *args: Any) -> Any:
@@ -151,8 +187,12 @@ def _before_and_after(name: str) -> Callable[..., Any]:
 
 
 def _start(start: Callable[..., Any], connection: Any, *args: Any, **kwargs: Any) -> Any:
-    if here.doing == "accept":
+    if here.doing in {"accept", "look", "leave"}:
         return start(connection, *args, **kwargs)
+    if here.doing and connection.merchant_id != here.merchant_id:
+        _reached("go_on:recorded", connection.merchant_id)
+        start(connection, *args, **kwargs)
+        return _reached("go_on:enqueued", connection.merchant_id)
     if here.doing:
         _reached(f"{here.doing}:recorded")
         return start(connection, *args, **kwargs)
