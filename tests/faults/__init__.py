@@ -4,6 +4,7 @@
 
     worker.py     what the workers of the suite run: the product, with faults wrapped around it from outside
     rig.py        a pipeline whose processes are restarted when they end, its load, and what is counted at the end
+    established.py  merchants who were connected before, and what is asked for them while the faults strike
     report.py     the figures of one scenario and the bounds they are held to
     scenarios.py  all scenarios by name; each is a function in a module of its own kind
 

@@ -216,6 +216,7 @@ def _take_due(take_due: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 
 
 def _wrap_deadly(prefix: str) -> None:
+    from integrations.oracle_commerce.acceptance import Acceptance
     from tasks import step
 
     def attempt(original: Callable[..., Any], turn: Any, snapshot: Any, connection: Any) -> Any:
@@ -223,7 +224,13 @@ def _wrap_deadly(prefix: str) -> None:
             _die()
         return original(turn, snapshot, connection)
 
+    def accept(original: Callable[..., Any], acceptance: object, request: object, *args: Any) -> Any:
+        if isinstance(request, dict) and str(request.get("merchant_id")).startswith(f"request-of-{prefix}"):
+            _die()
+        return original(acceptance, request, *args)
+
     _around(step._Turn, "attempt", attempt)
+    _around(Acceptance, "accept", accept)
 
 
 def _wrap_sending(copies: int) -> None:

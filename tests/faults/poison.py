@@ -48,10 +48,10 @@ def poison_matrix(trial: Trial) -> Report:
 
 
 def poison_merchants(trial: Trial) -> Report:
-    """Merchants whose work kills its process every time, among healthy ones.
+    """Merchants whose work kills its process every time, and one whose request does, among healthy ones.
 
     Exactly they fail, with the cause worker_lost; their neighbours connect, whatever they lost on the way. A worker of
-    one thread serves the lane for suspects.
+    one thread serves the lane for suspects. The request that kills is set aside from the inbox, and no other.
     """
     deadly, healthy = trial.size(2, 5), trial.size(40, 500)
     report = trial.report()
@@ -60,9 +60,15 @@ def poison_merchants(trial: Trial) -> Report:
         rig.start(FAULTS_DEADLY="poison-")
         stores = rig.add_merchants(healthy)
         poison = [rig.simulator.add(f"poison-{n}", offers=SLOTS) for n in range(1, deadly + 1)]
+        deadly_request = rig.simulator.add("request-of-poison-1", offers=SLOTS)
         rig.feed([*stores[: healthy // 3], *poison, *stores[healthy // 3 :]], within=healthy / 4, door=rig.post)
+        rig.wish("request", rig.request(deadly_request), later=healthy / 8)
         rig.go_on(healthy / 4)
         failed = rig.until(lambda: all(_cause(rig, store.name) == "worker_lost" for store in poison), 90)
+        set_aside = rig.until(lambda: bool(list_quarantine(rig.redis)), 60)
+        kept = [(message.queue, message.reason) for message in list_quarantine(rig.redis)]
+        report.own |= {"request_set_aside_after": set_aside and round(set_aside, 1), "kept": kept}
+        report.require(kept == [("occ:inbox", "no worker lived through 5 deliveries")], f"in quarantine: {kept}")
         rig.struck()
         blamed = sorted(store.name for store in stores if _cause(rig, store.name) == "worker_lost")
         report.own |= {"deadly": deadly, "failed_within": failed and round(failed, 1), "blamed": blamed}

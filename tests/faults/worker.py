@@ -3,7 +3,8 @@
     FAULTS_POOL=prefork      the pool (Celery's own --pool=prefork does not override a configured pool)
     FAULTS_CLOCK=300         the worker's wall clock is wrong by so many seconds (its monotonic clock goes on)
     FAULTS_POINTS=1          the worker kills its process where a crash point is armed (see points.py)
-    FAULTS_DEADLY=poison-    work of merchants whose id starts so kills its process
+    FAULTS_DEADLY=poison-    work of merchants whose id starts so kills its process; before that, if it starts with
+                             request-of-poison-, their request does
     FAULTS_COPIES=3          each task message is sent so many times, the copies at random moments
 
 The clock is set before anything else is imported: `from time import time` keeps what it finds.
