@@ -282,8 +282,11 @@ class Established:
         assert self._rig.until(connected, 60) is not None, "they are not even connected"
 
     def ask(self, turn: int, of: int) -> None:
-        """Begin with those whose turn it is: spread evenly over so many turns, the first is 0."""
-        lives = list(self.lives.values())
+        """Begin with those whose turn it is: spread evenly over so many turns, the first is 0.
+
+        That is, over the first three quarters of them: faults strike in the middle of each story.
+        """
+        lives, of = list(self.lives.values()), max(1, of * 3 // 4)
         for life in lives[len(lives) * turn // of : len(lives) * (turn + 1) // of]:
             life.begin()
 
