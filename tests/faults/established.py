@@ -134,8 +134,7 @@ class Life:
         connection = snapshot.connection
         if connection is None or connection.status != self.status:
             return f"is {connection and connection.status}"
-        said = {slot for slot, one in connection.slots.items() if one.status is SlotStatus.LEFT_BEHIND}
-        if said != {self.left_behind} - {None}:
+        if (said := _left_behind(connection)) != {self.left_behind} - {None}:
             return f"left behind: {sorted(said)}"
         if (snapshot.sealed_key, snapshot.sealed_candidate) != (self.sealed_key, None):
             return "has another key than it should"
@@ -150,6 +149,10 @@ class Life:
         if self.tells is None or told[self.tells] == 1 or (self.rig.may_repeat and told[self.tells]):
             return None
         return f"{self.tells} told {told[self.tells]} times"
+
+
+def _left_behind(connection: Connection) -> set[str]:
+    return {slot for slot, one in connection.slots.items() if one.status is SlotStatus.LEFT_BEHIND}
 
 
 def _is_forgotten(former: Snapshot) -> bool:
@@ -214,7 +217,8 @@ def _leaves_in_part(life: Life) -> Story:
     life.writes.update(SLOTS)
     life.store.fail(f"write_slot:{SLOT}", {"fault": "forbidden_role", "times": "always"})
     life.ask("disconnect")
-    yield lambda connection: connection.disconnected
+    # A fault of ours leaves a slot behind too, for as long as it takes to try again.
+    yield lambda connection: connection.disconnected and _left_behind(connection) == {SLOT}
     life.ask("disconnect", forget="now")
     yield lambda connection: not any(slot.work for slot in connection.slots.values())
 
