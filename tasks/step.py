@@ -154,28 +154,25 @@ class _Turn:
         return present is not None and present.departure is None and present.store_url == connection.store_url
 
     def _outcome_of(self, error: IntegrationError, attempt: int) -> Outcome:
-        cause, target = Cause(error.code, error.detail), self.target
-        delay = self.parts.retry.delay(attempt, error.retry_after if isinstance(error, TransientError) else None)
+        retry_after = error.retry_after if isinstance(error, TransientError) else None
+        return partial(self._failed, error, self.parts.retry.delay(attempt, retry_after))
+
+    def _failed(self, error: IntegrationError, delay: float, connection: Connection, at: Moment) -> Change:
+        target, cause, until = self.target, Cause(error.code, error.detail), at.now + delay
+        may_pass = isinstance(error, TransientError)
         if error.code == "token_renewal_pending":
-            return lambda connection, at: transitions.gives_way(connection, target, cause, at.now + delay, at)
+            return transitions.gives_way(connection, target, cause, until, at)
         if target.step is Step.DISCONNECT:
-            soon = isinstance(error, TransientError)
-            return lambda connection, at: departures.left_behind(
-                connection, target, cause, at, until=at.now + delay if soon else 0.0, soon=soon
+            return departures.left_behind(
+                connection, target, cause, at, until=until if may_pass else 0.0, soon=may_pass
             )
         if isinstance(error, CredentialRejected):
-            return lambda connection, at: refusals.key_refused(connection, target, cause, at)
-        if isinstance(error, TransientError) or error.code in _PASSING_WHERE_IT_WORKED:
-            return lambda connection, at: (
-                transitions.waits(connection, target, cause, at.now + delay, at)
-                if isinstance(error, TransientError) or connection.is_onboarded
-                else transitions.ended(connection, target, cause, at)
-            )
-        if error.code in _SPEAKS_AGAINST_A_NEW_KEY:
-            return lambda connection, at: (
-                transitions.ended if connection.candidate is None else refusals.candidate_turned_down
-            )(connection, target, cause, at)
-        return lambda connection, at: transitions.ended(connection, target, cause, at)
+            return refusals.key_refused(connection, target, cause, at)
+        if may_pass or (connection.is_onboarded and error.code in _PASSING_WHERE_IT_WORKED):
+            return transitions.waits(connection, target, cause, until, at)
+        if connection.candidate is not None and error.code in _SPEAKS_AGAINST_A_NEW_KEY:
+            return refusals.candidate_turned_down(connection, target, cause, at)
+        return transitions.ended(connection, target, cause, at)
 
 
 def _nothing_to_do(stop: Stop) -> dict[str, object]:
