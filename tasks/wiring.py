@@ -42,8 +42,10 @@ _TOKEN_LOCK_HEADROOM = 5.0  # seconds that the lock outlives what is done under 
 class Wiring:
     """Everything the tasks work with."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, counting: bool = False) -> None:
+        """`counting`: for the metrics, which a thread writes to the server. What workers do counts, not commands."""
         self.settings = settings
+        self._counting = counting
         self.pace = Pace(
             lease=settings.lease,
             retry_attempts=settings.retry_attempts,
@@ -99,7 +101,7 @@ class Wiring:
     @cached_property
     def counts(self) -> Counts:
         """What this process counts for the metrics."""
-        return Counts(self.settings.redis_url)
+        return Counts(self.settings.redis_url, counts=self._counting)
 
     @cached_property
     def session(self) -> GuardedSession:
@@ -169,5 +171,5 @@ def wiring() -> Wiring:
     global _of_process  # noqa: PLW0603 - one per process is the point
     with _lock:
         if _of_process is None or _of_process[0] != os.getpid():
-            _of_process = os.getpid(), Wiring(load_settings())
+            _of_process = os.getpid(), Wiring(load_settings(), counting=True)
         return _of_process[1]

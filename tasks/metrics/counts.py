@@ -54,10 +54,11 @@ def field(counted: Metric, *labels: str) -> str:
 class Counts:
     """Counts what this process does; an `integrations.observer.Observer`. Safe to share between threads."""
 
-    def __init__(self, redis_url: str, *, every: float = _EVERY) -> None:
+    def __init__(self, redis_url: str, *, every: float = _EVERY, counts: bool = True) -> None:
         """Nothing connects, and no thread runs, before there is something to count."""
         self._redis_url = redis_url
         self._every = every
+        self._counts = counts
         self._lock = threading.Lock()
         self._counted: Counter[str] = Counter()
         self._thread: threading.Thread | None = None
@@ -113,6 +114,8 @@ class Counts:
         )
 
     def _add(self, counted: Mapping[str, int]) -> None:
+        if not self._counts:
+            return
         with self._lock:
             for name, number in counted.items():
                 if number:

@@ -83,9 +83,7 @@ def test_the_same_request_again_begins_nothing() -> None:
         assert beginnings.begin(connection, desired(), Step.VALIDATE_KEY, at(9)) == Stop("unchanged")
 
 
-def test_a_changed_key_makes_the_run_of_a_key_that_was_never_proven_void() -> (
-    None
-):
+def test_a_changed_key_makes_the_run_of_a_key_that_was_never_proven_void() -> None:
     old = claimed(started(at()), VALIDATE, at())
     wanted = desired(key="key-2")
     new = beginnings.begin(old, wanted, Step.VALIDATE_KEY, at(1))
