@@ -273,6 +273,10 @@ class Rig(Pipeline):
             time.sleep(_STEP)
         return None
 
+    def catch_up(self) -> None:
+        """Before the last fault: until all that was sent is done. Else a backlog decides when all is well again."""
+        self._await_all(self.trial.size(60, 300))
+
     def struck(self) -> None:
         """A fault has just happened."""
         self.last_fault = time.monotonic()
