@@ -43,7 +43,7 @@ def crash_points(trial: Trial) -> Report:
     plan: dict[str, tuple[str, ...]] = {f"i-{n}": points for n, points in enumerate(INBOX_POINTS, 1)}
     plan |= {f"c-{n}": points for n, points in enumerate(CELERY_POINTS, 1)}
     if not trial.long:  # a worker takes longer to start than a child of one
-        chosen = trial.dice.sample(sorted(plan), 12 if trial.pool == "threads" else 24)
+        chosen = trial.dice.sample(sorted(plan), 8 if trial.pool == "threads" else 16)
         plan = {name: plan[name] for name in chosen}
     report = trial.report()
     with Rig(trial) as rig:

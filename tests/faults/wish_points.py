@@ -7,7 +7,7 @@ from tests.faults.rig import LEASE, Rig
 from tests.faults.trial import Trial
 
 _BY_CELERY = "celery"
-_SHORT = 10  # of the merchants, in the short form
+_SHORT = 8  # of the merchants, in the short form
 
 
 def _of(step: str, *points: str) -> tuple[tuple[str, ...], ...]:
