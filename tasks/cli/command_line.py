@@ -21,6 +21,8 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "status": "Show how connections stand.",
         "explain": "Tell what happened to a connection, why, and who acts.",
         "timeline": "List what happened to a connection, or draw it.",
+        "watch": "Show what is under way or in trouble, as it changes.",
+        "events": "Print the events that other systems read; go on with --follow.",
         "recheck": "Look at connections now, not when they are due.",
         "repair": "Look at connections now, and put back what somebody kept undoing.",
         "replay": "Ask stores to send again what they gave up delivering to us.",

@@ -7,9 +7,7 @@ from tasks.queues import QUARANTINE, QUEUES
 
 _CELERY = (sys.executable, "-m", "celery", "--quiet", "-A", "tasks")  # quiet: a banner is not a log line
 
-_FLOWER_COLUMNS = "name,state,kwargs,result,worker,received,runtime,uuid"
-_SAVE_EVERY_MS = 60_000
-_TASKS_KEPT = 20_000
+_FLOWER_SETTINGS = "tasks/flowerconfig.py"
 
 
 def worker_command(name: str, queues: Sequence[str] = QUEUES) -> Sequence[str]:
@@ -33,7 +31,6 @@ def beat_command() -> Sequence[str]:
 def flower_command(*, port: int, database: str) -> Sequence[str]:
     """Flower on loopback. Its login is in the environment (FLOWER_BASIC_AUTH), not in a command line all can read."""
     return [
-        *(*_CELERY, "flower", "--address=127.0.0.1", f"--port={port}"),
-        *("--logging=warning", "--persistent=True", f"--db={database}", f"--state_save_interval={_SAVE_EVERY_MS}"),
-        *(f"--max_tasks={_TASKS_KEPT}", f"--tasks_columns={_FLOWER_COLUMNS}"),
+        *(*_CELERY, "flower", f"--conf={_FLOWER_SETTINGS}", "--logging=warning"),
+        *("--address=127.0.0.1", f"--port={port}", f"--db={database}"),
     ]
