@@ -54,6 +54,14 @@ class Report:
         return json.dumps({**figures, **own, "broken": broken})
 
 
+LOSSES = ("wrong", "lost", "foreign_urls_lost", "worker_exits", "events_in_disorder", "outcomes_recorded_twice")
+
+
+def is_a_loss(row: dict[str, object]) -> bool:
+    """Whether something was lost or wrong, or nobody knows; a bound on time alone is none."""
+    return "accepted" not in row or any(row.get(name) for name in LOSSES)
+
+
 def table(rows: Sequence[dict[str, object]]) -> str:
     """The common figures of all scenarios, and which bounds were broken."""
     cells = [[name.replace("_", " ") for name in COLUMNS] + ["bounds"]]

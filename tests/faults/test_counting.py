@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from integrations.oracle_commerce.connection import Connection, Credential, Departure, Step
-from tests.faults.report import Report, table
+from tests.faults.report import Report, is_a_loss, table
 from tests.faults.rig import _in_order, says_twice
 from tests.faults.server import _cut_back
 
@@ -85,3 +85,13 @@ def test_a_power_loss_forgets_all_but_what_was_confirmed(tmp_path: Path) -> None
     assert file.read_bytes() == began("m-1") + asked + began("m-2")
     assert _cut_back(tmp_path, {("m-1", "connect 1"), ("m-1", "disconnect")}) == len(began("m-2"))
     assert file.read_bytes() == began("m-1") + asked
+
+
+@pytest.mark.parametrize(
+    ("figures", "loss"),
+    [({}, False), ({"broken": ["seconds_to_heal 20 > 16"]}, False), ({"lost": 1}, True), ({"worker_exits": 1}, True)],
+)
+def test_a_build_fails_for_what_is_lost_and_not_for_what_took_long(figures: dict[str, object], loss: bool) -> None:
+    row: dict[str, object] = {"accepted": 5, "wrong": 0, "lost": 0, "broken": []}
+    assert is_a_loss(row | figures) is loss
+    assert is_a_loss({"scenario": "soak", "broken": ["ended with -9"]})
