@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from integrations.oracle_commerce.connection import Connection, ConnectionStatus
+from integrations.oracle_commerce.connection import Connection
 from integrations.oracle_commerce.events import TROUBLED
 from integrations.oracle_commerce.records import EVENTS, Records, Snapshot
 
@@ -99,9 +99,8 @@ class Patrol:
                 del self._well_since[merchant_id]
                 self._seen.pop(merchant_id, None)
 
-    def _urgency(self, merchant_id: str) -> tuple[bool, bool, str]:
-        connection = self._seen[merchant_id]
-        return not is_under_way(connection), connection.status is ConnectionStatus.DEGRADED, merchant_id
+    def _urgency(self, merchant_id: str) -> tuple[bool, str]:
+        return not is_under_way(self._seen[merchant_id]), merchant_id
 
     def _told_of(self) -> list[str]:
         told: dict[str, None] = {}
