@@ -1,7 +1,10 @@
 """What every test may ask for. The server is a real one, and ends with the test run however that ends."""
 
+import logging
 import os
 import signal
+import sys
+import threading
 from collections.abc import Iterator
 
 import hypothesis
@@ -34,6 +37,21 @@ def _no_settings_from_the_developers_shell() -> None:
 def _no_log_context_of_another_test() -> None:
     """Steps bind what they are about; in a worker the end of the task clears that."""
     structlog.contextvars.clear_contextvars()
+
+
+@pytest.fixture(autouse=True)
+def _no_logging_set_up_by_another_test(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Commands that run in the test's own process set up logging for good; a process of their own would end."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    yield
+    logging.captureWarnings(capture=False)
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

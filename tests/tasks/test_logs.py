@@ -32,20 +32,13 @@ theirs = logging.getLogger("theirs")
 
 
 @pytest.fixture(autouse=True)
-def _logging_of_the_test_run_comes_back(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    root = logging.getLogger()
+def _loggers_of_celery_come_back(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     loggers = [billiard.util.get_logger(), logging.getLogger("celery.pool")]
-    before = (root.handlers[:], root.level, [(logger.propagate, logger.level) for logger in loggers])
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
-    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    before = [(logger.propagate, logger.level) for logger in loggers]
     monkeypatch.setattr(worker_program, "safe_say", worker_program.safe_say)
     yield
-    logging.captureWarnings(capture=False)
-    root.handlers[:], root.level = before[0], before[1]
-    for logger, (propagate, level) in zip(loggers, before[2], strict=True):
+    for logger, (propagate, level) in zip(loggers, before, strict=True):
         logger.propagate, logger.level = propagate, level
-    structlog.reset_defaults()
 
 
 class Lines:
