@@ -36,7 +36,7 @@ from integrations.oracle_commerce.change import Change, Stop
 from integrations.oracle_commerce.connection import Connection, token_key
 from integrations.oracle_commerce.events import TROUBLED, other_events, status_event
 from integrations.oracle_commerce.status import counted_as
-from integrations.oracle_commerce.timeline import timeline_entry
+from integrations.oracle_commerce.timeline import is_news, timeline_entry
 
 _RECORD = TypeAdapter(Connection)
 
@@ -279,7 +279,7 @@ class Records:
             str(snapshot.version),
             _RECORD.dump_json(after, exclude_defaults=True),
             json.dumps({name: value for name, value in asdict(change.keys).items() if value}),
-            json.dumps([json.dumps(timeline_entry(note, after, now)) for note in change.notes]),
+            json.dumps([json.dumps(entry) for entry in _entries(change, before, now)]),
             json.dumps([json.dumps(event) for event in events]),
             json.dumps(_due_changes(before, after) | (_due_changes(None, former) if former else {})),
             merchant_id,
@@ -433,6 +433,11 @@ def _member(merchant_id: str, slot: str | None) -> str:
 def _parse_member(member: str) -> tuple[str, str | None]:
     merchant_id, _, slot = member.partition("|")
     return merchant_id, slot or None
+
+
+def _entries(change: Change, before: Connection | None, now: float) -> list[dict[str, object]]:
+    after = change.connection
+    return [timeline_entry(note, after, now) for note in change.notes if is_news(note, before, after)]
 
 
 def _news(before: Connection | None, after: Connection, *, version: int, now: float) -> str:

@@ -193,6 +193,7 @@ def slot_registered(connection: Connection, target: Target, found: Registered, a
     details |= {"changed_meanwhile": True} if found.rival else {}
     details |= {"drift": list(found.drift)} if found.drift else {}
     details |= {"missed_events": found.missed} if found.missed is not None else {}
+    details |= {"in_order_before": slot.in_order_at} if repaired else {}
     what = "slot_repaired" if repaired else "slot_registered"
     cause = Cause(lasting, ", ".join(found.lost)) if lasting else None
     changed = replace(connection, wrote_to_store=connection.wrote_to_store or found.wrote)

@@ -110,7 +110,14 @@ def _what_happened(connection: Connection, now: float) -> Iterator[str]:
     for status in SlotStatus:
         names = [name for name, slot in connection.slots.items() if slot.status is status]
         if names and (status is not SlotStatus.PENDING or connection.step is Step.REGISTER_SLOT):
-            yield one_line(f"Slots {status.replace('_', ' ')}: {', '.join(names)}.")
+            seen = _seen(connection, names, now) if status is SlotStatus.REGISTERED else ""
+            yield one_line(f"Slots {status.replace('_', ' ')}: {', '.join(names)}{seen}.")
+
+
+def _seen(connection: Connection, names: Sequence[str], now: float) -> str:
+    """When they were looked at last: a look that finds all in order leaves no line in the timeline."""
+    times = [in_order for name in names if (in_order := connection.slots[name].in_order_at) is not None]
+    return f"; seen there {ago(min(times), now)}" if times else ""
 
 
 def _of_departure(connection: Connection, now: float) -> Iterator[str]:

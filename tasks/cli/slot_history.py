@@ -20,14 +20,13 @@ _DRIFT = MappingProxyType(
         Drift.SECRET_RESET: "its secret had been reset",
     }
 )
-_IN_ORDER = {"slot_registered", "slot_repaired"}
 
 
 @dataclass(frozen=True, slots=True)
 class Repair:
     """Our callback URL was put back at `at`. `missed`: deliveries the store had given up on; None if it did not tell.
 
-    `in_order_before`: when all was well for the last time; None if the timeline does not reach back that far.
+    `in_order_before`: when all was well for the last time; None in a line of a release that did not tell.
     """
 
     at: float
@@ -38,16 +37,11 @@ class Repair:
 
 def repairs_of(slot: str, timeline: Iterable[Mapping[str, Any]]) -> list[Repair]:
     """The repairs of a slot, oldest first, from a timeline in that order."""
-    found: list[Repair] = []
-    in_order: float | None = None
-    for line in timeline:
-        if line.get("slot") != slot or line.get("what") not in _IN_ORDER:
-            continue
-        at = float(line["at"])
-        if line["what"] == "slot_repaired":
-            found.append(Repair(at, tuple(line.get("drift", ())), line.get("missed_events"), in_order))
-        in_order = at
-    return found
+    return [
+        Repair(float(line["at"]), tuple(line.get("drift", ())), line.get("missed_events"), line.get("in_order_before"))
+        for line in timeline
+        if line.get("slot") == slot and line.get("what") == "slot_repaired"
+    ]
 
 
 def slots_explained(connection: Connection, timeline: Sequence[Mapping[str, Any]], now: float) -> Iterator[str]:

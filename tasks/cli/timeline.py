@@ -14,7 +14,7 @@ from tasks.cli.set_up import records_of, settings_of_what_runs
 from tasks.cli.timeline_svg import timeline_svg
 
 _TOLD_BY_POSITION = ("at", "run", "what", "step", "slot", "attempt", "cause", "detail", "started_at")
-_TIMES = ("at", "started_at", "until")
+_TIMES = ("at", "started_at", "until", "in_order_before")
 
 
 @click.command("timeline")

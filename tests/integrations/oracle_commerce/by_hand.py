@@ -24,6 +24,7 @@ from integrations.oracle_commerce.findings import findings_of
 from integrations.oracle_commerce.outages import Outages
 from integrations.oracle_commerce.records import _RECORD, Committed, Records, Snapshot
 from integrations.oracle_commerce.schedule import Pace
+from integrations.oracle_commerce.timeline import is_news
 from integrations.sealing import Keyring, SealingKey, seal
 from integrations.session import GuardedSession
 from integrations.settings import Settings
@@ -98,7 +99,7 @@ class RecordsInMemory(Records):
         status = status_event(before, connection, version=after.version, now=now)
         self.told += [status] if status else []
         self.told += other_events(before, connection, version=after.version, now=now)
-        self.lines += [(now, merchant_id, note) for note in decided.notes]
+        self.lines += [(now, merchant_id, note) for note in decided.notes if is_news(note, before, connection)]
         return Committed(before, connection, after, decided.former)
 
     def note_refusal(self, refusal: RequestRefused, *, merchant_id: str | None, door: str) -> None:

@@ -1,6 +1,6 @@
 """What `occ explain` says of a connection's key, drift, repairs and end. Pure: real transitions, the test's time."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -183,21 +183,17 @@ def line(what: str, at: float, **more: object) -> dict[str, object]:
     return {"at": at, "what": what, "slot": "order-submit", **more}
 
 
-@pytest.mark.parametrize(
-    ("timeline", "before"),
-    [
-        ([], []),
-        ([line("slot_registered", 1.0)], []),
-        ([line("slot_registered", 1.0), line("slot_repaired", 2.0)], [1.0]),
-        ([line("slot_registered", 1.0), line("slot_repaired", 2.0), line("slot_repaired", 3.0)], [1.0, 2.0]),
-        ([line("slot_registered", 1.0), line("slot_failed", 1.5), line("slot_repaired", 2.0)], [1.0]),
-        ([{**line("slot_registered", 1.0), "slot": "order-update"}, line("slot_repaired", 2.0)], [None]),
-    ],
-)
-def test_a_break_began_after_the_slot_was_in_order_for_the_last_time(
-    timeline: Iterable[Mapping[str, object]], before: list[float | None]
-) -> None:
-    assert [repair.in_order_before for repair in repairs_of("order-submit", timeline)] == before
+def test_repairs_are_those_of_the_slot_and_an_older_line_does_not_tell_when_all_was_well() -> None:
+    timeline = [
+        line("slot_registered", 1.0),
+        line("slot_repaired", 2.0),
+        {**line("slot_repaired", 2.5, in_order_before=1.5), "slot": "order-update"},
+        line("slot_repaired", 3.0, in_order_before=2.0),
+    ]
+    assert [(repair.at, repair.in_order_before) for repair in repairs_of("order-submit", timeline)] == [
+        (2.0, None),
+        (3.0, 2.0),
+    ]
 
 
 def test_no_fact_of_a_newer_release_breaks_the_explanation(history: History) -> None:

@@ -111,9 +111,7 @@ def test_it_goes_back_to_when_all_was_well_before_the_repair(
 ) -> None:
     """Not to the repair itself: what was missed was missed before it."""
     now = time.time()
-    looks_as(records, "slot_registered", slot("order-submit"), now - 3 * DAY)
-    looks_as(records, "slot_repaired", slot("order-submit"), now - DAY)
-    looks_as(records, "slot_registered", slot("order-submit"), now - DAY / 2)
+    was_repaired(records, slot("order-submit"), now - DAY, in_order_before=now - 3 * DAY)
     ended = occ("replay", "m-1", "--json", "--dry-run")
     since = slots_of(ended)["order-submit"]["since"]
     assert since == iso(round(now - 3 * DAY, 3))
@@ -136,12 +134,13 @@ def test_where_we_never_were_nothing_is_missing(occ: Occ, worker: Worker) -> Non
     assert occ("replay", "m-1").stdout == "m-1: our callback URL has not been in any slot yet\n"
 
 
-def looks_as(records: Records, what: str, target: Target, at: float) -> None:
-    """A look of the past, as the timeline tells it."""
+def was_repaired(records: Records, target: Target, at: float, *, in_order_before: float) -> None:
+    """A repair of the past, as the timeline tells it."""
+    details = {"at": round(at, 3), "in_order_before": round(in_order_before, 3)}
 
     def decide(connection: Connection | None, _: float) -> Change:
         assert connection is not None
-        return Change(replace(connection, updated_at=at), (Note(what, target, details={"at": round(at, 3)}),))
+        return Change(replace(connection, updated_at=at), (Note("slot_repaired", target, details=details),))
 
     records.change("m-1", decide)
 

@@ -163,7 +163,7 @@ def test_an_explanation_tells_who_acts_and_what_comes_next(occ: Occ, worker: Wor
     worker.connect(failing={"order-update": Cause("slot_refused", "HTTP 400")})
     told = occ("explain", "m-1").stdout
     assert told.startswith("m-1 works in part (degraded).")
-    assert "Slots registered: order-submit, shipment-create, shipment-update." in told
+    assert "Slots registered: order-submit, shipment-create, shipment-update; seen there " in told
     assert "the operator of this installation acts" in told
     assert "We look again in 60 min" in told
 
