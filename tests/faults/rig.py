@@ -13,7 +13,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import redis
 from kombu.exceptions import OperationalError
@@ -95,7 +95,7 @@ class Rig(Pipeline):
             self.start_worker(environment=environment)
         for _ in range(beats):
             self.start_beat()
-        self.await_workers(within=60)
+        self.await_workers()
 
     def start_worker(self, *options: str, environment: Mapping[str, str] | None = None) -> str:
         """Also remembers how, for its successors."""
@@ -397,24 +397,31 @@ _BEGINNINGS = {
 _TRIED_AGAIN = {"waits", "slot_left_behind", "look_asked", "repair_asked", "former_store_left"}
 
 
-def says_twice(timeline: Iterable[Mapping[str, object]]) -> bool:
-    """Whether an outcome stands twice in one pass through the steps. A look begins with the exchange of the key."""
-    seen: set[tuple[object, object]] = set()
+def says_twice(timeline: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether an outcome stands twice in one pass through the steps.
+
+    A look begins with the exchange of the key, or without a line: what finds all in order tells nothing. Then it is one
+    if its work was taken only after every slot had its outcome.
+    """
+    slots = {entry["slot"] for entry in timeline if entry.get("slot")}
+    seen: dict[tuple[object, object], float] = {}
     runs: set[object] = set()
     for entry in timeline:
-        what = entry["what"]
+        what, slot = entry["what"], entry.get("slot")
         if what == "run_started":
             if entry["run"] in runs:
                 return True
             runs.add(entry["run"])
         if what in _TRIED_AGAIN:
             continue
-        if what in _BEGINNINGS or (what == "validate_key_done" and len(seen - {(what, None)}) > 0):
+        if what in _BEGINNINGS or (what == "validate_key_done" and seen.keys() - {(what, None)}):
             seen.clear()
-        outcome = (what, entry.get("slot"))
-        if outcome in seen:
+        over = slots <= {slot for _, slot in seen}
+        if (what, slot) in seen and over and entry.get("started_at", 0.0) > max(seen.values()):
+            seen.clear()
+        if (what, slot) in seen:
             return True
-        seen.add(outcome)
+        seen[what, slot] = entry.get("at", 0.0)
     return False
 
 

@@ -61,6 +61,15 @@ def test_an_outcome_that_stands_twice_is_seen_and_one_of_the_next_look_is_none()
     assert says_twice(history("run_started", "run_started"))
 
 
+def test_a_look_that_tells_only_what_took_longer_is_told_from_an_outcome_that_stands_twice() -> None:
+    run = [{**line, "started_at": n, "at": n + 0.5} for n, line in enumerate(history("run_started", *PASS))]
+    again = {"run": 1, "what": "slot_registered", "slot": "a", "at": 9.0}
+    assert not says_twice([*run, {**again, "started_at": 8.0}])
+    assert not says_twice([*run, {**again, "started_at": 8.0}, {**again, "slot": "b", "started_at": 8.5}])
+    assert says_twice([*run, {**again, "started_at": run[-1]["started_at"]}]), "taken before the run was over"
+    assert says_twice([*run, {**again, "started_at": 8.0}, {**again, "started_at": 8.5}]), "twice in the look"
+
+
 def test_a_broken_bound_is_told() -> None:
     report = Report("worker_kills", "threads", 1)
     report.hold("lost", 0, 0)
