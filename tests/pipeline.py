@@ -6,8 +6,7 @@ import contextlib
 import json
 import os
 import subprocess
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -25,6 +24,7 @@ from tasks.local.server import EmbeddedServer
 from tasks.local.tether import tethered
 from tests.simulator.runner import Simulator, TlsFiles
 from tests.simulator.store import SimulatedStore
+from tests.waiting import PATIENCE, wait_until
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -113,7 +113,7 @@ class Pipeline:
         schedule = f"--schedule={self.folder / name}"
         return self._start(name, [*beat_command(), schedule], {})
 
-    def await_workers(self, *, within: float = 30.0) -> None:
+    def await_workers(self) -> None:
         """Until every worker that was started consumes."""
         pending = {name for name in self.processes if name.startswith("worker")}
 
@@ -121,7 +121,7 @@ class Pipeline:
             pending.difference_update([name for name in pending if b"ready" in self.output(name)])
             return not pending
 
-        wait_until(ready, within=within, what="the workers to be ready")
+        wait_until(ready, what="the workers to be ready")
 
     def kill(self, name: str, sig: int) -> None:
         """Send a signal to a process of ours and, unless it only stops it, wait for its end."""
@@ -187,7 +187,7 @@ class Pipeline:
         assert connection is not None, f"no connection {merchant_id}"
         return status_object(connection)
 
-    def await_end(self, *merchant_ids: str, run: int = 1, within: float = 30.0) -> None:
+    def await_end(self, *merchant_ids: str, run: int = 1, within: float = PATIENCE) -> None:
         """Until the run of each merchant has an outcome."""
         left = set(merchant_ids)
 
@@ -207,14 +207,6 @@ def ended(connection: Connection, run: int) -> bool:
         and connection.status is not ConnectionStatus.ONBOARDING
         and not any(connection.due().keys() - {None})
     )
-
-
-def wait_until(true: Callable[[], bool], *, within: float, what: str) -> None:
-    """Poll; fail with what was waited for."""
-    until = time.monotonic() + within
-    while not true():
-        assert time.monotonic() < until, f"waited {within:g} s in vain for {what}"
-        time.sleep(0.02)
 
 
 @contextlib.contextmanager

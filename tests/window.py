@@ -18,9 +18,9 @@ from tasks.local.cast import Part
 from tasks.local.server import EmbeddedServer
 from tests.browser import Browser, Login
 from tests.pipeline import PACE, ended
-from tests.processes import wait_until
 from tests.simulator.process import SimulatorProcess
 from tests.tasks.local.running_up import Up, up
+from tests.waiting import wait_until
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +54,14 @@ def window(folder: Path, parts: Sequence[Part]) -> Iterator[Window]:
         with up(folder, "--workers", "1", "--flower-port", "5560", **settings) as running:
             running.await_words("occ-connect is running.")
             running.await_words("worker-1@")
-            (url,) = re.findall(r"http://127\.0\.0\.1:\d+", running.said)
+            (url,) = re.findall(r"Flower +(http://127\.0\.0\.1:\d+)", running.said)
             password = (running.data / "flower" / "password").read_text(encoding="ascii").strip()
             server = EmbeddedServer.running_in(running.data / "server")
             assert server is not None
             with redis.Redis.from_url(server.url, decode_responses=True) as client:
                 shown = Window(running, url, Login("occ", password), client, Records(client))
                 # What happens before it listens, Flower never hears of.
-                wait_until(lambda: _flower_listens(client), within=60)
+                wait_until(lambda: _flower_listens(client))
                 for part in parts:
                     store = simulator.client.add(part.name, **part.settings)
                     sealed = seal(key.public_key, key.key_id, part.name, store["application_key"])
@@ -87,7 +87,7 @@ def await_end(shown: Window, merchant_id: str, run: int = 1) -> None:
         connection = shown.records.load(merchant_id).connection
         return connection is not None and ended(connection, run)
 
-    wait_until(has_ended, within=60)
+    wait_until(has_ended)
 
 
 def opened(browser: Browser, shown: Window, search: str = "") -> None:
@@ -100,4 +100,4 @@ def opened(browser: Browser, shown: Window, search: str = "") -> None:
         browser.wait_for(f"$('#tasks-table').DataTable().search() === {json.dumps(search)} && $.active === 0")
         return bool(browser.run("!!document.querySelector('#tasks-table tbody a')"))
 
-    wait_until(shows_tasks, within=30)
+    wait_until(shows_tasks)

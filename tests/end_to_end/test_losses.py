@@ -9,7 +9,8 @@ import pytest
 import redis
 from kombu.exceptions import OperationalError
 
-from tests.pipeline import Pipeline, running, wait_until
+from tests.pipeline import Pipeline, running
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.server]
 
@@ -33,12 +34,12 @@ def begin(pipeline: Pipeline) -> list[str]:
     for store in stores:
         pipeline.post(pipeline.request(store))
     some = stores[MERCHANTS // 3]
-    wait_until(lambda: some.calls.endpoints["login"] > 0, within=20, what="the runs to be under way")
+    wait_until(lambda: some.calls.endpoints["login"] > 0, what="the runs to be under way")
     return [store.name for store in stores]
 
 
 def assert_all_active(pipeline: Pipeline, merchants: list[str]) -> None:
-    pipeline.await_end(*merchants, within=40)
+    pipeline.await_end(*merchants)
     assert {pipeline.status(merchant)["status"] for merchant in merchants} == {"active"}
     for merchant in merchants:
         assert pipeline.simulator.store(merchant).summary()["foreign_urls_lost"] == []
@@ -62,9 +63,7 @@ def test_all_workers_killed_and_replaced_lose_nothing(pipeline: Pipeline) -> Non
 
 def test_deleted_queues_and_messages_in_hand_lose_nothing_that_was_accepted(pipeline: Pipeline) -> None:
     merchants = begin(pipeline)
-    wait_until(
-        lambda: all(pipeline.connection(merchant) for merchant in merchants), within=20, what="all to be accepted"
-    )
+    wait_until(lambda: all(pipeline.connection(merchant) for merchant in merchants), what="all to be accepted")
     pipeline.redis.delete("occ", "occ.steps", "unacked", "unacked_index")
     pipeline.kill("worker-1", signal.SIGKILL)  # and with it the messages only it knew of
     assert_all_active(pipeline, merchants)
@@ -80,12 +79,12 @@ def test_work_that_only_waits_its_turn_gets_no_second_message_while_the_queue_is
         stores = pipeline.simulator.add_many(3)
         for store in stores:
             pipeline.post(pipeline.request(store))
-        wait_until(lambda: pipeline.redis.llen("occ.steps") == 1003, within=10, what="the first messages")
-        wait_until(lambda: pipeline.records.overdue().count == 3, within=10, what="the work to be due again")
+        wait_until(lambda: pipeline.redis.llen("occ.steps") == 1003, what="the first messages")
+        wait_until(lambda: pipeline.records.overdue().count == 3, what="the work to be due again")
         time.sleep(2)  # ticks
         assert pipeline.redis.llen("occ.steps") == 1003
         pipeline.redis.ltrim("occ.steps", 0, 2)
-        wait_until(lambda: pipeline.redis.llen("occ.steps") == 6, within=10, what="the second messages")
+        wait_until(lambda: pipeline.redis.llen("occ.steps") == 6, what="the second messages")
 
 
 def test_a_full_server_refuses_requests_at_both_doors_and_takes_them_when_there_is_room(pipeline: Pipeline) -> None:
@@ -105,7 +104,7 @@ def test_a_full_server_refuses_requests_at_both_doors_and_takes_them_when_there_
     assert pipeline.redis.xlen("occ:inbox") == 1, "kept by the inbox"
     assert [*pipeline.redis.scan_iter("occ:connection*"), *pipeline.redis.scan_iter("occ:due")] == []
     pipeline.redis.config_set("maxmemory", 0)
-    pipeline.await_end(by_celery.name, by_inbox.name, within=40)
+    pipeline.await_end(by_celery.name, by_inbox.name)
     assert [pipeline.status(name)["status"] for name in ("by-celery", "by-inbox")] == ["active", "active"]
     assert pipeline.redis.xlen("occ:inbox") == 0
     assert pipeline.connection("refused") is None

@@ -13,7 +13,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from integrations.settings import load_settings
 from tasks.metrics.exporter import Exporter, registry_of
-from tests.pipeline import Pipeline, wait_until
+from tests.pipeline import Pipeline
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.server]
 
@@ -64,15 +65,15 @@ def scraper(pipeline: Pipeline) -> Iterator[Scraper]:
 def test_one_exporter_tells_what_all_workers_did_and_no_metric_names_a_merchant_a_host_or_a_key(
     pipeline: Pipeline, scraper: Scraper
 ) -> None:
-    wait_until(lambda: scraper.scrape()["occ_ticks_total",] > 0, within=30, what="a tick to be counted")
+    wait_until(lambda: scraper.scrape()["occ_ticks_total",] > 0, what="a tick to be counted")
     before, before_calls = scraper.scrape(), scraper.calls()
     stores = pipeline.simulator.add_many(10, "told-{n}")
     stores[0].fail("write_slot:order-submit", 503)
     for store in stores:
         pipeline.send(pipeline.request(store))
-    pipeline.await_end(*(store.name for store in stores), within=60)
+    pipeline.await_end(*(store.name for store in stores))
     seen = sum((Counter(store.calls.endpoints) for store in stores), Counter())
-    wait_until(lambda: scraper.calls() - before_calls == seen, within=10, what="all calls to be counted")
+    wait_until(lambda: scraper.calls() - before_calls == seen, what="all calls to be counted")
     after = scraper.scrape()
     more = {name: value - before.get(name, 0.0) for name, value in after.items()}
     assert more["occ_calls_total", "login", "2xx"] == more["occ_access_tokens_total", "login"] == 10
@@ -106,7 +107,7 @@ def test_no_total_goes_down_and_only_the_last_second_of_a_killed_worker_is_missi
 
     for store in stores:
         pipeline.send(pipeline.request(store))
-    wait_until(lambda: counted() > 0, within=30, what="the first calls to be counted")
+    wait_until(lambda: counted() > 0, what="the first calls to be counted")
     written = counted()
     pipeline.kill(min(name for name in pipeline.processes if name.startswith("worker")), signal.SIGKILL)
     not_written = seen() - written
@@ -116,8 +117,6 @@ def test_no_total_goes_down_and_only_the_last_second_of_a_killed_worker_is_missi
         totals.append(scraper.calls())
         assert not totals[-2] - totals[-1]
         assert len(totals) < 120
-    pipeline.await_end(*(store.name for store in stores), within=60)
-    wait_until(
-        lambda: scraper.scrape()["occ_connections", "active"] == pipeline.records.count(), within=10, what="counts"
-    )
-    wait_until(lambda: seen() - not_written <= counted() <= seen(), within=10, what="the calls since to be counted")
+    pipeline.await_end(*(store.name for store in stores))
+    wait_until(lambda: scraper.scrape()["occ_connections", "active"] == pipeline.records.count(), what="counts")
+    wait_until(lambda: seen() - not_written <= counted() <= seen(), what="the calls since to be counted")

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from integrations.sealing import SealingKey, seal
-from tests.pipeline import Pipeline, wait_until
+from tests.pipeline import Pipeline
 from tests.simulator.application_keys import make_application_key
 from tests.simulator.store import SimulatedStore
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.server]
 
@@ -45,7 +46,7 @@ def store(shared: Pipeline) -> SimulatedStore:
     return shared.simulator.add("refused")
 
 
-def await_refusal(shared: Pipeline, door: str, field: str, code: str, within: float = 10) -> dict[str, Any]:
+def await_refusal(shared: Pipeline, door: str, field: str, code: str) -> dict[str, Any]:
     """The latest refusal of that kind."""
     found: list[dict[str, Any]] = []
 
@@ -54,7 +55,7 @@ def await_refusal(shared: Pipeline, door: str, field: str, code: str, within: fl
         found.extend(one for one in shared.records.refusals(count=200) if wanted.items() <= one.items())
         return bool(found)
 
-    wait_until(seen, within=within, what=f"{door} to refuse {field} with {code}")
+    wait_until(seen, what=f"{door} to refuse {field} with {code}")
     return found[0]
 
 
@@ -86,7 +87,7 @@ def test_what_is_no_object_is_refused(shared: Pipeline, request_text: str) -> No
     shared.redis.delete("occ:refused")
     shared.post(request_text)
     await_refusal(shared, "inbox", "request", "not_an_object")
-    wait_until(lambda: shared.redis.xlen("occ:inbox") == 0, within=10, what="it to leave the inbox")
+    wait_until(lambda: shared.redis.xlen("occ:inbox") == 0, what="it to leave the inbox")
 
 
 def test_an_entry_without_the_field_is_refused(shared: Pipeline) -> None:
@@ -104,7 +105,7 @@ def test_positional_arguments_are_refused(shared: Pipeline) -> None:
 
 def assert_nothing_of_the_key_is_left(shared: Pipeline) -> None:
     """Neither in the server nor in a log, whole or in parts."""
-    wait_until(lambda: not in_server(shared), within=5, what="the message to be acknowledged")
+    wait_until(lambda: not in_server(shared), what="the message to be acknowledged")
     for name in shared.processes:
         for part in CANARY.split("."):
             assert part.encode() not in shared.output(name)

@@ -83,9 +83,7 @@ def restless(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
 def test_looks_come_by_themselves_when_they_are_due(restless: Pipeline) -> None:
     store = restless.simulator.add("by-itself", slots=CARRYING_THEIRS)
     connect(restless, store)
-    await_true(
-        lambda: calls(store)["login"] >= 3 and is_at_rest(restless.connection(store.name)), "two looks", within=40
-    )
+    await_true(lambda: calls(store)["login"] >= 3 and is_at_rest(restless.connection(store.name)), "two looks")
     looks = calls(store)["login"] - 1
     assert calls(store) == {
         "login": 1 + looks,
@@ -124,7 +122,7 @@ def test_a_worker_killed_amid_looks_and_repairs_costs_nobody_a_url(restless: Pip
             for store in stores
         )
 
-    await_true(all_are_well, "all to be well", within=60)
+    await_true(all_are_well, "all to be well")
     for store in stores:
         assert restless.status(store.name)["status"] == "active"
         assert_both_are_in(store)
@@ -429,6 +427,6 @@ def test_a_store_that_cannot_be_reached_needs_nobody_and_comes_back_by_itself(
     await_true(lambda: calls(failing)["shipping_methods"] > before, "it to be looked at once more")
     away.change(reachable=True)
     failing.heal()
-    await_true(lambda: all(is_well(brisk, store) for store in stores), "them to be back", within=30)
+    await_true(lambda: all(is_well(brisk, store) for store in stores), "them to be back")
     for store in stores:
         assert told(brisk, store.name) == ["onboarding", "active", "unreachable", "recovered"]

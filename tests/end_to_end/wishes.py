@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from integrations.oracle_commerce.connection import Connection
-from tests.pipeline import Pipeline, wait_until
+from tests.pipeline import Pipeline
 from tests.simulator.store import SimulatedStore
+from tests.waiting import PATIENCE, wait_until
 
 SLOTS = ("order-submit", "order-update", "shipment-create", "shipment-update")
 THEIRS = "https://erp.example.org/orders"
@@ -50,7 +51,7 @@ def look(pipeline: Pipeline, *stores: SimulatedStore, **wish: object) -> None:
             for name, asked in before.items()
         )
 
-    wait_until(over, within=30, what="the looks to end")
+    wait_until(over, what="the looks to end")
 
 
 def await_second_look(pipeline: Pipeline, *stores: SimulatedStore) -> None:
@@ -62,7 +63,7 @@ def await_second_look(pipeline: Pipeline, *stores: SimulatedStore) -> None:
             for store in stores
         )
 
-    wait_until(over, within=20, what="the second looks")
+    wait_until(over, what="the second looks")
 
 
 def is_at_rest(connection: Connection | None) -> bool:
@@ -82,7 +83,7 @@ def disconnect(pipeline: Pipeline, *stores: SimulatedStore, **wish: object) -> N
     )
 
 
-def await_true(true: Callable[[], bool], what: str, *, within: float = 20) -> None:
+def await_true(true: Callable[[], bool], what: str, *, within: float = PATIENCE) -> None:
     """Poll until it is so."""
     wait_until(true, within=within, what=what)
 

@@ -5,7 +5,7 @@ import signal
 from tests.faults.report import Report
 from tests.faults.rig import HEALS_WITHIN, Rig
 from tests.faults.trial import Trial
-from tests.pipeline import wait_until
+from tests.waiting import wait_until
 
 # Puts the messages of a queue into another order; the seed makes it the same one each time.
 _SHUFFLE = """

@@ -110,21 +110,21 @@ def _wrap_points() -> None:
         _around(task, "apply_async", _send)
 
 
-def _accept(accept: Callable[..., Any], acceptance: object, request: object, *args: Any) -> Any:
+def _accept(accept: Callable[..., Any], acceptance: object, request: object, *args: Any, **kwargs: Any) -> Any:
     merchant_id = request.get("merchant_id") if isinstance(request, dict) else None
     here.merchant_id, here.doing = merchant_id if isinstance(merchant_id, str) else "", "accept"
     _reached("accept:before")
-    accepted = accept(acceptance, request, *args)
+    accepted = accept(acceptance, request, *args, **kwargs)
     _reached("accept:recorded")
     return accepted
 
 
 def _wish(name: str) -> Callable[..., Any]:
-    def ask(original: Callable[..., Any], acceptance: object, request: object, *args: Any) -> Any:
+    def ask(original: Callable[..., Any], acceptance: object, request: object, *args: Any, **kwargs: Any) -> Any:
         merchant_id = request.get("merchant_id") if isinstance(request, dict) else None
         here.merchant_id, here.doing = merchant_id if isinstance(merchant_id, str) else "", name
         _reached(f"{name}:before")
-        asked = original(acceptance, request, *args)
+        asked = original(acceptance, request, *args, **kwargs)
         _reached(f"{name}:recorded")
         return asked
 
@@ -224,10 +224,10 @@ def _wrap_deadly(prefix: str) -> None:
             _die()
         return original(turn, snapshot, connection)
 
-    def accept(original: Callable[..., Any], acceptance: object, request: object, *args: Any) -> Any:
+    def accept(original: Callable[..., Any], acceptance: object, request: object, *args: Any, **kwargs: Any) -> Any:
         if isinstance(request, dict) and str(request.get("merchant_id")).startswith(f"request-of-{prefix}"):
             _die()
-        return original(acceptance, request, *args)
+        return original(acceptance, request, *args, **kwargs)
 
     _around(step._Turn, "attempt", attempt)
     _around(Acceptance, "accept", accept)

@@ -149,26 +149,35 @@ HOSTILE_URLS = [
 ]
 
 
-_records: list[list[object]] = []
+class Dialled(list[object]):
+    """Addresses in the order they were dialled, and how many seconds each was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.given: list[float] = []
+
+
+_records: list[Dialled] = []
 _hooked = threading.Event()
 
 
 def _hook(event: str, arguments: tuple[object, ...]) -> None:
     if _records and event in {"socket.connect", "socket.sendto", "socket.sendmsg"}:
-        address = arguments[1]
+        sock, address = arguments[:2]
         for record in _records:
             record.append(address)
+            record.given.append(sock.gettimeout() or 0.0)  # type: ignore[attr-defined]
         if isinstance(address, tuple) and not str(address[0]).startswith(("127.", "::1")):
             raise PermissionError("tests stay on loopback, also when the guard they test is broken")
 
 
 @contextmanager
-def dialled() -> Iterator[list[object]]:
+def dialled() -> Iterator[Dialled]:
     """Every address any thread of this process connects to or sends to meanwhile, whoever asks for it."""
     if not _hooked.is_set():  # an audit hook stays for ever, so it is set once, and only when a test wants it
         _hooked.set()
         sys.addaudithook(_hook)
-    record: list[object] = []
+    record = Dialled()
     _records.append(record)
     try:
         yield record

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from integrations.deadline import Deadline, DeadlineSocket, obeyed, time_left
+from tests.integrations.wire_servers import ending_after
 
 
 @pytest.fixture
@@ -17,8 +18,9 @@ def pair() -> Iterator[tuple[DeadlineSocket, socket.socket]]:
 
 
 def test_a_deadline_counts_down_and_goes_below_zero() -> None:
+    assert 0 < Deadline.after(60).remaining() <= 60
     deadline = Deadline.after(0.05)
-    assert 0 < deadline.remaining() <= 0.05
+    assert deadline.remaining() <= 0.05
     time.sleep(0.06)
     assert deadline.remaining() < 0
 
@@ -68,24 +70,20 @@ def test_bytes_arriving_one_by_one_do_not_prolong_a_deadline(pair: tuple[Deadlin
 
     thread = threading.Thread(target=drip)
     thread.start()
-    started = time.monotonic()
     try:
-        with obeyed(Deadline.after(0.2)), pytest.raises(TimeoutError):
+        with ending_after(0.2), obeyed(Deadline.after(0.2)), pytest.raises(TimeoutError):
             _for_ever(lambda: ours.recv_into(bytearray(9)))
     finally:
         stop.set()
         thread.join()
-    assert 0.15 < time.monotonic() - started < 1
 
 
 def test_writing_to_somebody_who_does_not_read_ends(pair: tuple[DeadlineSocket, socket.socket]) -> None:
     ours, _ = pair
-    started = time.monotonic()
-    with obeyed(Deadline.after(0.2)), pytest.raises(TimeoutError):
+    with ending_after(0.2), obeyed(Deadline.after(0.2)), pytest.raises(TimeoutError):
         ours.sendall(b"x" * 50_000_000)
-    with obeyed(Deadline.after(0.2)), pytest.raises(TimeoutError):
+    with ending_after(0.2), obeyed(Deadline.after(0.2)), pytest.raises(TimeoutError):
         _for_ever(lambda: ours.send(b"x" * 65536))
-    assert time.monotonic() - started < 2
 
 
 def _for_ever(call: Callable[[], object]) -> None:

@@ -1,6 +1,6 @@
 import socket
+import sys
 import threading
-import time
 from collections.abc import Iterator
 from ipaddress import ip_network
 
@@ -23,6 +23,7 @@ from tests.integrations.hostile import (
     dialled,
 )
 from tests.integrations.wire_servers import STORE, TOKEN, WireServer, answering, hanging, http, resolve_to
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.server
 
@@ -56,7 +57,7 @@ def strict() -> GuardedSession:
 @pytest.mark.parametrize("url", HOSTILE_URLS)
 def test_a_hostile_url_is_never_dialled(strict: GuardedSession, url: str) -> None:
     with dialled() as record, pytest.raises(PermanentError) as caught:
-        strict.request("GET", url, headers={"Authorization": TOKEN}, deadline=Deadline.after(2))
+        strict.request("GET", url, headers={"Authorization": TOKEN}, deadline=Deadline.after(30))
     assert caught.value.code == "egress_blocked"
     assert TOKEN not in str(caught.value)
     assert record == []
@@ -76,7 +77,7 @@ def test_a_dev_store_opens_the_door_to_nothing_but_itself(
 ) -> None:
     session, store = beside_a_dev_store
     with dialled() as record, pytest.raises(PermanentError, match="egress_blocked"):
-        session.request("GET", url, headers={}, deadline=Deadline.after(2))
+        session.request("GET", url, headers={}, deadline=Deadline.after(30))
     assert record == []
     assert store.connections == 0
 
@@ -165,7 +166,7 @@ def test_what_was_checked_is_what_is_dialled_and_nothing_else() -> None:
 
         def call() -> int:
             url = f"http://{STORE}:{store.port}/"
-            return session.request("GET", url, headers={}, deadline=Deadline.after(2)).status
+            return session.request("GET", url, headers={}, deadline=Deadline.after(30)).status
 
         with dialled() as record:
             assert call() == 200
@@ -195,19 +196,24 @@ def test_an_address_that_swallows_everything_leaves_time_for_the_next() -> None:
         for filler in (first, second):  # a full backlog drops further attempts to connect without a word
             filler.setblocking(False)
             filler.connect_ex(("127.0.0.9", port))
-        time.sleep(0.05)
         egress = Egress([dev_store("127.0.0.0/8", port)], resolve_to("127.0.0.9", "127.0.0.1"))
-        with WireServer(hanging, address="127.0.0.1", port=port):
-            started = time.monotonic()
+        with WireServer(hanging, address="127.0.0.1", port=port), dialled() as record:
             egress.dial("http", STORE, port, 0.4).close()
-            assert time.monotonic() - started < 0.39
-        started = time.monotonic()
-        egress = Egress([dev_store("127.0.0.0/8", port)], resolve_to("127.0.0.9"))
-        with pytest.raises(TransientError, match=r"store_unreachable: no connection within 0\.2 s"):
-            egress.dial("http", STORE, port, 0.2)
-        with obeyed(Deadline.after(0.1)), pytest.raises(TransientError, match="store_timeout: still dialling"):
-            egress.dial("http", STORE, port, 5)
-        assert time.monotonic() - started < 1
+        assert record == [("127.0.0.9", port), ("127.0.0.1", port)]
+        assert record.given[0] <= 0.2
+        with (
+            dialled() as record,
+            pytest.raises(TransientError, match=r"store_unreachable: no connection within 0\.2 s"),
+        ):
+            egress.dial("http", "127.0.0.9", port, 0.2)
+        assert max(record.given) <= 0.2
+        with (
+            dialled() as record,
+            obeyed(Deadline.after(0.1)),
+            pytest.raises(TransientError, match="store_timeout: still dialling"),
+        ):
+            egress.dial("http", "127.0.0.9", port, 5)
+        assert max(record.given, default=0) <= 0.1
 
 
 def test_addresses_take_turns_by_family() -> None:
@@ -230,7 +236,7 @@ def test_the_ipv6_loopback_can_be_a_dev_store() -> None:
     with WireServer(answering(http()), address="::1") as store:
         session = GuardedSession(dev_stores=[dev_store("::1/128", store.port)])
         url = f"http://[::1]:{store.port}/"
-        assert session.request("GET", url, headers={}, deadline=Deadline.after(2)).status == 200
+        assert session.request("GET", url, headers={}, deadline=Deadline.after(30)).status == 200
         session.close()
 
 
@@ -258,24 +264,23 @@ class Slow:
 
     def __call__(self, host: str, port: int, **_: object) -> list[tuple[object, ...]]:
         self.asked.append(host)
-        self.go.wait(5)
+        self.go.wait(60)
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("8.8.8.8", port))]
 
 
 def test_a_resolver_that_hangs_costs_no_more_than_the_deadline_and_one_thread_per_name() -> None:
     slow = Slow()
     egress = Egress(resolve=slow)
-    started = time.monotonic()
     for _ in range(3):
         with obeyed(Deadline.after(0.05)), pytest.raises(TransientError, match="store_timeout: still looking up"):
             egress.dial("https", STORE, 443, 1)
-    assert time.monotonic() - started < 1
     assert slow.asked == [STORE]
     waiting: list[list[str]] = []
     thread = threading.Thread(target=lambda: waiting.append(egress.addresses("https", STORE, 443)))
     thread.start()
+    wait_until(lambda: sys._current_frames()[thread.ident or 0].f_code.co_name == "wait")
     slow.go.set()
-    thread.join(5)
+    thread.join(60)
     assert waiting == [["8.8.8.8"]]
     assert egress.addresses("https", STORE, 443) == ["8.8.8.8"]
     assert slow.asked == [STORE, STORE]  # answers are not kept

@@ -5,7 +5,6 @@ import io
 import re
 import select
 import socket
-import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from http.client import parse_headers
@@ -33,12 +32,14 @@ from tests.integrations.wire_servers import (
     WireServer,
     answering,
     dripping,
+    ending_after,
     hanging,
     http,
     requests_on,
     resolve_to,
     tls_for,
 )
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.server
 
@@ -97,7 +98,7 @@ def nobody_asks(host: str, *_: object, **__: object) -> list[tuple[object, ...]]
     raise AssertionError(f"{host} was looked up here")
 
 
-def ask(session: GuardedSession, host: str = STORE, *, seconds: float = 5, path: str = "/ccadmin/v1/x") -> Answer:
+def ask(session: GuardedSession, host: str = STORE, *, seconds: float = 30, path: str = "/ccadmin/v1/x") -> Answer:
     return session.request(
         "GET",
         f"https://{host}{path}",
@@ -106,7 +107,7 @@ def ask(session: GuardedSession, host: str = STORE, *, seconds: float = 5, path:
     )
 
 
-def trouble_through(open_session: Open, conversation: Conversation, *, seconds: float = 5) -> TransientError:
+def trouble_through(open_session: Open, conversation: Conversation, *, seconds: float = 30) -> TransientError:
     with WireServer(conversation) as proxy, pytest.raises(TransientError) as caught:
         ask(open_session(proxy), seconds=seconds)
     assert caught.value.__context__ is None
@@ -188,7 +189,7 @@ def test_a_tunnel_that_was_closed_while_idle_is_made_anew(open_session: Open, au
             session = open_session(proxy)
             for _ in range(3):
                 assert ask(session).status == 200
-                time.sleep(0.05)
+                wait_until(lambda: proxy.talking == 0)
     assert [head(asked)["Proxy-Authorization"] for asked in tunnels.asked] == [f"Basic {BASIC.decode()}"] * 3
 
 
@@ -325,9 +326,8 @@ def test_a_proxy_that_refuses_connections_or_has_no_address_is_the_operators_to_
 def test_a_proxy_that_drips_or_hangs_costs_no_more_than_the_deadline(
     open_session: Open, conversation: Conversation
 ) -> None:
-    started = time.monotonic()
-    error = trouble_through(open_session, conversation, seconds=0.3)
-    assert time.monotonic() - started < 1
+    with ending_after(0.0):
+        error = trouble_through(open_session, conversation, seconds=0.3)
     assert str(error) in {"store_timeout: the proxy made no tunnel in time", "proxy_failed: HTTP 407"}
 
 
@@ -341,10 +341,8 @@ def test_a_store_that_hangs_behind_the_proxy_costs_no_more_than_the_deadline(
             WireServer(Tunnels({STORE: store.port})) as proxy,
         ):
             session = open_session(proxy)
-            started = time.monotonic()
-            with pytest.raises(TransientError, match="store_timeout"):
+            with ending_after(0.3), pytest.raises(TransientError, match="store_timeout"):
                 ask(session, seconds=0.3)
-            assert time.monotonic() - started < 1
 
 
 # Where calls may go
@@ -381,7 +379,7 @@ def test_a_hostile_url_is_refused_before_the_proxy_is_dialled(
 ) -> None:
     session, proxy = guarded
     with dialled() as record, pytest.raises(PermanentError, match="egress_blocked"):
-        session.request("GET", url, headers={"Authorization": TOKEN}, deadline=Deadline.after(2))
+        session.request("GET", url, headers={"Authorization": TOKEN}, deadline=Deadline.after(30))
     assert record == []
     assert proxy.connections == 0
 
@@ -394,7 +392,7 @@ def test_the_proxys_own_address_is_no_store(guarded: tuple[GuardedSession, WireS
         f"https://{STORE}:{proxy.port}/",
     ):
         with dialled() as record, pytest.raises(PermanentError, match="egress_blocked"):
-            session.request("GET", url, headers={}, deadline=Deadline.after(2))
+            session.request("GET", url, headers={}, deadline=Deadline.after(30))
         assert record == []
 
 
@@ -442,7 +440,7 @@ def test_dev_stores_are_called_directly(open_session: Open, host: str) -> None:
         session = open_session(
             proxy, dev_stores=[DevStore(ip_network("127.0.0.0/8"), store.port)], resolve=resolve_to("127.0.0.1")
         )
-        answer = session.request("GET", f"http://{host}:{store.port}/", headers={}, deadline=Deadline.after(5))
+        answer = session.request("GET", f"http://{host}:{store.port}/", headers={}, deadline=Deadline.after(30))
     assert answer.status == 200
     assert proxy.connections == 0
     assert b"roxy" not in seen[0]
@@ -469,7 +467,7 @@ def test_the_environment_changes_nothing_about_a_proxy(
         tunnels = Tunnels({STORE: store.port})
         with WireServer(tunnels) as proxy:
             with_setting = open_session(proxy)
-            with_setting.request("GET", f"https://{STORE}/", headers={}, deadline=Deadline.after(5))
+            with_setting.request("GET", f"https://{STORE}/", headers={}, deadline=Deadline.after(30))
         without_setting = GuardedSession(resolve=resolve_to("127.0.0.1"))
         with pytest.raises(IntegrationError, match="egress_blocked"):
             ask(without_setting)

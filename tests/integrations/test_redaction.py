@@ -1,7 +1,7 @@
 import json
 from collections import OrderedDict
 from pathlib import PurePosixPath
-from time import perf_counter
+from time import thread_time
 from urllib.parse import quote
 
 import pytest
@@ -172,9 +172,9 @@ def test_a_long_text_loses_its_middle_and_no_secret_survives_the_cut() -> None:
 )
 def test_a_hostile_text_takes_no_longer_than_a_long_one(pattern: str) -> None:
     text = pattern * (100_000 // len(pattern))
-    started = perf_counter()
+    started = thread_time()
     redact_text(text)
-    assert perf_counter() - started < 2
+    assert thread_time() - started < 2
 
 
 @settings(deadline=None)

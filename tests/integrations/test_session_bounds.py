@@ -2,8 +2,6 @@
 
 import gzip
 import socket
-import threading
-import time
 import tracemalloc
 
 import pytest
@@ -19,27 +17,18 @@ from tests.integrations.wire_servers import (
     WireServer,
     answering,
     dripping,
+    ending_after,
+    failure_of,
     get,
     hanging,
     http,
     requests_on,
     resolve_to,
     tls_for,
+    trouble_with,
 )
 
 pytestmark = pytest.mark.server
-
-
-def trouble_with(session: GuardedSession, conversation: Conversation, *, seconds: float = 5) -> TransientError:
-    with WireServer(conversation) as server, pytest.raises(TransientError) as caught:
-        get(session, server, seconds=seconds)
-    return caught.value
-
-
-def failure_of(session: GuardedSession, server: WireServer, *, seconds: float = 5) -> TransientError:
-    with pytest.raises(TransientError) as caught:
-        get(session, server, scheme="https", seconds=seconds)
-    return caught.value
 
 
 @pytest.mark.parametrize(
@@ -64,20 +53,17 @@ def failure_of(session: GuardedSession, server: WireServer, *, seconds: float = 
     ],
 )
 def test_a_store_that_drips_ends_at_the_deadline(session: GuardedSession, conversation: Conversation) -> None:
-    started = time.monotonic()
-    error = trouble_with(session, conversation, seconds=0.2)
+    with ending_after(0.2):
+        error = trouble_with(session, conversation, seconds=0.2)
     assert error.code == "store_timeout"
-    assert 0.15 < time.monotonic() - started < 0.7
 
 
 def test_a_dripping_tls_handshake_ends_at_the_deadline(tls_session: GuardedSession) -> None:
     # The header of a long handshake record, and then its bytes one at a time
     conversation = dripping(b"\x16\x03\x03\x40\x00\x02\x00\x3f\xfc\x03\x03", b"\x07", after_request=False)
-    started = time.monotonic()
-    with WireServer(conversation) as server:
+    with WireServer(conversation) as server, ending_after(0.2):
         error = failure_of(tls_session, server, seconds=0.2)
     assert error.code == "store_timeout"
-    assert 0.15 < time.monotonic() - started < 0.7
 
 
 def test_a_slow_tls_handshake_may_take_longer_than_dialling(authority: trustme.CA, ca_bundle: str) -> None:
@@ -100,39 +86,30 @@ def test_a_slow_tls_handshake_may_take_longer_than_dialling(authority: trustme.C
 def test_dripping_through_tls_ends_at_the_deadline(
     tls_session: GuardedSession, authority: trustme.CA, start: bytes
 ) -> None:
-    with WireServer(dripping(start), tls=tls_for(authority.issue_cert(STORE))) as server:
-        started = time.monotonic()
+    with WireServer(dripping(start), tls=tls_for(authority.issue_cert(STORE))) as server, ending_after(0.25):
         error = failure_of(tls_session, server, seconds=0.25)
     assert error.code == "store_timeout"
-    assert time.monotonic() - started < 1
 
 
 def test_a_store_that_does_not_read_ends_at_the_deadline(session: GuardedSession) -> None:
-    wait = threading.Event()
-
     def conversation(_: socket.socket) -> None:
-        wait.wait(5)
+        server.wait(60)
 
-    with WireServer(conversation) as server:
-        started = time.monotonic()
-        with pytest.raises(TransientError) as caught:
-            session.request(
-                "PUT",
-                f"http://127.0.0.1:{server.port}/",
-                headers={},
-                deadline=Deadline.after(0.3),
-                json={"long": "x" * 30_000_000},
-            )
-        wait.set()
+    with WireServer(conversation) as server, ending_after(0.3), pytest.raises(TransientError) as caught:
+        session.request(
+            "PUT",
+            f"http://127.0.0.1:{server.port}/",
+            headers={},
+            deadline=Deadline.after(0.3),
+            json={"long": "x" * 30_000_000},
+        )
     assert caught.value.code == "store_timeout"
-    assert time.monotonic() - started < 1.5
 
 
 def test_the_session_has_a_deadline_of_its_own() -> None:
     session = GuardedSession(dev_stores=LOOPBACK, call_deadline=0.2, resolve=resolve_to("127.0.0.1"))
-    started = time.monotonic()
-    assert trouble_with(session, hanging, seconds=60).code == "store_timeout"
-    assert time.monotonic() - started < 1
+    with ending_after(0.2):
+        assert trouble_with(session, hanging, seconds=60).code == "store_timeout"
     session.close()
 
 
@@ -146,7 +123,7 @@ def test_a_call_after_one_that_timed_out_is_not_disturbed_by_it(session: Guarded
     def conversation(connection: socket.socket) -> None:
         for number, _ in enumerate(requests_on(connection)):
             if number == 1 and server.connections == 1:
-                server.wait(0.4)
+                server.wait(60)
             connection.sendall(http(200, str(server.connections).encode()))
 
     with WireServer(conversation) as server:

@@ -26,27 +26,17 @@ from tests.integrations.wire_servers import (
     WireServer,
     answering,
     dripping,
+    failure_of,
     get,
     hanging,
     requests_on,
     resolve_to,
     tls_for,
+    trouble_with,
 )
 from tests.integrations.wire_servers import http as http_answer
 
 pytestmark = pytest.mark.server
-
-
-def trouble_with(session: GuardedSession, conversation: Conversation, *, seconds: float = 5) -> TransientError:
-    with WireServer(conversation) as server, pytest.raises(TransientError) as caught:
-        get(session, server, seconds=seconds)
-    return caught.value
-
-
-def failure_of(session: GuardedSession, server: WireServer, *, seconds: float = 5) -> TransientError:
-    with pytest.raises(TransientError) as caught:
-        get(session, server, scheme="https", seconds=seconds)
-    return caught.value
 
 
 # TLS
@@ -179,7 +169,7 @@ def test_headers_that_cannot_be_sent_do_not_end_in_a_text_that_quotes_them(
     session: GuardedSession, headers: Mapping[str, str]
 ) -> None:
     with WireServer(answering(http_answer())) as server, pytest.raises(IntegrationError) as caught:
-        session.request("GET", f"http://127.0.0.1:{server.port}/", headers=headers, deadline=Deadline.after(5))
+        session.request("GET", f"http://127.0.0.1:{server.port}/", headers=headers, deadline=Deadline.after(30))
     assert TOKEN not in _everything_about(caught.value)
 
 
@@ -247,7 +237,7 @@ def test_whatever_the_libraries_raise_becomes_one_of_our_errors(
 
     monkeypatch.setattr(requests.adapters.HTTPAdapter, "send", fail)
     with pytest.raises(TransientError) as caught:
-        session.request("GET", "http://127.0.0.1:9/", headers={}, deadline=Deadline.after(5))
+        session.request("GET", "http://127.0.0.1:9/", headers={}, deadline=Deadline.after(30))
     assert caught.value.code == code
     assert TOKEN not in _everything_about(caught.value)
 

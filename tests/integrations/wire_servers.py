@@ -4,15 +4,18 @@ import contextlib
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from ipaddress import ip_network
 from types import TracebackType
 from typing import Self
 
+import pytest
 import trustme
 
 from integrations.deadline import Deadline
 from integrations.egress import Resolve
+from integrations.errors import TransientError
 from integrations.session import Answer, GuardedSession
 from integrations.settings import DevStore
 
@@ -25,7 +28,7 @@ Conversation = Callable[[socket.socket], None]
 
 
 class WireServer:
-    """Holds one conversation with each connection it gets, and remembers how many there were."""
+    """Holds one conversation with each connection it gets, and knows how many there were and are."""
 
     def __init__(
         self,
@@ -46,6 +49,7 @@ class WireServer:
         )
         self.port: int = self._listener.getsockname()[1]
         self.connections = 0
+        self.talking = 0
         self.server_names: list[str | None] = []
         if tls is not None:
             tls.sni_callback = lambda _sock, name, _context: self.server_names.append(name)
@@ -88,6 +92,7 @@ class WireServer:
                 return
             self.connections += 1
             with self._lock:
+                self.talking += 1
                 self._open.add(connection)
             self._start(self._converse, connection)
 
@@ -107,6 +112,8 @@ class WireServer:
             with self._lock:
                 self._open.discard(connection)
             connection.close()
+            with self._lock:
+                self.talking -= 1
 
 
 def requests_on(connection: socket.socket) -> Iterator[bytes]:
@@ -168,6 +175,17 @@ def hanging(connection: socket.socket) -> None:
         pass
 
 
+@contextlib.contextmanager
+def ending_after(seconds: float) -> Iterator[None]:
+    """What is done meanwhile ends because so much time has passed.
+
+    A busy machine may be late; what else ends a call, ends it after 35 seconds.
+    """
+    started = time.monotonic()
+    yield
+    assert 0.75 * seconds < time.monotonic() - started < 30
+
+
 def resolve_to(*addresses: str) -> Resolve:
     """A resolver that answers every name with these addresses."""
 
@@ -188,7 +206,7 @@ def get(
     session: GuardedSession,
     server: WireServer,
     *,
-    seconds: float = 5,
+    seconds: float = 30,
     scheme: str = "http",
     path: str = "/ccadmin/v1/x",
 ) -> Answer:
@@ -199,3 +217,17 @@ def get(
         headers={"Authorization": f"Bearer {TOKEN}"},
         deadline=Deadline.after(seconds),
     )
+
+
+def trouble_with(session: GuardedSession, conversation: Conversation, *, seconds: float = 30) -> TransientError:
+    """What a call ends with when the store talks like this."""
+    with WireServer(conversation) as server, pytest.raises(TransientError) as caught:
+        get(session, server, seconds=seconds)
+    return caught.value
+
+
+def failure_of(session: GuardedSession, server: WireServer, *, seconds: float = 30) -> TransientError:
+    """What a call of this server over https ends with."""
+    with pytest.raises(TransientError) as caught:
+        get(session, server, scheme="https", seconds=seconds)
+    return caught.value

@@ -20,7 +20,8 @@ import requests
 
 from tasks.cli.command_line import run
 from tasks.local.commands import flower_command
-from tests.pipeline import REPOSITORY, Pipeline, wait_until
+from tests.pipeline import REPOSITORY, Pipeline
+from tests.waiting import wait_until
 
 FLOWER_LOGIN = ("operator", "FlowerPassword9k3v")
 _MOST_TASK_PAGES = 60
@@ -50,7 +51,7 @@ class Wiretap:
         """What was said until now: MONITOR tells it a moment after the command was answered."""
         mark = uuid.uuid4().hex.encode()
         self._client.echo(mark)
-        wait_until(lambda: mark in self.heard, within=10, what="the server to tell what was said")
+        wait_until(lambda: mark in self.heard, what="the server to tell what was said")
         return bytes(self.heard)
 
     def close(self) -> None:
@@ -95,7 +96,7 @@ class Flower:
         self.url = f"http://127.0.0.1:{port}"
         command = flower_command(port=port, database=str(pipeline.folder / "flower-tasks"))
         pipeline._start("flower", command, {"FLOWER_BASIC_AUTH": ":".join(FLOWER_LOGIN)})
-        wait_until(self._answers, within=40, what="Flower to answer")
+        wait_until(self._answers, what="Flower to answer")
 
     def _answers(self) -> bool:
         with contextlib.suppress(requests.ConnectionError):

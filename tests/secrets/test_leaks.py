@@ -1,7 +1,8 @@
 """No secret is found in any place, after everything that can go wrong has gone wrong; a leak in each place would be.
 
 Application keys and access tokens are searched for in many spellings, and with them what opens them: the private
-sealing key, the server's password, Flower's. Logs are at DEBUG, and every command counts as slow.
+sealing key, the server's password, Flower's; also the secret that signs deliveries. Logs are at DEBUG, and every
+command counts as slow.
 """
 
 import base64
@@ -10,8 +11,10 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 import redis
@@ -20,12 +23,15 @@ from integrations.errors import RequestRefused
 from tasks import queues
 from tasks.local.commands import worker_command
 from tasks.queues import QUEUES
-from tests.pipeline import REPOSITORY, Pipeline, ended, wait_until
+from tests.pipeline import REPOSITORY, Pipeline, ended
+from tests.receiving import SECRET as RECEIVER_SECRET
+from tests.receiving import ReceiverServer
 from tests.secrets import places
 from tests.secrets.canaries import KEY, TOKEN, Search
 from tests.secrets.crashing_app import CRASHES
 from tests.secrets.stores import add, echoing_stores, faulty_stores
 from tests.simulator.store import SimulatedStore
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.server, pytest.mark.timeout(600)]
 
@@ -92,6 +98,12 @@ PLACES: dict[str, Callable[[Suite], bytes]] = {
 def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
     settings = {"OCC_LOG_LEVEL": "DEBUG", "OCC_CALL_DEADLINE": "2", "OCC_RETRY_ATTEMPTS": "4", "OCC_RETRY_FIRST": "0.2"}
     with contextlib.ExitStack() as stack:
+        receiver = stack.enter_context(ReceiverServer(clock=time.time, answer=moody))
+        settings |= {
+            "OCC_RECEIVER_URL": receiver.url,
+            "OCC_RECEIVER_SECRETS": RECEIVER_SECRET,
+            "OCC_RECEIVER_NETWORKS": "127.0.0.0/8",
+        }
         pipeline = stack.enter_context(Pipeline(tmp_path_factory.mktemp("leaks"), settings=settings))
         for name, value in (("slowlog-log-slower-than", 0), ("slowlog-max-len", 1_000_000), ("rdbcompression", "no")):
             pipeline.redis.config_set(name, value)
@@ -100,7 +112,7 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
         for number, pool in enumerate(("threads", "prefork"), 1):
             start_crashing_worker(pipeline, f"worker-{number}", f"--pool={pool}", "--concurrency=12")
         pipeline.start_beat()
-        pipeline.await_workers(within=60)
+        pipeline.await_workers()
         suite = Suite(pipeline, tap, places.Flower(pipeline))
         watch = places.Watch(pipeline)
         connect_all(suite)
@@ -112,6 +124,11 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
         for place, seen in watch.seen.items():
             suite.seen[place] += bytes(seen)
         yield suite
+
+
+def moody(event: dict[str, Any]) -> int:
+    """A receiver that fails, refuses and takes."""
+    return {"onboarding": 204, "active": 503, "degraded": 400}.get(event["type"].rpartition(".")[2], 204)
 
 
 def start_crashing_worker(pipeline: Pipeline, name: str, *options: str) -> None:
@@ -160,7 +177,8 @@ def connect_all(suite: Suite) -> None:
 def test_no_secret_is_in(suite: Suite, place: str) -> None:
     password = suite.pipeline.server.address.password
     private_key = suite.pipeline.key.export().partition(":")[2]
-    search = Search([KEY, TOKEN, password, private_key, places.FLOWER_LOGIN[1]])
+    shared = base64.b64decode(RECEIVER_SECRET.partition("_")[2]).decode()
+    search = Search([KEY, TOKEN, password, private_key, places.FLOWER_LOGIN[1], shared])
     assert len(suite.seen[place]) > 1000, "there was something to search"
     assert search.hits(suite.seen[place]) == []
 
@@ -178,6 +196,7 @@ def test_everything_has_happened(suite: Suite) -> None:
         "unraisable_exception",
         "Traceback",
         "dev_stores_are_called",
+        "receiver_fails",
     ):
         assert line.lower() in told.lower(), line
     assert (suite.pipeline.folder / "killed-once").exists(), "a worker process was killed with a key in its hands"
@@ -215,9 +234,15 @@ def test_the_server_holds_what_the_documentation_says_and_nothing_else(suite: Su
     assert {field.decode() for field in fields} <= allowed
 
 
+PREFIXES = (
+    *("occ:connection:", "occ:timeline:", "occ:token:", "occ:outcomes:", "_kombu.binding"),
+    *("occ:deliveries:", "occ:delivering:"),
+)
+
+
 def kind_of(key: str) -> str:
     """The key without what differs from merchant to merchant and from process to process."""
-    for prefix in ("occ:connection:", "occ:timeline:", "occ:token:", "occ:outcomes:", "_kombu.binding"):
+    for prefix in PREFIXES:
         if key.startswith(prefix):
             return f"{prefix}*"
     return re.sub(r"^celery@.*|^worker.*@.*|.*\.celery\.pidbox$|^celeryev\..*", "*.celery.pidbox", key)
@@ -241,7 +266,7 @@ def _written_and_deleted(suite: Suite, leak: str) -> None:
 def _as_event(suite: Suite, leak: str) -> None:
     with suite.pipeline.producer.events.default_dispatcher(hostname="planted@here") as dispatcher:
         dispatcher.send("task-received", uuid=leak[:8], name="planted", args="()", kwargs=leak)
-    wait_until(lambda: leak in str(suite.flower.tasks()), within=20, what="Flower to see the event")
+    wait_until(lambda: leak in str(suite.flower.tasks()), what="Flower to see the event")
 
 
 def _with_a_leaking_worker(suite: Suite, leak: str) -> None:
@@ -251,9 +276,9 @@ def _with_a_leaking_worker(suite: Suite, leak: str) -> None:
     pipeline = suite.pipeline
     broker = {"LEAK": leak, "OCC_BROKER_URL": pipeline.server.broker_url}
     pipeline._start(name, [*celery, "--hostname", f"{leak}@%h", "--queues", name], broker)
-    wait_until(lambda: b"ready" in pipeline.output(name), within=40, what="the leaking worker")
+    wait_until(lambda: b"ready" in pipeline.output(name), what="the leaking worker")
     pipeline.producer.send_task("leaking.leak", args=[leak, 0.1], queue=name)
-    wait_until(lambda: b"Traceback" in pipeline.output(name), within=20, what="its traceback")
+    wait_until(lambda: b"Traceback" in pipeline.output(name), what="its traceback")
 
 
 def report_of_the_leaking(suite: Suite, leak: str) -> bytes:

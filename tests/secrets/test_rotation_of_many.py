@@ -24,8 +24,9 @@ from integrations.oracle_commerce.schedule import Pace
 from integrations.oracle_commerce.sealed_keys import SealedKeys
 from integrations.sealing import Keyring, SealingKey, seal
 from tasks.flow import FLOW
-from tests.pipeline import REPOSITORY, Pipeline, running, wait_until
+from tests.pipeline import REPOSITORY, Pipeline, running
 from tests.simulator.application_keys import make_application_key
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.server, pytest.mark.timeout(600)]
 
@@ -65,14 +66,14 @@ def test_a_rotation_during_connects_killed_twice_loses_nothing(tmp_path: Path) -
         left = RECORDS
         for _ in range(2):  # killed, each time in the midst of it
             process = rotate(pipeline)
-            wait_until(partial(fewer_than, left - RECORDS // 5, pipeline, old), within=60, what="some progress")
+            wait_until(partial(fewer_than, left - RECORDS // 5, pipeline, old), what="some progress")
             process.send_signal(signal.SIGKILL)
             process.communicate()
             left = rotation.needed()[old.key_id]
             assert left < RECORDS
         connecting.join()
         # What was sealed to the old key and comes in after a rotation has passed needs the next one.
-        wait_until(partial(all_taken_on, pipeline, stores), within=60, what="all requests to be taken on")
+        wait_until(partial(all_taken_on, pipeline, stores), what="all requests to be taken on")
         refused = rotate(pipeline, "--retire", old.key_id)
         told = json.loads(refused.communicate()[0])
         assert refused.returncode == 2

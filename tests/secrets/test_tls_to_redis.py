@@ -109,7 +109,7 @@ def test_stores_are_connected_through_a_server_behind_tls(secured: tuple[Pipelin
     stores = pipeline.simulator.add_many(4)
     for number, store in enumerate(stores):
         (pipeline.send if number % 2 else pipeline.post)(pipeline.request(store))
-    pipeline.await_end(*(store.name for store in stores), within=60)
+    pipeline.await_end(*(store.name for store in stores))
     assert {pipeline.status(store.name)["status"] for store in stores} == {"active"}
     assert relay.connections >= 4
     for line in pipeline.redis.client_list():

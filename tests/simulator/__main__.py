@@ -1,4 +1,4 @@
-"""`python -m tests.simulator`: stores to try things against, for people who have no Oracle tenant."""
+"""`occ simulate`, or `python -m tests.simulator`: stores to try things with, for people who have no Oracle tenant."""
 
 import argparse
 import errno
@@ -53,7 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tests.simulator", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="occ simulate",
+        description="Simulated stores to try things with: no Oracle tenant is needed. docs/first-steps.md uses them.",
+    )
     parser.add_argument("--port", type=int, default=8800, help="port of all stores, 0 for a free one (8800)")
     parser.add_argument(
         "--control-port", type=int, default=8801, help="port of the control API, 0 for a free one (8801)"
@@ -122,19 +125,22 @@ def _as_text(simulator: Simulator, stores: Sequence[SimulatedStore], keys: dict[
         lines.append(f"  ... and {len(stores) - STORES_SHOWN} more: curl {simulator.control_url}/tenants")
     if stores:
         first = stores[0]
-        script = json.dumps({"faults": {"write_slot:order-update": [{"fault": "unavailable", "times": 3}]}})
+        script = json.dumps({"faults": {"write_slot:order-update": [{"fault": "forbidden_role", "times": "always"}]}})
+        change = f"curl -fsS -o /dev/null -X PATCH {simulator.control_url}/tenants/{first.name} -d"
         lines += [
             "",
-            "Connect one (with `./run up` in another terminal, started with the same OCC_DEV_STORES):",
+            f"Connect one, with this in another terminal: OCC_DEV_STORES={shlex.quote(simulator.dev_stores)} ./run up",
             "",
-            f"  export OCC_DEV_STORES={shlex.quote(simulator.dev_stores)}",
             f"  ./run occ connect {first.name} --store-url {first.url} \\",
             f"      --application-key-file {shlex.quote(keys[first.name])} --wait",
             "",
-            "Make one of its slots fail three times, and see what it was asked:",
+            "Before that, let one of its slots refuse us; afterwards, mend it and look again; see what it was asked:",
             "",
-            f"  curl -X PATCH {simulator.control_url}/tenants/{first.name} -d {shlex.quote(script)}",
+            f"  {change} {shlex.quote(script)}",
+            f"  {change} {shlex.quote(json.dumps({'faults': None}))} && ./run occ recheck {first.name}",
             f"  curl {simulator.control_url}/tenants/{first.name}/calls",
+            "",
+            "docs/first-steps.md goes on from here, and lists what else can be made to fail.",
         ]
     lines += ["", "Ctrl+C ends it."]
     return "\n".join(lines)

@@ -38,13 +38,14 @@ class DirectSession(GuardedSession):
         deadline: Deadline,
         form: Mapping[str, str] | None = None,
         json: object | None = None,
+        content: bytes | None = None,
     ) -> Answer:
         """One call. Raises what GuardedSession.request raises."""
         parts = urlsplit(url)
         if f"{parts.scheme}://{parts.netloc}" != self._store.url:
             raise PermanentError("egress_blocked", "not this store")
         self._meet(deadline)
-        body = b"" if form is None else urlencode(form).encode()
+        body = content or b"" if form is None else urlencode(form).encode()
         if json is not None:
             body = json_format.dumps(json).encode()
         lower = {name.lower(): value for name, value in headers.items()}

@@ -5,17 +5,16 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 import trustme
 
-from tests.processes import wait_until
 from tests.simulator.listener import bound_socket
 from tests.simulator.runner import Simulator, TlsFiles, address_of
 from tests.simulator.store import SimulatedStore
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.server
 
@@ -43,7 +42,7 @@ def client(store: SimulatedStore) -> Iterator[socket.socket]:
 
 def connected(store: SimulatedStore) -> socket.socket:
     parts = urlsplit(store.url)
-    return socket.create_connection((parts.hostname or "", parts.port or 0), timeout=5)
+    return socket.create_connection((parts.hostname or "", parts.port or 0), timeout=30)
 
 
 def answer_on(client: socket.socket) -> bytes:
@@ -79,10 +78,7 @@ def everything_on(client: socket.socket) -> bytes:
 
 
 def wait_for_outcome(store: SimulatedStore, outcome: str) -> None:
-    until = time.monotonic() + 5
-    while store.calls.entries[-1].outcome != outcome:
-        assert time.monotonic() < until, store.calls.entries[-1]
-        time.sleep(0.005)
+    wait_until(lambda: store.calls.entries[-1].outcome == outcome, what=outcome)
 
 
 def test_requests_share_a_connection_and_may_be_sent_in_pieces(store: SimulatedStore, client: socket.socket) -> None:
@@ -106,7 +102,7 @@ def test_requests_sent_ahead_are_answered_one_after_the_other(store: SimulatedSt
 
 def test_a_body_of_any_length_arrives(store: SimulatedStore) -> None:
     parts = urlsplit(store.url)
-    with contextlib.closing(http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=5)) as connection:
+    with contextlib.closing(http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)) as connection:
         bearer = {"Authorization": f"Bearer {store.application_key}"}
         connection.request("POST", "/ccadmin/v1/login", "grant_type=client_credentials", bearer)
         token = json.load(connection.getresponse())["access_token"]
@@ -139,24 +135,20 @@ def test_latency_holds_for_every_answer(simulator: Simulator, store: SimulatedSt
     before = time.monotonic()
     client.sendall(REGISTRY)
     answer_on(client)
-    assert 0.1 <= time.monotonic() - before < 0.5
+    assert time.monotonic() - before >= 0.1
     call = store.calls.entries[-1]
     assert call.answered is not None
     assert call.answered - call.arrived >= 0.1
 
 
 def test_slow_answers_do_not_hold_up_each_other(store: SimulatedStore) -> None:
-    store.change(latency=0.2)
-
-    def ask(_: int) -> None:
-        with connected(store) as client:
+    store.change(latency=1)
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(connected(store)) for _ in range(8)]
+        for client in clients:
             client.sendall(REGISTRY)
+        for client in clients:
             answer_on(client)
-
-    before = time.monotonic()
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(ask, range(8)))
-    assert time.monotonic() - before < 1
     assert store.calls.in_flight.most == 8
     assert store.calls.in_flight.now == 0
 
@@ -210,13 +202,19 @@ def test_a_connection_can_be_closed_after_an_answer_without_notice(
 
 @pytest.mark.parametrize("kind", ["drip_head", "drip_body"])
 def test_an_answer_can_drip(store: SimulatedStore, client: socket.socket, kind: str) -> None:
-    store.fail("registry", {"fault": kind, "every": 0.01, "chunk": 100})
+    store.fail("registry", *({"fault": kind, "every": every, "chunk": 100} for every in (60, 0.01)))
+    with connected(store) as impatient:
+        impatient.sendall(REGISTRY)
+        if kind == "drip_body":
+            assert impatient.recv(65_536).endswith(b"\r\n\r\n")
+        impatient.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            impatient.recv(65_536)
     client.sendall(REGISTRY)
-    pieces: list[bytes] = []
-    while not b"".join(pieces).endswith(b"}"):
-        pieces.append(client.recv(65_536))
-    assert len(pieces) > 5
-    assert (b"\r\n\r\n" in pieces[0]) == (kind == "drip_body")
+    assert b'"login"' in answer_on(client)
+    call = store.calls.entries[-1]
+    assert call.answered is not None
+    assert call.answered - call.arrived >= 5 * 0.01
     client.sendall(REGISTRY)
     assert b'"login"' in answer_on(client)
 
@@ -291,10 +289,12 @@ def test_a_connection_can_hang_from_the_start(store: SimulatedStore) -> None:
 
 
 def test_a_connection_can_drip(store: SimulatedStore) -> None:
-    store.fail("connection", {"fault": "drip", "every": 0.002, "chunk": 50})
+    store.fail("connection", *({"fault": "drip", "every": every, "chunk": 50} for every in (60, 0.002)))
+    with connected(store) as impatient:
+        impatient.sendall(REGISTRY)
+        assert len(impatient.recv(65_536)) == 50
     with connected(store) as client:
         client.sendall(REGISTRY)
-        assert len(client.recv(65_536)) <= 150
         assert b"login" in answer_on(client)
 
 
@@ -391,7 +391,7 @@ def secured(store: SimulatedStore, authority: trustme.CA) -> ssl.SSLSocket:
     context = ssl.create_default_context()
     authority.configure_trust(context)
     parts = urlsplit(store.https_url or "")
-    plain = socket.create_connection((parts.hostname or "", parts.port or 0), timeout=5)
+    plain = socket.create_connection((parts.hostname or "", parts.port or 0), timeout=30)
     try:
         return context.wrap_socket(plain, server_hostname=parts.hostname)
     except BaseException:

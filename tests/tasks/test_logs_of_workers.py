@@ -3,7 +3,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from integrations.sealing import SealingKey
 from tasks.local.server import EmbeddedServer
 from tests.tasks.logging_app import app
+from tests.waiting import eventually
 
 CANARY = "c4nary-hunter2"
 IDS = {"merchant_id": "m-1", "run": 3, "slot": "order-submit", "attempt": 2}
@@ -47,11 +47,9 @@ def test_all_a_worker_says_is_json_with_ids_and_without_arguments(
         worker = subprocess.Popen(command, env=environ, stdout=out, stderr=err, start_new_session=True)
     try:
         send_all(server.broker_url, "occ.exits" if pool == "prefork" else None)
-        until = time.monotonic() + 60
-        while not all(said(tmp_path, event) >= ended.count(event) for event in ended) and time.monotonic() < until:
-            time.sleep(0.05)
+        eventually(lambda: all(said(tmp_path, event) >= ended.count(event) for event in ended))
         worker.send_signal(signal.SIGTERM)
-        worker.wait(30)
+        worker.wait(60)
     finally:
         with suppress(ProcessLookupError):
             os.killpg(worker.pid, signal.SIGKILL)

@@ -12,7 +12,8 @@ from redis.retry import Retry
 
 from integrations.server_safety import dangers_of
 from tasks.local.server_binary import find_server_binary
-from tests.pipeline import Pipeline, wait_until
+from tests.pipeline import Pipeline
+from tests.waiting import wait_until
 
 
 @pytest.mark.server
@@ -76,7 +77,7 @@ def test_a_worker_refuses_an_unsafe_server_in_plain_words(tmp_path: Path) -> Non
         assert "set appendonly to yes" in said
         assert "Traceback" not in said
         allowed = pipeline.start_worker(environment={"OCC_ALLOW_UNSAFE_SERVER": "yes"})
-        wait_until(lambda: b"ready" in pipeline.output(allowed), within=30, what="the worker that may")
+        wait_until(lambda: b"ready" in pipeline.output(allowed), what="the worker that may")
 
 
 @pytest.mark.end_to_end
@@ -84,12 +85,12 @@ def test_a_worker_waits_for_its_server(tmp_path: Path) -> None:
     with Pipeline(tmp_path) as pipeline:
         pipeline.server.stop()
         name = pipeline.start_worker()
-        wait_until(lambda: b"waiting_for_server" in pipeline.output(name), within=30, what="it to wait")
+        wait_until(lambda: b"waiting_for_server" in pipeline.output(name), what="it to wait")
         pipeline.server.start()
         pipeline.await_workers()
         process = pipeline.processes[name]
         process.send_signal(signal.SIGTERM)
         try:
-            assert process.wait(timeout=20) == 0
+            assert process.wait(timeout=60) == 0
         except subprocess.TimeoutExpired:
             pytest.fail("a warm shutdown ends by itself")

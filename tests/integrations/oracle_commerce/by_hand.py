@@ -151,19 +151,10 @@ class _Session(GuardedSession):
         self._stores = stores
         self.then: list[Callable[[], object]] = []  # what happens right after the next call
 
-    def request(
-        self,
-        method: str,
-        url: str,
-        *,
-        headers: Mapping[str, str],
-        deadline: Deadline,
-        form: Mapping[str, str] | None = None,
-        json: object | None = None,
-    ) -> Answer:
+    def request(self, method: str, url: str, **call: Any) -> Answer:
         parts = urlsplit(url)
         direct = DirectSession(self._stores[f"{parts.scheme}://{parts.netloc}"])
-        answer = direct.request(method, url, headers=headers, deadline=deadline, form=form, json=json)
+        answer = direct.request(method, url, **call)
         while self.then:
             self.then.pop()()
         return answer
@@ -209,12 +200,8 @@ class Desk:
 
     def restart(self, **settings: object) -> None:
         """New processes, with these settings."""
-        chosen = Settings(
-            redis_url="redis://localhost:6379/0",
-            sealing_keys=(OURS,),
-            callback_url="https://hooks.example.com/occ/{merchant_id}/{slot}",
-            **settings,
-        )
+        settings = {"callback_url": "https://hooks.example.com/occ/{merchant_id}/{slot}", **settings}
+        chosen = Settings(redis_url="redis://localhost:6379/0", sealing_keys=(OURS,), **settings)
         self.parts = Wiring(chosen)
         self.parts.records, self.parts.tokens = self.records, self.tokens
         self.session = _Session(self.stores)

@@ -26,7 +26,7 @@ from integrations.oracle_commerce.schedule import Pace
 from tests.integrations.oracle_commerce.fakes import SHIPPING, VALIDATE, outcome
 from tests.integrations.oracle_commerce.recorded import at_once, begin, committed
 from tests.integrations.oracle_commerce.test_connection import healthy, key
-from tests.processes import wait_until
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.server
 
@@ -269,8 +269,8 @@ def test_what_was_noted_leaves_the_window_and_the_server_by_itself(client: redis
     for name in world.connect(25):
         world.attempt(name, UNREACHABLE)
     assert world.outages.review() is not None
-    wait_until(lambda: world.outages.review() is None, within=5)
-    wait_until(lambda: not list(client.scan_iter("occ:outcomes:*")), within=5)
+    wait_until(lambda: world.outages.review() is None)
+    wait_until(lambda: not list(client.scan_iter("occ:outcomes:*")))
 
 
 def test_turned_off_nothing_is_noted_and_what_is_on_ends(world: World) -> None:
@@ -389,7 +389,7 @@ def test_a_tick_that_dies_in_between_loses_and_doubles_nothing(world: World, mon
     world.fail(names)
     with monkeypatch.context() as dying:
         dying.setattr(HeldEvents, "_settle", dies)
-        wait_until(lambda: died(world), within=5)
+        wait_until(lambda: died(world))
     assert world.events(skip=30)[1] == []
     told = 0
     while told < 30:

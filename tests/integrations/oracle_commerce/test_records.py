@@ -37,7 +37,7 @@ from tests.integrations.oracle_commerce.recorded import (
     finish,
     registering,
 )
-from tests.processes import wait_until
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.server
 
@@ -296,7 +296,7 @@ def own_server(folder: Path, *directives: str) -> Iterator[redis.Redis]:
             yield client
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 def waits_for_disk(client: redis.Redis) -> int:

@@ -11,7 +11,8 @@ import redis
 
 from tasks.local.server import EmbeddedServer
 from tests.tasks.broker.messages import QUEUE, encoded, good, task_message
-from tests.tasks.broker.workers import Worker, eventually, settled, worker
+from tests.tasks.broker.workers import Worker, settled, worker
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.server, pytest.mark.end_to_end]
 
@@ -32,7 +33,7 @@ def test_nothing_that_happens_to_the_server_ends_a_worker(tmp_path: Path, pool: 
             pid = server.pid
             assert pid is not None
             os.kill(pid, SIGKILL)
-            assert eventually(lambda: server.pid is None, within=5)
+            assert eventually(lambda: server.pid is None)
             time.sleep(0.4)
             server.start()
 
@@ -57,10 +58,15 @@ def lost_under_load(client: redis.Redis, running: Worker, happening: Callable[[]
     client.delete("noted")
     for mark in range(MESSAGES):
         client.lpush(QUEUE, encoded(task_message(mark=mark, seconds=0.02 + mark % 5 * 0.05)))
-    assert eventually(lambda: bool(client.llen("noted")), within=10), running.log[-3000:]
+    assert eventually(lambda: bool(client.llen("noted"))), running.log[-3000:]
     happening()
-    assert eventually(lambda: settled(client), within=20), running.log[-3000:]
+    assert eventually(lambda: settled(client)), running.log[-3000:]
     client.lpush(QUEUE, good())
-    assert eventually(lambda: client.lindex("noted", -1) == b"'good'", within=10), running.log[-3000:]
+    assert eventually(lambda: b"'good'" in client.lrange("noted", 0, -1)), running.log[-3000:]
     assert running.is_alive
-    return MESSAGES - len(set(client.lrange("noted", 0, -2)))
+
+    def lost() -> int:
+        return MESSAGES - len(set(client.lrange("noted", 0, -1)) - {b"'good'"})
+
+    eventually(lambda: not lost(), within=5)  # a message may look settled that is on its way to a worker
+    return lost()

@@ -22,7 +22,7 @@ from tasks.broker import install
 from tasks.broker.transport import Channel, Transport
 from tasks.local.server import EmbeddedServer
 from tests.tasks.broker.messages import MORE_POISON, NO_MESSAGES, NO_TASKS, QUEUE, encoded, good, task_message
-from tests.tasks.broker.workers import eventually
+from tests.waiting import eventually
 
 Connect = Callable[..., Any]  # of kombu.Connection, with the private parts its stubs leave out
 pytestmark = pytest.mark.server
@@ -264,7 +264,7 @@ def test_a_message_whose_filing_is_cut_off_comes_back(
     received = consume(connection)
     redis_client.lpush(QUEUE, good())
     connection.transport.cycle.on_poll_start()
-    assert eventually(lambda: not redis_client.llen(QUEUE), within=2)
+    assert eventually(lambda: not redis_client.llen(QUEUE))
     redis_client.config_set("maxclients", 2)  # the channel has one connection and gets no other
     try:
         with pytest.raises(connection.connection_errors):

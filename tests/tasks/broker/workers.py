@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import redis
 
 from tasks.local.server import EmbeddedServer
 from tests.tasks.broker.messages import QUEUE
+from tests.waiting import eventually
 
 PROJECT = Path(__file__).resolve().parents[3]
 
@@ -57,21 +58,11 @@ def worker(
     started = Worker(process, log)
     try:
         with redis.Redis.from_url(server.url) as client:
-            assert eventually(lambda: bool(client.delete("ready")) or not started.is_alive, within=30)
+            assert eventually(lambda: bool(client.delete("ready")) or not started.is_alive)
         assert started.is_alive, started.log
         yield started
     finally:
         started.stop()
-
-
-def eventually(condition: Callable[[], bool], within: float) -> bool:
-    """Whether it came true within these seconds."""
-    until = time.monotonic() + within
-    while time.monotonic() < until:
-        if condition():
-            return True
-        time.sleep(0.02)
-    return condition()
 
 
 def settled(client: redis.Redis) -> bool:

@@ -25,6 +25,16 @@ def test_the_list_of_commands_says_what_each_command_says_of_itself(name: str) -
     assert command.help.splitlines()[0] == COMMANDS[name]
 
 
+# What they print has a form of its own: Prometheus', a shell's.
+WITHOUT_JSON = {"metrics", "completion"}
+
+
+@pytest.mark.parametrize("name", sorted({*COMMANDS} - WITHOUT_JSON - {"simulate"}))
+def test_whatever_is_printed_can_be_had_as_json(name: str) -> None:
+    command = import_module(f"tasks.cli.{name.replace('-', '_')}").command
+    assert "--json" in {option for parameter in command.params for option in parameter.opts}
+
+
 def test_help_lists_every_command_and_every_exit_code(occ: Occ) -> None:
     ended = occ("--help")
     assert ended.exit_code == ExitCode.OK
@@ -130,15 +140,12 @@ def test_settings_are_complained_about_all_at_once(occ: Occ, monkeypatch: pytest
     monkeypatch.setenv("OCC_REDIS_URL", "redis://127.0.0.1:1/0")
     monkeypatch.setenv("OCC_LEASE", "soon")
     monkeypatch.setenv("OCC_LAESE", "60")
-    ended = occ("status", "--json")
-    assert ended.exit_code == ExitCode.REFUSED
-    assert [problem.split(":")[0] for problem in ended.error["problems"]] == [
-        "OCC_SEALING_KEYS",
-        "OCC_CALLBACK_URL",
-        "OCC_LEASE",
-        "OCC_LAESE",
-    ]
-    assert "OCC_LEASE: write a duration" in ended.stderr
+    for command, lacks in (("status", []), ("rotate-keys", ["OCC_SEALING_KEYS", "OCC_CALLBACK_URL"])):
+        ended = occ(command, "--json")
+        assert ended.exit_code == ExitCode.REFUSED
+        problems = [problem.split(":")[0] for problem in ended.error["problems"]]
+        assert problems == ["OCC_LEASE", *lacks, "OCC_LAESE"]
+        assert "OCC_LEASE: write a duration" in ended.stderr
 
 
 def test_a_reader_who_went_away_is_no_error() -> None:

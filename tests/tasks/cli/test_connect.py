@@ -179,7 +179,7 @@ def test_ctrl_c_ends_the_following_and_not_the_run(key_file: Path, records: Reco
         assert following.stdout is not None
         assert following.stdout.readline() == b"m-1: run 1 accepted\n"
         following.send_signal(signal.SIGINT)
-        _, stderr = following.communicate(timeout=20)
+        _, stderr = following.communicate(timeout=60)
     assert following.returncode == 130
     assert stderr.decode().startswith("No longer followed. The run goes on by itself")
     assert b"Traceback" not in stderr

@@ -142,6 +142,7 @@ def test_a_contested_slot_is_told_to_be_left_alone(history: History) -> None:
     history.step(slot("order-submit"), lambda it, to: transitions.slot_contested(it, to, drift, history.at()))
     assert "order-submit: our callback URL was missing, and is left alone since." in history.told()
     assert "[slot_contested" in history.told()
+    assert history.told().endswith("Once it is settled whose the slot is: `occ repair m-1` writes it again.")
 
 
 def test_a_departure_is_told_from_its_beginning_to_its_end(history: History) -> None:
@@ -199,3 +200,13 @@ def test_repairs_are_those_of_the_slot_and_an_older_line_does_not_tell_when_all_
 def test_no_fact_of_a_newer_release_breaks_the_explanation(history: History) -> None:
     history.timeline.append(line("slot_repaired", history.now, drift=["eaten_by_mice"], missed_events=1))
     assert "order-submit: eaten_by_mice, put back 0 s ago; 1 delivery the store gave up on." in history.told()
+
+
+def test_who_has_mended_something_is_told_how_not_to_wait(history: History) -> None:
+    assert "Once that is mended" not in history.told()
+    history.begin_look()
+    no_shipping = Target(Step.CHECK_SHIPPING_METHODS)
+    history.step(VALIDATE, lambda it, to: transitions.key_proven(it, to, no_shipping.step, history.at()))
+    refused = Cause("permission_denied", "HTTP 403")
+    history.step(no_shipping, lambda it, to: transitions.ended(it, to, refused, history.at()))
+    assert history.told().endswith("Once that is mended: `occ recheck m-1` looks now.")

@@ -31,6 +31,26 @@ def test_work_that_nobody_takes_is_not_healthy_whatever_is_up(occ: Occ, redis_cl
     assert "healthy                 no" in occ("health", "--no-workers").stdout
 
 
+def test_a_receiver_that_fails_is_told_of_and_is_nothing_we_could_mend(occ: Occ, redis_client: redis.Redis) -> None:
+    redis_client.hset("occ:receiver", mapping={"failing_since": time.time() - 500, "reason": "HTTP 503", "failures": 9})
+    told = occ("health", "--no-workers", "--json")
+    assert told.exit_code == 0
+    facts = json.loads(told.stdout)
+    assert facts["receiver_failing_seconds"] >= 500
+    assert facts["receiver_fails_with"] == "HTTP 503"
+
+
+def test_events_that_were_set_aside_are_listed(occ: Occ, redis_client: redis.Redis) -> None:
+    assert "No event was set aside." in occ("undelivered").stderr
+    entry: dict[str, str] = {"event": '{"id": "m-1.7"}', "reason": "HTTP 422", "lane": "m-1"}
+    redis_client.xadd("occ:undelivered", entry)  # type: ignore[arg-type]
+    (line,) = occ("undelivered", "--json").stdout.splitlines()
+    told = json.loads(line)
+    assert {name: told[name] for name in entry} == entry
+    assert "m-1  HTTP 422" in occ("undelivered").stdout
+    assert json.loads(occ("health", "--no-workers", "--json").stdout)["events_undelivered"] == 1
+
+
 def test_nobody_answers_when_no_worker_runs(occ_process: Occ, redis_client: redis.Redis) -> None:
     assert json.loads(occ_process("health", "--json").stdout)["workers"] == 0
 

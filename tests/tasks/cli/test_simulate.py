@@ -17,4 +17,5 @@ def test_options_and_help_are_the_simulators_own(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
     )
+    assert ended.stdout.startswith("usage: occ simulate ")
     assert "--control-port" in ended.stdout

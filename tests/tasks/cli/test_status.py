@@ -22,6 +22,15 @@ def test_one_connection_is_one_object(occ: Occ, worker: Worker, records: Records
     assert ended.object == json.loads(json.dumps(status_object(connection)))
 
 
+def test_an_explanation_is_that_object_with_the_sentences_in_it(occ: Occ, worker: Worker) -> None:
+    worker.connect(failing={"order-update": Cause("slot_refused")})
+    told = occ("explain", "m-1", "--json").object
+    sentences = told.pop("explanation")
+    assert told == occ("status", "m-1", "--json").object
+    assert sentences == occ("explain", "m-1").stdout.rstrip("\n")
+    assert "slot_refused" in sentences
+
+
 def test_all_connections_are_an_object_a_line(occ: Occ, worker: Worker) -> None:
     worker.connect("m-2", failing={"order-update": Cause("slot_refused")})
     worker.begin("m-3")

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.pipeline import Pipeline, running, wait_until
+from tests.pipeline import Pipeline, running
 from tests.simulator import SimulatedStore
 from tests.tasks.cli.conftest import PROJECT, Ended
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.server]
 
@@ -30,8 +31,8 @@ def calls_of(store: SimulatedStore) -> int:
 
 def await_rest(pipeline: Pipeline, store: SimulatedStore, calls: int) -> None:
     """Until so many calls came, and the record has what came of them."""
-    wait_until(lambda: calls_of(store) >= calls, within=20, what=f"{calls} calls")
-    pipeline.await_end("m-1", within=20)
+    wait_until(lambda: calls_of(store) >= calls, what=f"{calls} calls")
+    pipeline.await_end("m-1")
 
 
 def test_a_slot_is_mended_explained_and_left(tmp_path: Path) -> None:
@@ -41,21 +42,21 @@ def test_a_slot_is_mended_explained_and_left(tmp_path: Path) -> None:
         pipeline.await_end("m-1")
         calls = calls_of(store)
 
-        assert occ(pipeline, "recheck", "m-1").stdout == "m-1: looked at\n"
+        assert occ(pipeline, "recheck", "m-1").stdout == "m-1: being looked at\n"
         await_rest(pipeline, store, calls + 6)
         assert calls_of(store) == calls + 6
 
         store.give_up_delivery("order-submit", [OURS])
         store.rival_writes("order-submit", THEIRS, how="replace")
         assert occ(pipeline, "recheck", "--host", "127.*", "--json").object["outcome"] == "accepted"
-        wait_until(lambda: OURS in store.urls("order-submit"), within=20, what="the slot to be mended")
-        wait_until(lambda: bool(pipeline.status("m-1")["slots"]["order-submit"].get("drift")), within=20, what="record")
+        wait_until(lambda: OURS in store.urls("order-submit"), what="the slot to be mended")
+        wait_until(lambda: bool(pipeline.status("m-1")["slots"]["order-submit"].get("drift")), what="record")
         told = occ(pipeline, "explain", "m-1").stdout
         assert "order-submit: our callback URL was missing, put back " in told
         assert "1 delivery the store gave up on." in told
         assert occ(pipeline, "replay", "m-1").stdout == "m-1: order-submit: 1 asked for again\n"
 
         assert occ(pipeline, "disconnect", "m-1", "--yes").stdout == "m-1: being disconnected\n"
-        wait_until(lambda: pipeline.status("m-1")["status"] == "disconnected", within=20, what="the end")
+        wait_until(lambda: pipeline.status("m-1")["status"] == "disconnected", what="the end")
         assert store.urls("order-submit") == [THEIRS]
         assert "The application key has been forgotten." in occ(pipeline, "explain", "m-1").stdout

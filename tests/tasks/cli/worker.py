@@ -1,6 +1,5 @@
 """Plays what workers do to a record, with the real transitions and without stores; on a server or in memory."""
 
-import time
 from collections.abc import Callable, Mapping
 
 from integrations.oracle_commerce import beginnings, refusals, transitions
@@ -9,6 +8,7 @@ from integrations.oracle_commerce.change import Change, Moment, Stop
 from integrations.oracle_commerce.connection import Cause, Connection, Step, Target
 from integrations.oracle_commerce.records import Records
 from integrations.oracle_commerce.schedule import Pace
+from tests.waiting import wait_until
 
 SLOTS = ("order-submit", "order-update", "shipment-create", "shipment-update")
 Outcome = Callable[[Connection, Moment], Change]
@@ -23,13 +23,11 @@ class Worker:
     def __init__(self, records: "Records | Notebook") -> None:
         self._records = records
 
-    def await_run(self, merchant_id: str = "m-1", within: float = 20.0) -> None:
+    def await_run(self, merchant_id: str = "m-1") -> None:
         """Wait until a request has been accepted."""
-        until = time.monotonic() + within
-        assert isinstance(self._records, Records)
-        while self._records.load(merchant_id).connection is None:
-            assert time.monotonic() < until, "no request came"
-            time.sleep(0.02)
+        records = self._records
+        assert isinstance(records, Records)
+        wait_until(lambda: records.load(merchant_id).connection is not None, what="a request")
 
     def begin(self, merchant_id: str = "m-1", store_url: str = "https://ccadmin-z1a2.oracleoutsourcing.com") -> None:
         """A request was accepted."""

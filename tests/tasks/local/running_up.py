@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tasks.local.processes import PROJECT
-from tests.processes import is_running, wait_until
+from tests.processes import is_running
+from tests.waiting import wait_until
 
 
 class Up:
@@ -46,7 +47,7 @@ class Up:
         }
 
     def await_words(self, words: str) -> None:
-        wait_until(lambda: words in self.said + self.log, within=30, meanwhile=self._still_there)
+        wait_until(lambda: words in self.said + self.log, meanwhile=self._still_there)
 
     def _still_there(self) -> None:
         assert self.process.poll() is None, self.log

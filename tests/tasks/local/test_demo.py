@@ -42,8 +42,8 @@ from tasks.local.processes import PROJECT
 from tasks.local.server import EmbeddedServer
 from tasks.local.story import MerchantLines, ending, opening, totals
 from tasks.local.verdict import Seen, differences
-from tests.processes import wait_until
 from tests.simulator.store import SimulatedStore
+from tests.waiting import wait_until
 
 PARTS = {part.name: part for part in cast(TELLING)}
 NOON = 1_700_000_000.0
@@ -391,7 +391,7 @@ class Demo:
         return found
 
     def await_everything(self) -> None:
-        wait_until(lambda: len(self.running()) >= 6, within=30)  # itself, server, simulator, two workers, beat
+        wait_until(lambda: len(self.running()) >= 6)  # itself, server, simulator, two workers, beat
 
 
 @contextmanager
@@ -456,7 +456,7 @@ def test_whoever_stops_it_finds_no_process_left(tmp_path: Path, number: signal.S
         code, _, complained = playing.end()
         assert code == exit_code
         assert "Traceback" not in complained
-        wait_until(lambda: playing.running() == [], within=15)
+        wait_until(lambda: playing.running() == [])
         assert number is signal.SIGKILL or list(playing.folder.iterdir()) == []
 
 
@@ -511,7 +511,7 @@ def test_on_a_terminal_there_is_a_table_and_the_cursor_comes_back(tmp_path: Path
     os.close(theirs)
     try:
         shown = read_all(ours, within=60)
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
     finally:
         process.kill()
         process.wait()

@@ -12,7 +12,7 @@ import pytest
 from integrations.oracle_commerce.causes import CAUSES
 from tasks.local.cast import cast
 from tests.browser import NO_CHROMIUM, Browser, Login, chromium
-from tests.processes import wait_until
+from tests.waiting import wait_until
 from tests.window import Window, await_end, opened, window
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.skipif(chromium() is None, reason=NO_CHROMIUM)]
@@ -62,6 +62,13 @@ def test_the_list_tells_who_what_and_why_and_ticks_are_not_in_it(shown: Window, 
     assert "occ.register_slot slot-refused · order-update · attempt 1 · run 1 FAILED failed: slot_refused" in told
 
 
+def test_what_a_store_refused_is_found_by_searching_for_failed(shown: Window, browser: Browser) -> None:
+    opened(browser, shown, "failed")
+    found = rows(browser)
+    assert any("slot-refused · order-update" in row and "FAILED" in row for row in found)
+    assert all("failed" in row for row in found)
+
+
 def test_a_merchant_is_found_by_id_and_nobody_else(shown: Window, browser: Browser) -> None:
     opened(browser, shown)
     browser.type_into("#tasks-table_filter input", "slot-refused")
@@ -92,8 +99,8 @@ def test_what_was_shown_is_there_after_a_restart(shown: Window, browser: Browser
     opened(browser, shown, "slot_refused")
     before = rows(browser)
     first = shown.restart_flower()
-    wait_until(lambda: shown.up.started["flower"] != first, within=30)
-    wait_until(lambda: answers(shown.url), within=30)
+    wait_until(lambda: shown.up.started["flower"] != first)
+    wait_until(lambda: answers(shown.url))
     opened(browser, shown, "slot_refused")
     assert rows(browser) == before
 

@@ -26,7 +26,8 @@ from tasks.local.processes import (
 )
 from tasks.local.server import EmbeddedServer
 from tasks.local.tether import tethered
-from tests.processes import command_line, is_running, wait_until
+from tests.processes import command_line, is_running
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.server
 
@@ -227,11 +228,13 @@ def test_where_the_system_has_no_such_signal_a_watcher_ends_the_child() -> None:
 
 
 def test_a_watcher_goes_when_its_child_ends_and_holds_nothing_of_it() -> None:
-    command, pipe = tethered([sys.executable, "-S", "-c", "print('done')"], signal.SIGTERM, by_pipe=True)
-    started = time.monotonic()
-    done = subprocess.run(command, pass_fds=pipe, stdout=subprocess.PIPE, check=True)  # ends when the output does
-    assert done.stdout == b"done\n"
-    assert time.monotonic() - started < 0.9
+    code = "import os, time; print('done', flush=True); os.close(1); time.sleep(60)"
+    command, pipe = tethered([sys.executable, "-S", "-c", code], signal.SIGTERM, by_pipe=True)
+    with subprocess.Popen(command, pass_fds=pipe, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.read() == b"done\n"
+        assert process.poll() is None, "the output ended, though the child and its watcher have not"
+        process.kill()
 
 
 def test_a_child_whose_parent_is_gone_already_does_not_begin() -> None:

@@ -19,7 +19,8 @@ from redis.retry import Retry
 from tasks.local.processes import PROJECT
 from tasks.local.server import AlreadyRunningError, EmbeddedServer
 from tasks.local.server_binary import ServerBinary, ServerError, find_server_binary
-from tests.processes import command_line, is_running, wait_until
+from tests.processes import command_line, is_running
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.server
 
