@@ -1,11 +1,13 @@
 """Whoever wants to know what calls come to: how often which one is made, how it ends, how long it takes. Pure.
 
-Names only from small fixed sets are told, so that they can be counted: never a merchant, a host, a URL or a credential.
+Names only from small fixed sets are told to those who count: never a merchant, a host, a URL or a credential. Those who
+look at single calls hear of the host too, but never of a path, a query, a header or a body.
 """
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
@@ -77,8 +79,30 @@ class Observer(Protocol):
         """Somebody got an access token."""
 
 
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call. `status`: of the answer; `error`: the code of what kept it from getting one."""
+
+    endpoint: str
+    method: str
+    host: str  # with the port, if it is not the usual one
+    seconds: float
+    status: int | None = None
+    error: str | None = None
+
+
+class Witness(Protocol):
+    """Hears of every single call, in the thread that made it. Must neither wait nor raise, like an Observer."""
+
+    def saw(self, call: Call) -> None:
+        """One call."""
+
+
 class Nobody:
     """Wants to know nothing."""
+
+    def saw(self, call: Call) -> None:
+        """Forget it."""
 
     def called(self, endpoint: str, outcome: CallOutcome, seconds: float) -> None:
         """Forget it."""
@@ -93,17 +117,33 @@ NOBODY = Nobody()
 class Observation:
     """What is known of a call while it is made."""
 
-    outcome = CallOutcome.ERROR
+    status: int | None = None
+    error: str | None = "internal_error"
+
+    def answered(self, status: int) -> None:
+        """There is an answer, with this HTTP status."""
+        self.status, self.error = status, None
+
+    @property
+    def outcome(self) -> CallOutcome:
+        """How the call ended."""
+        if self.status is not None:
+            return CallOutcome.of_status(self.status)
+        return CallOutcome.of_error(self.error or "")
 
 
 @contextmanager
-def observed(observer: Observer, endpoint: str) -> Iterator[Observation]:
-    """Tell the observer of the call made inside: its status is to be noted, an IntegrationError speaks for itself."""
+def observed(
+    observer: Observer, endpoint: str, method: str, host: str, *, witness: Witness = NOBODY
+) -> Iterator[Observation]:
+    """Tell both of the call made inside: its status is to be noted, an IntegrationError speaks for itself."""
     observation, began = Observation(), time.monotonic()
     try:
         yield observation
     except IntegrationError as error:
-        observation.outcome = CallOutcome.of_error(error.code)
+        observation.error = error.code
         raise
     finally:
-        observer.called(endpoint, observation.outcome, time.monotonic() - began)
+        seconds = time.monotonic() - began
+        observer.called(endpoint, observation.outcome, seconds)
+        witness.saw(Call(endpoint, method, host, seconds, observation.status, observation.error))

@@ -1,8 +1,13 @@
 """The Celery app: `celery -A tasks worker`, `celery -A tasks beat`."""
 
-from celery import Celery, Task
-from celery.signals import worker_init
+import sys
+from functools import cache
 
+from celery import Celery, Task
+from celery.signals import worker_init, worker_process_shutdown, worker_shutdown
+
+from integrations.errors import SettingsError
+from integrations.settings import load_keyless_settings
 from tasks import broker
 from tasks.logs import connect_signals
 from tasks.start_up import await_safe_server
@@ -18,9 +23,19 @@ class QuietTask(Task):  # type: ignore[type-arg]
 broker.install()
 app = Celery("occ", task_cls=QuietTask)
 app.config_from_object("celeryconfig")
-connect_signals(lambda: wiring().settings)
+connect_signals(cache(load_keyless_settings))
 
 
 @worker_init.connect(weak=False)
 def _before_work(**_: object) -> None:
-    await_safe_server(wiring())
+    try:
+        parts = wiring()
+    except SettingsError as error:
+        sys.exit(str(error))  # Celery would log any other exception, and go on
+    await_safe_server(parts)
+
+
+@worker_shutdown.connect(weak=False)
+@worker_process_shutdown.connect(weak=False)  # of each child of the prefork pool
+def _after_work(**_: object) -> None:
+    wiring().tracing.close()

@@ -24,7 +24,7 @@ from structlog.stdlib import ProcessorFormatter
 from structlog.types import EventDict, Processor
 
 from integrations.redaction import redact
-from integrations.settings import Settings
+from integrations.settings import KeylessSettings
 from tasks.celery_lines import is_about_a_tick, retell
 from tasks.message_view import ids_of, named
 
@@ -80,7 +80,7 @@ def configure(level: str = "INFO", format: Format = "auto", stream: TextIO | Non
     sys.unraisablehook = _unraisable
 
 
-def connect_signals(settings: Callable[[], Settings]) -> None:
+def connect_signals(settings: Callable[[], KeylessSettings]) -> None:
     """Make Celery log through `configure`, and put the ids of the running task on every line it causes.
 
     `settings` is called when a worker or beat starts, not before.

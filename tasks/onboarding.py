@@ -14,6 +14,8 @@ from kombu.exceptions import OperationalError
 from integrations.errors import RequestRefused, TransientError
 from integrations.oracle_commerce.acceptance import Acceptance, Accepted, Asked, Door
 from integrations.oracle_commerce.connection import Connection, Step, Target
+from integrations.traceparent import FIELD as TRACEPARENT
+from integrations.traceparent import parse_traceparent, traceparent_of
 from tasks.celery import QuietTask as Task
 from tasks.celery import app
 from tasks.queues import QUARANTINE, STEPS
@@ -23,10 +25,10 @@ from tasks.wiring import wiring
 log = structlog.get_logger(__name__)
 
 
-@app.task(name="occ.connect", shared=False)
-def connect(*args: object, **request: object) -> dict[str, object]:
+@app.task(name="occ.connect", shared=False, bind=True)
+def connect(self: Task, /, *args: object, **request: object) -> dict[str, object]:
     """Accept a request: the door for Celery producers."""
-    return _put_back_if_not_taken(lambda: accept(list(args) if args else request, Door.CELERY))
+    return _put_back_if_not_taken(lambda: accept(list(args) if args else request, Door.CELERY, _trace_of(self)))
 
 
 def _put_back_if_not_taken(take: Callable[[], dict[str, object]]) -> dict[str, object]:
@@ -60,7 +62,7 @@ def revalidate(self: Task, /, *args: object, **request: Any) -> dict[str, object
     """Begin a re-validation: the key is exchanged anew, and all that follows is looked at. Without `run`, a wish."""
     if _is_of_a_run(request):
         return _run(self, request["merchant_id"], request["run"], Target(Step.VALIDATE_KEY))
-    return _put_back_if_not_taken(lambda: look(list(args) if args else request, Door.CELERY))
+    return _put_back_if_not_taken(lambda: look(list(args) if args else request, Door.CELERY, _trace_of(self)))
 
 
 @app.task(name="occ.disconnect", shared=False, bind=True)
@@ -68,13 +70,18 @@ def disconnect(self: Task, /, *args: object, **request: Any) -> dict[str, object
     """Take our callback URL out of one slot. Without `run`, the wish to have it out of all."""
     if _is_of_a_run(request):
         return _run(self, request["merchant_id"], request["run"], Target(Step.DISCONNECT, request.get("slot")))
-    return _put_back_if_not_taken(lambda: leave(list(args) if args else request, Door.CELERY))
+    return _put_back_if_not_taken(lambda: leave(list(args) if args else request, Door.CELERY, _trace_of(self)))
 
 
 def _is_of_a_run(request: Mapping[str, object]) -> bool:
     """Whether this is a message between our tasks; all else is a wish, and what is wrong with it is said."""
     kinds = {"merchant_id": str, "run": int, "slot": str | None}
     return all(isinstance(request.get(name), kind) for name, kind in kinds.items())
+
+
+def _trace_of(task: Task) -> str:
+    """What a producer with OpenTelemetry's Celery instrumentation puts among the headers of its message."""
+    return parse_traceparent(getattr(task.request, TRACEPARENT, None))
 
 
 def _run(task: Task, merchant_id: str, run: int, target: Target) -> dict[str, object]:
@@ -110,25 +117,54 @@ def _task_for(connection: Connection, target: Target) -> Any:
     return revalidate if again else _TASKS[target.step]
 
 
-def accept(request: object, door: Door) -> dict[str, object]:
-    """Begin what a connect request asks for, or refuse it; tells in plain words which."""
+def accept(request: object, door: Door, traceparent: str = "") -> dict[str, object]:
+    """Begin what a connect request asks for, or refuse it; tells in plain words which.
+
+    `traceparent`: the trace its message came in; one in the request goes before.
+    """
+    return _traced("connect", request, door, traceparent, _accept)
+
+
+def look(request: object, door: Door, traceparent: str = "") -> dict[str, object]:
+    """Re-validate a connection now."""
+    return _traced("revalidate", request, door, traceparent, _look)
+
+
+def leave(request: object, door: Door, traceparent: str = "") -> dict[str, object]:
+    """Disconnect."""
+    return _traced("disconnect", request, door, traceparent, _leave)
+
+
+_Take = Callable[[object, Door, str], dict[str, object]]
+
+
+def _traced(kind: str, request: object, door: Door, traceparent: str, take: _Take) -> dict[str, object]:
+    given = traceparent_of(request) or traceparent
+    with wiring().tracing.request(kind, given) as span:
+        told = take(request, door, given or span.traceparent)
+        facts: dict[str, Any] = {name: told.get(name) for name in ("outcome", "merchant_id", "run", "field", "code")}
+        span.tell(door=door, **facts)
+        return told
+
+
+def _accept(request: object, door: Door, traceparent: str) -> dict[str, object]:
     parts = wiring()
     try:
-        accepted = parts.acceptance.accept(request, door)
+        accepted = parts.acceptance.accept(request, door, traceparent=traceparent)
     except RequestRefused as refusal:
         log.warning("request_refused", field=refusal.field, code=refusal.code, remedy=refusal.remedy, door=door)
         return {"outcome": "refused", "field": refusal.field, "code": refusal.code, "remedy": refusal.remedy}
     return begin(accepted, door)
 
 
-def look(request: object, door: Door) -> dict[str, object]:
-    """Re-validate a connection now."""
-    return _told_of_wish("look", door, lambda acceptance: acceptance.look(request, door))
+def _look(request: object, door: Door, traceparent: str) -> dict[str, object]:
+    return _told_of_wish("look", door, lambda acceptance: acceptance.look(request, door, traceparent=traceparent))
 
 
-def leave(request: object, door: Door) -> dict[str, object]:
-    """Disconnect."""
-    return _told_of_wish("disconnect", door, lambda acceptance: acceptance.disconnect(request, door))
+def _leave(request: object, door: Door, traceparent: str) -> dict[str, object]:
+    return _told_of_wish(
+        "disconnect", door, lambda acceptance: acceptance.disconnect(request, door, traceparent=traceparent)
+    )
 
 
 def _told_of_wish(wish: str, door: Door, ask: Callable[[Acceptance], Asked]) -> dict[str, object]:

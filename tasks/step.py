@@ -3,9 +3,10 @@
 The tasks chain through the record. A message is only a hint to look at it: lost, late or doubled, it harms nothing.
 """
 
+import time
 import uuid
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import structlog
@@ -19,13 +20,14 @@ from integrations.errors import (
     TransientError,
 )
 from integrations.oracle_commerce import departures, refusals, transitions
-from integrations.oracle_commerce.beginnings import go_on
+from integrations.oracle_commerce.beginnings import go_on, is_at_rest
 from integrations.oracle_commerce.change import Change, Moment, Stop
-from integrations.oracle_commerce.connection import Cause, Connection, Step, Target, merchant_of
+from integrations.oracle_commerce.connection import Cause, Connection, SlotStatus, Step, Target, merchant_of
 from integrations.oracle_commerce.records import Committed, Snapshot
 from integrations.oracle_commerce.status import iso
 from integrations.oracle_commerce.steps import STEPS, Attempt, Outcome
 from tasks.flow import FLOW
+from tasks.tracing.span import Span
 from tasks.wiring import Wiring
 
 log = structlog.get_logger(__name__)
@@ -50,10 +52,21 @@ def run_step(
     `alone`: in the quarantine lane, with nothing else in this process.
     """
     turn = _Turn(parts, run, target, alone, owner=uuid.uuid4().hex)
-    recorded = claimed = parts.records.change(merchant_id, turn.claim)
+    claimed = parts.records.change(merchant_id, turn.claim)
     if isinstance(claimed, Stop):
         parts.counts.nothing_done(target)
         return _nothing_to_do(claimed)
+    with turn.span() as span:
+        work = claimed.after.work_on(target)
+        span.tell(merchant_id=merchant_id, run=run, slot=target.slot, attempt=work.attempts if work else None)
+        told = _carry_out(turn, start, claimed)
+        span.tell(**{name: str(told[name]) for name in ("outcome", "cause", "reason") if name in told})
+        return told
+
+
+def _carry_out(turn: "_Turn", start: Start, claimed: Committed) -> dict[str, object]:
+    parts, target, merchant_id = turn.parts, turn.target, claimed.after.merchant_id
+    recorded: Committed | Stop = claimed
     if turn.holds(claimed.after):  # else it was given up instead: it took its workers down too often
         outcome = turn.attempt(claimed.snapshot, claimed.after)
         recorded = parts.records.change(merchant_id, partial(turn.record, outcome), known=claimed.snapshot)
@@ -84,7 +97,7 @@ def _after_departure(parts: Wiring, start: Start, recorded: Committed) -> None:
             start(following.after, [Target(following.after.step)])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Turn:
     """One worker's turn at one piece of work."""
 
@@ -93,13 +106,29 @@ class _Turn:
     target: Target
     alone: bool
     owner: str
+    _began: float = field(default_factory=time.time)
+    _span: tuple[str, Span] | None = None  # and the trace it was made for
+
+    def span(self) -> Span:
+        """Of this turn, once the work is claimed."""
+        return self._span_in("")
+
+    def _span_in(self, traceparent: str) -> Span:
+        if self._span is None or traceparent not in {"", self._span[0]}:
+            # Others may have begun the trace meanwhile; then what was made for one of our own is dropped, never ended.
+            self._span = traceparent, self.parts.tracing.step(self.target.step, traceparent, self._began)
+        return self._span[1]
 
     def claim(self, connection: Connection | None, now: float) -> Change | Stop:
         """Take the work, for one lease."""
         if connection is None:
             return Stop("unknown_connection")
         at = Moment(now, self.parts.pace)
-        return transitions.claim(connection, self.run, self.target, self.owner, at, alone=self.alone)
+        claimed = transitions.claim(connection, self.run, self.target, self.owner, at, alone=self.alone)
+        if isinstance(claimed, Stop):
+            return claimed
+        span = self._span_in(connection.traceparent)  # looks, and runs nobody traced, begin a trace with their first
+        return _in_trace(claimed, connection.traceparent or span.traceparent)
 
     def holds(self, connection: Connection) -> bool:
         """Whether our claim stands."""
@@ -109,7 +138,7 @@ class _Turn:
         """Write the outcome down, if the work is still ours."""
         if connection is None or not self.holds(connection):
             return Stop("superseded")
-        return outcome(connection, Moment(now, self.parts.pace))
+        return _in_trace(outcome(connection, Moment(now, self.parts.pace)), connection.traceparent)
 
     def attempt(self, snapshot: Snapshot, connection: Connection) -> Outcome:
         """Do the step at the store; whatever goes wrong becomes an outcome too."""
@@ -175,6 +204,12 @@ class _Turn:
         return transitions.ended(connection, target, cause, at)
 
 
+def _in_trace(change: Change, traceparent: str) -> Change:
+    """All work of a run, or of a look, belongs to one trace; the next look begins another."""
+    kept = "" if is_at_rest(change.connection) else traceparent
+    return replace(change, connection=replace(change.connection, traceparent=kept))
+
+
 def _nothing_to_do(stop: Stop) -> dict[str, object]:
     return {"outcome": "nothing_to_do", "reason": stop.reason}
 
@@ -183,7 +218,10 @@ def _told(connection: Connection, target: Target) -> dict[str, object]:
     """The outcome as Flower shows it."""
     if target.slot is not None:
         slot = connection.slots[target.slot]
-        return _without_none(slot.status, slot.cause, slot.next_attempt_at)
+        # Other systems read the verdict, which stands; whoever looks at this attempt wants to know that it failed.
+        waits = slot.status is SlotStatus.REGISTERED and slot.next_attempt_at is not None
+        outcome = SlotStatus.RETRYING if waits else slot.status
+        return _without_none(outcome, slot.cause, slot.next_attempt_at)
     if connection.cause is not None:
         return _without_none("waits", connection.cause, connection.due_at)
     if connection.trouble is not None and connection.step is target.step:  # else it is that of a step to come

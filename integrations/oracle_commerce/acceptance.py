@@ -10,7 +10,7 @@ from functools import partial
 
 from integrations.errors import RequestRefused
 from integrations.oracle_commerce.application_key import check_application_key, expiry_of, fingerprint
-from integrations.oracle_commerce.beginnings import Desired, begin, look_now
+from integrations.oracle_commerce.beginnings import Desired, begin, is_at_rest, look_now
 from integrations.oracle_commerce.change import Change, Moment, Stop
 from integrations.oracle_commerce.connection import Connection, Step
 from integrations.oracle_commerce.departures import disconnect
@@ -20,6 +20,7 @@ from integrations.oracle_commerce.schedule import Pace, spread_phase
 from integrations.oracle_commerce.store_url import normalise_store_url
 from integrations.sealing import Keyring
 from integrations.settings import Settings
+from integrations.traceparent import traceparent_of
 
 
 class Door(StrEnum):
@@ -58,8 +59,10 @@ class Acceptance:
         self._pace = pace
         self._first = first
 
-    def accept(self, request: object, door: Door) -> Accepted:
+    def accept(self, request: object, door: Door, *, traceparent: str = "") -> Accepted:
         """Begin a run, durably. The same request again begins nothing.
+
+        `traceparent`: the trace of a request that brings none itself.
 
         Raises RequestRefused, which is also kept for the operator, and TransientError or redis.RedisError when the
         server could not take it: then the producer still has it.
@@ -69,6 +72,7 @@ class Acceptance:
         except RequestRefused as refusal:
             self._note(refusal, request, door)
             raise
+        desired = replace(desired, traceparent=traceparent_of(request) or traceparent)
         known = self._records.load(desired.merchant_id)
         if known.connection is None:
             desired = replace(desired, phase=spread_phase(self._records.next_number()))
@@ -82,22 +86,30 @@ class Acceptance:
         started = was is None or was.run != committed.after.run or was.candidate != committed.after.candidate
         return Accepted(committed.after, started, committed.former)
 
-    def look(self, request: object, door: Door) -> Asked:
+    def look(self, request: object, door: Door, *, traceparent: str = "") -> Asked:
         """Re-validate a connection now; with `repair`, put back even what somebody keeps undoing.
 
         Raises like `accept`, RequestRefused also for a merchant nobody has connected.
         """
         wish = self._wish(request, door, "repair", (True, False))
-        return self._ask(wish, door, lambda it, now: look_now(it, Moment(now, self._pace), repair=wish.choice is True))
+        return self._ask(
+            wish,
+            door,
+            lambda it, now: look_now(it, Moment(now, self._pace), repair=wish.choice is True),
+            traceparent_of(request) or traceparent,
+        )
 
-    def disconnect(self, request: object, door: Door) -> Asked:
+    def disconnect(self, request: object, door: Door, *, traceparent: str = "") -> Asked:
         """Take our callback URL out of the store; with `forget: "now"`, leave it and forget the key.
 
         Raises like `look`.
         """
         wish = self._wish(request, door, "forget", ("now", "end"))
         return self._ask(
-            wish, door, lambda it, now: disconnect(it, Moment(now, self._pace), forget_now=wish.choice == "now")
+            wish,
+            door,
+            lambda it, now: disconnect(it, Moment(now, self._pace), forget_now=wish.choice == "now"),
+            traceparent_of(request) or traceparent,
         )
 
     def _wish(self, request: object, door: Door, option: str, choices: tuple[object, ...]) -> Wish:
@@ -107,8 +119,10 @@ class Acceptance:
             self._note(refusal, request, door)
             raise
 
-    def _ask(self, wish: Wish, door: Door, decide: Callable[[Connection | None, float], Change | Stop]) -> Asked:
-        decided = self._records.change(wish.merchant_id, decide, durably=True)
+    def _ask(
+        self, wish: Wish, door: Door, decide: Callable[[Connection | None, float], Change | Stop], traceparent: str
+    ) -> Asked:
+        decided = self._records.change(wish.merchant_id, partial(_traced, decide, traceparent), durably=True)
         if isinstance(decided, Stop) and decided.reason == "unknown_connection":
             refusal = RequestRefused("merchant_id", "unknown_connection", "connect the merchant first")
             self._note(refusal, {"merchant_id": wish.merchant_id}, door)
@@ -147,3 +161,18 @@ class Acceptance:
     ) -> Change | Stop:
         at = Moment(now, self._pace)
         return begin(connection, desired, self._first, at, replace_key=replace_key)
+
+
+def _traced(
+    decide: Callable[[Connection | None, float], Change | Stop],
+    traceparent: str,
+    connection: Connection | None,
+    now: float,
+) -> Change | Stop:
+    """What begins with a wish belongs to its trace; what was under way before stays in its own."""
+    decided = decide(connection, now)
+    if isinstance(decided, Stop) or connection is None:
+        return decided
+    if decided.connection.run == connection.run and not is_at_rest(connection):
+        return decided
+    return replace(decided, connection=replace(decided.connection, traceparent=traceparent))

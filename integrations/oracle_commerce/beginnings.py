@@ -33,6 +33,7 @@ class Desired:
     expires_at: float | None
     slots: Mapping[str, bool]  # slot name -> required
     phase: float | None = None  # of a connection that is new
+    traceparent: str = ""
 
 
 def begin(
@@ -94,6 +95,18 @@ def go_on(connection: Connection | None, at: Moment) -> Change | Stop:
     return Change(replace(connection, work=at_once(at), updated_at=at.now), (Note("former_store_left"),))
 
 
+def is_at_rest(connection: Connection) -> bool:
+    """Whether a run or a look has ended: what begins next is a look of its own, or nothing."""
+    work = connection.work
+    if work is None:
+        return not any(slot.work for slot in connection.slots.values())
+    if connection.is_under_way or connection.credential.verdict is KeyVerdict.DOUBTED:
+        return False
+    if connection.cause is not None and connection.credential.verdict is not KeyVerdict.REJECTED:
+        return False  # between two attempts
+    return work.claim is None and not work.attempts and work.due_at == work.not_before  # no message is on its way
+
+
 def _start(connection: Connection | None, desired: Desired, first: Step, at: Moment) -> Change:
     run = connection.run + 1 if connection else 1
     started = Connection(
@@ -107,6 +120,7 @@ def _start(connection: Connection | None, desired: Desired, first: Step, at: Mom
         work=_after_departure(connection, at),
         slots=_slots_of(desired, connection if connection and connection.store_url == desired.store_url else None),
         phase=connection.phase if connection else desired.phase,
+        traceparent=desired.traceparent,
     )
     details: dict[str, object] = {"store_url": desired.store_url, "fingerprint": desired.fingerprint}
     line = Note("run_started", details=details)
@@ -124,6 +138,7 @@ def _reauthorise(connection: Connection, desired: Desired, first: Step, at: Mome
         work=at_once(at),
         cause=None,
         slots={name: _idle(slot, at) for name, slot in connection.slots.items()},
+        traceparent=desired.traceparent,
     )
     line = Note("reauthorisation_started", details={"fingerprint": desired.fingerprint})
     return Change(proving, (line,), Keys(candidate=desired.sealed_key))
@@ -137,9 +152,8 @@ def _move(connection: Connection, desired: Desired, first: Step, at: Moment) -> 
     were_there = any(slot.in_order_at is not None for slot in connection.slots.values())
     if connection.departure is None and connection.credential.verdict is KeyVerdict.PENDING and not were_there:
         return started  # nothing of ours ever got there
-    former = departures.departing(
-        replace(connection, merchant_id=former_id(connection.merchant_id, connection.run)), at
-    )
+    renamed = former_id(connection.merchant_id, connection.run)
+    former = departures.departing(replace(connection, merchant_id=renamed, traceparent=desired.traceparent), at)
     waiting = replace(started.connection, work=at_time(at.now + at.pace.lease))
     return replace(started, connection=waiting, former=former)
 

@@ -8,7 +8,7 @@ from urllib.parse import quote, urlencode
 from integrations.answer import Answer
 from integrations.deadline import Deadline
 from integrations.errors import AccessTokenRefused, CredentialRejected, PermanentError
-from integrations.observer import NOBODY, CallOutcome, Observer, observed
+from integrations.observer import NOBODY, Observer, Witness, observed
 from integrations.oracle_commerce import answers
 from integrations.oracle_commerce.answers import FailedMessages, Login, ShippingMethod
 from integrations.session import GuardedSession
@@ -47,9 +47,11 @@ class CommerceCloud:
         *,
         shipping_methods_path: str = "/ccadmin/v1/shippingMethods",
         observer: Observer = NOBODY,
+        witness: Witness = NOBODY,
     ) -> None:
         self._session = session
         self._observer = observer
+        self._witness = witness
         self._store_url = store_url
         self._shipping_methods_path = shipping_methods_path
 
@@ -135,10 +137,11 @@ class CommerceCloud:
         json: object | None = None,
     ) -> Answer:
         headers = {"Authorization": f"Bearer {bearer}"}
-        with observed(self._observer, endpoint) as observation:
+        host = self._store_url.rpartition("/")[2]
+        with observed(self._observer, endpoint, method, host, witness=self._witness) as observation:
             url = self._store_url + path
             answer = self._session.request(method, url, headers=headers, form=form, json=json, deadline=deadline)
-            observation.outcome = CallOutcome.of_status(answer.status)
+            observation.answered(answer.status)
         return answer
 
 

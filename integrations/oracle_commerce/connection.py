@@ -258,6 +258,7 @@ class Connection:
     candidate: Candidate | None = None
     key_refusal: Cause | None = None  # why the last candidate was turned down
     departure: Departure | None = None
+    traceparent: str = ""  # where the spans of what is under way belong; nothing is decided by it
 
     @property
     def disconnected(self) -> bool:

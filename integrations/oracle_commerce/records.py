@@ -14,6 +14,7 @@ again from the newer record.
     occ:events                  stream  CloudEvents for other systems, bounded
     occ:outage                  hash    the outage that is on, or when the last one ended (`outages.py`)
     occ:held                    zset    merchants whose news of trouble is held, by when to look (`held_events.py`)
+    occ:receiver, occ:undelivered, occ:deliveries:*, occ:delivering*    events on their way out (`deliveries.py`)
     occ:refused                 stream  requests that were not accepted, bounded
     occ:statuses                hash    how many connections have each status (`status_counts.py`)
     occ:recount                 hash    the same while they are counted anew

@@ -3,6 +3,8 @@
 to connect a merchant    {"merchant_id": "m-1", "store_url": "https://ccadmin-...", "application_key": "sealed.v1...."}
 to look at a connection  {"merchant_id": "m-1"}, {"merchant_id": "m-1", "repair": true}
 to disconnect it         {"merchant_id": "m-1"}, {"merchant_id": "m-1", "forget": "now"}
+
+Each may carry a `traceparent`, the trace it belongs to.
 """
 
 import json
@@ -11,12 +13,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from integrations.errors import RequestRefused
+from integrations.traceparent import FIELD as TRACEPARENT
 
 MAX_FIELD_LENGTH = 16 * 1024
 """Characters, per field."""
 
 _FIELDS = ("merchant_id", "store_url", "application_key")
-_MERCHANT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,127}", re.ASCII)
+MERCHANT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,127}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,7 @@ def parse_wish(request: object, option: str, choices: tuple[object, ...]) -> Wis
         raise RequestRefused(
             "request", "not_an_object", f"send one JSON object with merchant_id and, if need be, {option}"
         )
-    unknown = [name for name in request if name not in {"merchant_id", option}]
+    unknown = [name for name in request if name not in {"merchant_id", option, TRACEPARENT}]
     if unknown:
         raise RequestRefused(
             "request", "unknown_field", f"send only merchant_id and {option}; {len(unknown)} other field(s) came along"
@@ -61,7 +64,7 @@ def parse_request(request: object) -> ConnectRequest:
         raise RequestRefused(
             "request", "not_an_object", "send one JSON object with merchant_id, store_url and application_key"
         )
-    unknown = sorted(str(name) for name in request if name not in _FIELDS)
+    unknown = sorted(str(name) for name in request if name not in {*_FIELDS, TRACEPARENT})
     if unknown:
         # Not even the name is repeated: with a comma missing, a key becomes one.
         raise RequestRefused(
@@ -75,7 +78,7 @@ def parse_request(request: object) -> ConnectRequest:
 
 def is_merchant_id(value: object) -> bool:
     """Whether this can be a merchant's id: it stands in keys, in callback URLs and on command lines."""
-    return isinstance(value, str) and _MERCHANT_ID.fullmatch(value) is not None
+    return isinstance(value, str) and MERCHANT_ID.fullmatch(value) is not None
 
 
 def _is_the_same(given: object, choice: object) -> bool:

@@ -11,7 +11,7 @@ from integrations.oracle_commerce.change import Change, Moment, Stop
 from integrations.oracle_commerce.connection import Cause, KeyVerdict, SlotStatus, Step, Trouble
 from integrations.oracle_commerce.schedule import Pace
 from tests.integrations.oracle_commerce.by_hand import Desk, ours
-from tests.integrations.oracle_commerce.fakes import NOON, SLOTS, VALIDATE, departed
+from tests.integrations.oracle_commerce.fakes import NOON, SHIPPING, SLOTS, VALIDATE, departed, slot
 from tests.integrations.oracle_commerce.test_connection import ENDED, UNREACHED, healthy
 from tests.simulator.store import SimulatedStore
 
@@ -45,6 +45,17 @@ def test_a_look_at_a_healthy_connection_is_six_calls_and_no_write_once_a_period(
         assert desk.now - last == DAY
         assert dict(store.calls.endpoints) == SIX
     assert (desk.events(), desk.findings()) == ([], [])
+
+
+def test_an_attempt_that_failed_says_so_while_the_verdict_stands() -> None:
+    desk, store = connected()
+    store.fail("read_slot:order-update", 503)
+    desk.look()
+    for target in (VALIDATE, SHIPPING):
+        desk.message("m-1", 1, target)
+    told = desk.message("m-1", 1, slot("order-update"))
+    assert (told["outcome"], told["cause"]) == ("retrying", "store_error")
+    assert desk.slots["order-update"] == "registered"
 
 
 def test_a_url_that_a_store_drops_after_a_while_is_put_back_at_the_second_look() -> None:
