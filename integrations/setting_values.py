@@ -13,7 +13,9 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
+from integrations.addresses import STORE_PORT
 from integrations.sealing import SealingKey
+from integrations.signing import SigningSecret
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -32,6 +34,10 @@ _PROXY = re.compile(
     re.DOTALL,
 )
 _PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+# As the session reads URLs: a host of any case, a port, a path; never a user, a fragment or what is not ASCII.
+_RECEIVER = re.compile(
+    r"(https?)://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::([1-9][0-9]{0,4}))?(/[!-\"$-\[\]-~]*)?", re.ASCII
+)
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 # Spelled out, because `is_private` also covers link-local networks: there the clouds keep their metadata service.
 _INNER_NETWORKS = tuple(
@@ -273,6 +279,61 @@ def callback_url(text: str, *, plain_http: bool) -> str:
     if set(placeholders) != {"merchant_id", "slot"} or "{" in url.netloc or "{" in rest or "}" in rest:
         raise ValueError("its path or query names {merchant_id} and {slot}, and nothing else in braces")
     return text
+
+
+def former_callback_urls(text: str, current: str | None, *, plain_http: bool) -> tuple[str, ...]:
+    """Templates like the one in use, separated by spaces."""
+    former: list[str] = []
+    for number, entry in enumerate(text.split(), 1):
+        try:
+            former.append(callback_url(entry, plain_http=plain_http))
+        except ValueError as error:
+            raise ValueError(f"entry {number}: {error}") from None
+        if entry == current:
+            raise ValueError(f"entry {number}: this is OCC_CALLBACK_URL, which would be taken out of every slot")
+    return tuple(former)
+
+
+def receiver_networks(text: str) -> tuple[Network, ...]:
+    """Networks of ours in which a receiver of events may be, such as `10.0.0.0/8`."""
+    networks: list[Network] = []
+    for number, entry in enumerate(listed(text), 1):
+        try:
+            network = ipaddress.ip_network(entry.removeprefix("[").removesuffix("]"))
+        except ValueError:
+            raise ValueError(
+                f"entry {number}: write a network, as in 10.20.0.0/16 (its address has no bits beyond its mask)"
+            ) from None
+        if not any(network.version == inner.version and _within(network, inner) for inner in _INNER_NETWORKS):
+            raise ValueError(f"entry {number}: a loopback or private network; public addresses need no leave")
+        networks.append(network)
+    return tuple(networks)
+
+
+def receiver_url(text: str, *, plain_http: bool, any_port: bool) -> str:
+    """Where events are delivered to; http only where dev stores are, another port than 443 only in networks of ours."""
+    match = _RECEIVER.fullmatch(text)
+    if match is None or (match[1] == "http" and not plain_http):
+        wanted = "https:// or, with OCC_DEV_STORES, http://" if plain_http else "https://"
+        raise ValueError(
+            f"write a URL that starts with {wanted}, as in https://crm.example.com/occ-events, without user, password, "
+            "fragment and spaces"
+        )
+    if int(match[2] or STORE_PORT) > _LAST_PORT or (not any_port and int(match[2] or STORE_PORT) != STORE_PORT):
+        raise ValueError("its port is 443, or any in a network that OCC_RECEIVER_NETWORKS or OCC_DEV_STORES names")
+    place, path = text[: match.start(3)] if match[3] else text, match[3] or "/"
+    return place.lower() + path
+
+
+def signing_secrets(text: str) -> tuple[SigningSecret, ...]:
+    """Secrets that are shared with the receiver, separated by spaces, commas or, as in a file, by line ends."""
+    secrets: list[SigningSecret] = []
+    for number, entry in enumerate(re.split(r"[,\s]+", text.strip(", \t\r\n")), 1):
+        try:
+            secrets.append(SigningSecret.parse(entry))
+        except ValueError as error:
+            raise ValueError(f"entry {number}: {error}") from None
+    return tuple(secrets)
 
 
 def redis_url(text: str) -> str:

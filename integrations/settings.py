@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -28,8 +28,18 @@ from integrations import setting_values as values
 from integrations.errors import SettingsError
 from integrations.sealing import SealingKey
 from integrations.setting_values import DevStore, EgressProxy, SlotSpec
+from integrations.signing import SigningSecret
 
-__all__ = ["DevStore", "EgressProxy", "Settings", "SlotSpec", "load_sealing_keys", "load_settings"]
+__all__ = [
+    "DevStore",
+    "EgressProxy",
+    "KeylessSettings",
+    "Settings",
+    "SlotSpec",
+    "load_keyless_settings",
+    "load_sealing_keys",
+    "load_settings",
+]
 
 PREFIX = "OCC_"
 NAMES_OF_OTHER_PARTS: tuple[str, ...] = ()
@@ -56,8 +66,11 @@ Duration = Annotated[float, _written(values.duration), Field(gt=0, le=3660 * 864
 Count = Annotated[int, _written(values.whole_number), Field(ge=1)]
 
 
-class Settings(BaseModel):
-    """Everything this installation can be told, valid and complete. Durations are seconds."""
+class KeylessSettings(BaseModel):
+    """What processes need that open no application key and call no store: beat, Flower, metrics, who only reads.
+
+    They hold no secret but how to reach the server. Durations are seconds.
+    """
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True, validate_default=True
@@ -66,9 +79,7 @@ class Settings(BaseModel):
     # A check that compares two settings stands with the later one, where pydantic shows it the earlier: keep the order.
     redis_url: Annotated[str, _written(values.redis_url)] = Field(repr=False)
     broker_url: str = Field("", repr=False)
-    sealing_keys: Annotated[tuple[SealingKey, ...], _written(values.sealing_keys), Field(min_length=1)]
     dev_stores: Annotated[tuple[DevStore, ...], _written(values.dev_stores)] = ()
-    callback_url: str
     allowed_hosts: Annotated[tuple[str, ...], _written(values.host_patterns)] = ()
     """Empty means the platform's own patterns: which hosts those are is known where that platform is."""
     slots: Annotated[Mapping[str, SlotSpec], _written(values.slots)] = {
@@ -78,9 +89,6 @@ class Settings(BaseModel):
     webhook_body: Literal["urls", "url"] = "urls"
     ca_bundle: str | None = None
     """File with authorities to trust beside the public ones."""
-    egress_proxy: Annotated[EgressProxy | None, _written(values.egress_proxy)] = Field(None, repr=False)
-    """All stores are called through it, except dev stores."""
-
     call_deadline: Duration = 35.0
     connect_timeout: Duration = 5.0
     retry_first: Duration = 2.0
@@ -112,6 +120,8 @@ class Settings(BaseModel):
     """Celery's own `--pool prefork` cannot overrule a configured pool."""
     max_events: Annotated[Count, Field(ge=1000)] = 1_000_000
     timeline_length: Annotated[Count, Field(ge=10)] = 200
+    traces: Literal["none", "otlp"] = "none"
+    """Where to, and all else about it, is told by OpenTelemetry's own variables, `OTEL_...`."""
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], _written(str.upper)] = "INFO"
     log_format: Literal["auto", "json", "columns"] = "auto"
     """`auto` is columns on a terminal and JSON elsewhere."""
@@ -122,12 +132,6 @@ class Settings(BaseModel):
         if not broker_url and "redis_url" not in info.data:
             return ""
         return values.broker_url(broker_url or info.data["redis_url"])
-
-    @field_validator("callback_url")
-    @classmethod
-    def _callback_url_is_a_template(cls, callback_url: str, info: ValidationInfo) -> str:
-        # With the dev stores unreadable, plain http is let through: one problem is reported, not two.
-        return values.callback_url(callback_url, plain_http=info.data.get("dev_stores") != ())
 
     @field_validator("slots")
     @classmethod
@@ -181,18 +185,85 @@ class Settings(BaseModel):
         return second_look
 
 
+class Settings(KeylessSettings):
+    """Everything this installation can be told, valid and complete. Durations are seconds."""
+
+    # Built when it is first used: what only reads starts sooner without it.
+    model_config = ConfigDict(defer_build=True)
+
+    sealing_keys: Annotated[tuple[SealingKey, ...], _written(values.sealing_keys), Field(min_length=1)]
+    callback_url: str
+    former_callback_urls: tuple[str, ...] = ()
+    """What `callback_url` was before: still in slots of ours, and taken out of them."""
+    egress_proxy: Annotated[EgressProxy | None, _written(values.egress_proxy)] = Field(None, repr=False)
+    """All stores are called through it, except dev stores."""
+    receiver_networks: Annotated[tuple[values.Network, ...], _written(values.receiver_networks)] = ()
+    """Private networks in which the receiver of events may be; it is then called directly, at any port."""
+    receiver_url: str = Field("", repr=False)
+    """Where events are delivered to; empty: nowhere, other systems read them from the stream."""
+    receiver_secrets: Annotated[tuple[SigningSecret, ...], _written(values.signing_secrets)] = Field((), repr=False)
+    """Each signs every delivery, so that one can be changed for another."""
+    receiver_patience: Duration = 3 * 86400.0
+    """How long an event that the receiver refuses is tried again, before it is set aside for the next one."""
+
+    @field_validator("callback_url")
+    @classmethod
+    def _callback_url_is_a_template(cls, callback_url: str, info: ValidationInfo) -> str:
+        # With the dev stores unreadable, plain http is let through: one problem is reported, not two.
+        return values.callback_url(callback_url, plain_http=info.data.get("dev_stores") != ())
+
+    @field_validator("former_callback_urls", mode="before")
+    @classmethod
+    def _former_ones_were_templates(cls, former: object, info: ValidationInfo) -> object:
+        if not isinstance(former, str):
+            return former
+        plain_http = info.data.get("dev_stores") != ()
+        return values.former_callback_urls(former, info.data.get("callback_url"), plain_http=plain_http)
+
+    @field_validator("receiver_url")
+    @classmethod
+    def _receiver_is_one_we_may_call(cls, receiver_url: str, info: ValidationInfo) -> str:
+        # As above: what cannot be read is reported, and nothing that follows from it.
+        plain_http = info.data.get("dev_stores") != ()
+        any_port = plain_http or info.data.get("receiver_networks") != ()
+        return receiver_url and values.receiver_url(receiver_url, plain_http=plain_http, any_port=any_port)
+
+    @field_validator("receiver_secrets")
+    @classmethod
+    def _deliveries_are_signed(
+        cls, receiver_secrets: tuple[SigningSecret, ...], info: ValidationInfo
+    ) -> tuple[SigningSecret, ...]:
+        if info.data.get("receiver_url") and not receiver_secrets:
+            raise ValueError(
+                "required with OCC_RECEIVER_URL: whsec_ and 24 to 64 random bytes in base64, as the receiver has it"
+            )
+        return receiver_secrets
+
+
+_Kind = TypeVar("_Kind", bound=KeylessSettings)
+
+
 def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
     """All settings from an environment. Raises SettingsError with every problem it found."""
-    given, problems = _given(environ, Settings.model_fields)
+    return _loaded(Settings, environ)
+
+
+def load_keyless_settings(environ: Mapping[str, str] = os.environ) -> KeylessSettings:
+    """The same for what opens no application key: what only others need is neither required nor looked at."""
+    return _loaded(KeylessSettings, environ)
+
+
+def _loaded(kind: type[_Kind], environ: Mapping[str, str]) -> _Kind:
+    given, problems = _given(environ, kind.model_fields)
     try:
-        settings = Settings.model_validate(given)
+        settings = kind.model_validate(given)
     except ValidationError as error:
         for problem in error.errors(include_input=False, include_url=False):
             name = str(problem["loc"][0])
             problems.setdefault(name, _explained(name, problem))
     unknown = list(_unknown(environ))
     if problems or unknown:
-        in_order = [f"{_source(name, environ)}: {problems[name]}" for name in Settings.model_fields if name in problems]
+        in_order = [f"{_source(name, environ)}: {problems[name]}" for name in kind.model_fields if name in problems]
         raise SettingsError([*in_order, *unknown])
     return settings
 

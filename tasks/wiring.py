@@ -18,6 +18,8 @@ from integrations.oracle_commerce.acceptance import Acceptance
 from integrations.oracle_commerce.access_token import AccessTokens
 from integrations.oracle_commerce.client import CommerceCloud
 from integrations.oracle_commerce.connection import Connection, merchant_of
+from integrations.oracle_commerce.deliveries import Deliveries
+from integrations.oracle_commerce.deliveries import Rules as DeliveryRules
 from integrations.oracle_commerce.held_events import HeldEvents
 from integrations.oracle_commerce.outage import Rules
 from integrations.oracle_commerce.outages import Outages
@@ -27,12 +29,14 @@ from integrations.oracle_commerce.status_counts import StatusCounts
 from integrations.oracle_commerce.steps import Wanted
 from integrations.oracle_commerce.store import Store
 from integrations.oracle_commerce.store_url import normalise_store_url
+from integrations.receiver import Receiver, receiver_of
 from integrations.sealing import Keyring
 from integrations.session import GuardedSession
 from integrations.settings import Settings, load_settings
 from tasks.flow import FLOW
 from tasks.metrics.counts import Counts
 from tasks.retry import RetryPolicy
+from tasks.tracing.span import UNTRACED, tracing_of
 
 log = structlog.get_logger(__name__)
 
@@ -43,9 +47,13 @@ class Wiring:
     """Everything the tasks work with."""
 
     def __init__(self, settings: Settings, *, counting: bool = False) -> None:
-        """`counting`: for the metrics, which a thread writes to the server. What workers do counts, not commands."""
+        """`counting`: for metrics and traces, which threads send on. What workers do counts, not commands.
+
+        Raises SettingsError if what that takes is not installed.
+        """
         self.settings = settings
         self._counting = counting
+        self.tracing = tracing_of(settings, os.environ) if counting else UNTRACED
         self.pace = Pace(
             lease=settings.lease,
             retry_attempts=settings.retry_attempts,
@@ -58,7 +66,13 @@ class Wiring:
             clean_up_for=settings.clean_up_for,
         )
         self.retry = RetryPolicy(settings.retry_first, settings.retry_max)
-        self.wanted = Wanted(settings.callback_url, settings.slots, settings.webhook_body, settings.repairs_per_day)
+        self.wanted = Wanted(
+            settings.callback_url,
+            settings.slots,
+            settings.webhook_body,
+            settings.repairs_per_day,
+            settings.former_callback_urls,
+        )
 
     @cached_property
     def redis(self) -> redis.Redis:
@@ -92,6 +106,24 @@ class Wiring:
     def held_events(self) -> HeldEvents:
         """What an outage keeps from being told."""
         return HeldEvents(self.records)
+
+    @cached_property
+    def deliveries(self) -> Deliveries:
+        """Events on their way to the receiver."""
+        settings, usual = self.settings, DeliveryRules()
+        rules = DeliveryRules(
+            lease=settings.lease,
+            first_wait=settings.retry_first,
+            longest_pause=min(settings.retry_max, usual.longest_pause),
+            longest_wait=min(6 * settings.retry_max, usual.longest_wait),
+            patience=settings.receiver_patience,
+        )
+        return Deliveries(self.redis, rules)
+
+    @cached_property
+    def receiver(self) -> Receiver | None:
+        """To whom events are delivered, if to anybody."""
+        return receiver_of(self.settings)
 
     @cached_property
     def status_counts(self) -> StatusCounts:
@@ -136,7 +168,9 @@ class Wiring:
         except RequestRefused as refused:
             raise PermanentError("egress_blocked", refused.code) from None
         path = self.settings.shipping_methods_path
-        api = CommerceCloud(self.session, store_url, shipping_methods_path=path, observer=self.counts)
+        api = CommerceCloud(
+            self.session, store_url, shipping_methods_path=path, observer=self.counts, witness=self.tracing
+        )
         return Store(
             api,
             self.tokens,

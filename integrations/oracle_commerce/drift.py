@@ -26,13 +26,14 @@ class Drift(StrEnum):
     URL_MISSING = "url_missing"
     URL_DUPLICATED = "url_duplicated"
     URL_CHANGED = "url_changed"  # somebody rewrote ours: http, another end, a query
+    FORMER_URL = "former_url"  # ours from before OCC_CALLBACK_URL changed is in it
     SLOT_GONE = "slot_gone"  # the store no longer offers it
     PREVIEW_ONLY = "preview_only"  # only its twin on the preview server carries our URL
     SETTINGS_LOST = "settings_lost"  # a header or the basic authentication is gone
     SECRET_RESET = "secret_reset"  # noqa: S105 - a name; seen only where the store shows the secret or its hash
 
 
-MENDABLE = frozenset({Drift.URL_MISSING, Drift.URL_DUPLICATED, Drift.URL_CHANGED, Drift.PREVIEW_ONLY})
+MENDABLE = frozenset({Drift.URL_MISSING, Drift.URL_DUPLICATED, Drift.URL_CHANGED, Drift.FORMER_URL, Drift.PREVIEW_ONLY})
 """What a registration mends. The rest is not ours to write: headers, credentials and the secret are shared."""
 
 
@@ -68,17 +69,22 @@ def remember(content: Content, callback_url: str, before: Seen | None = None) ->
     )
 
 
-def drift_of(content: Content, callback_url: str, seen: Seen | None) -> tuple[Drift, ...]:
+def drift_of(content: Content, callback_url: str, seen: Seen | None, former: Collection[str] = ()) -> tuple[Drift, ...]:
     """What has changed in a slot that once carried our callback URL; `seen` is None if nothing is remembered of it.
+
+    `former`: what our callback URL was before. It explains why the one of today is missing.
 
     Raises what `slots.urls_in` raises when it cannot be told which URLs the slot carries.
     """
     found: list[Drift] = []
     urls = slots.urls_in(content)
     there = slots.count(urls, callback_url)
+    has_former = bool(slots.among(urls, former))
+    if has_former:
+        found.append(Drift.FORMER_URL)
     if there > 1:
         found.append(Drift.URL_DUPLICATED)
-    elif not there:
+    elif not there and not has_former:
         found.append(Drift.URL_CHANGED if changed_urls(urls, callback_url, seen) else Drift.URL_MISSING)
     if lost_settings(content, seen):
         found.append(Drift.SETTINGS_LOST)

@@ -1,6 +1,6 @@
 """Putting our callback URL into one slot of a store and taking it out again, whatever else is in it."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -78,13 +78,15 @@ def register(
     callback_url: str,
     style: slots.BodyStyle,
     *,
+    former: Collection[str] = (),
     once_registered: bool = False,
     seen: Seen | None = None,
     repair: bool = True,
 ) -> Registration:
     """Read, merge, write, and look at what came back. Run twice, it writes once; where all is in order, it only reads.
 
-    Drift is looked for where we were `once_registered`; `seen` is what the last look said to remember. Without `repair`
+    `former`: what our callback URL was before; ours of today takes its place. Drift is looked for where we were
+    `once_registered`; `seen` is what the last look said to remember. Without `repair`
     nothing is written, and `drift` says whether our callback URL is there (see `drift.MENDABLE`).
 
     Raises PermanentError (SlotNotFound if a slot that was ours is gone; slot_not_offered, slot_refused,
@@ -97,7 +99,7 @@ def register(
         if not isinstance(content.reason, SlotNotFound):
             raise content.reason
         return _register_unread(store, slot_id, callback_url, style)
-    found = drift.drift_of(content, callback_url, seen) if once_registered or not repair else ()
+    found = drift.drift_of(content, callback_url, seen, former) if once_registered or not repair else ()
     lost = drift.lost_settings(content, seen) if Drift.SETTINGS_LOST in found else ()
     if not repair:
         in_order = not drift.MENDABLE & {*found}
@@ -105,6 +107,7 @@ def register(
         seen = drift.remember(content, callback_url, seen) if in_order else seen
         return Registration(wrote=False, drift=found, seen=seen, lost=lost)
     stale = drift.changed_urls(slots.urls_in(content), callback_url, seen) if once_registered else ()
+    stale += slots.among(slots.urls_in(content), former)
     body = slots.registration_body(content, callback_url, style, stale=stale)
     if body is None:
         return Registration(wrote=False, drift=found, seen=drift.remember(content, callback_url, seen), lost=lost)
@@ -119,20 +122,25 @@ def register(
     )
 
 
-def unregister(store: SlotStore, slot_id: str, callback_url: str, style: slots.BodyStyle) -> Removal:
-    """Take our callback URL out of a slot, in every spelling, and nothing else. Where it is not, nothing is written.
+def unregister(
+    store: SlotStore, slot_id: str, callback_url: str, style: slots.BodyStyle, *, former: Collection[str] = ()
+) -> Removal:
+    """Take our callback URL out of a slot, in every spelling, and what it was before, and nothing else.
+
+    Where neither is, nothing is written.
 
     Raises PermanentError (slot_refused, slot_unreadable) and TransientError, `removal_not_kept` among them.
     """
     content = _read(store, slot_id)
     if isinstance(content, _Unlisted):
         return Removal(wrote=False, gone=content.is_gone, left=not content.is_gone)
-    body = slots.removal_body(content, callback_url, style)
+    body = slots.removal_body(content, callback_url, style, former=former)
     if body is None:
         return Removal(wrote=False)
     came_back = _written(store, slot_id, body)
-    slots.check_removed(came_back, callback_url)
-    return Removal(wrote=True, rival=slots.changed_meanwhile(content, came_back, callback_url))
+    slots.check_removed(came_back, callback_url, former)
+    stale = slots.among(slots.urls_in(content), former)
+    return Removal(wrote=True, rival=slots.changed_meanwhile(content, came_back, callback_url, stale=stale))
 
 
 def _read(store: SlotStore, slot_id: str) -> dict[str, object] | _Unlisted:

@@ -71,6 +71,12 @@ def count(urls: Collection[str], callback_url: str) -> int:
     return sum(_same(url, callback_url) for url in urls)
 
 
+def among(urls: Collection[str], wanted: Collection[str]) -> tuple[str, ...]:
+    """Those of the URLs that are one of the wanted, in whatever spelling; in the store's order and spelling."""
+    compared = {comparable(url) for url in wanted}
+    return tuple(url for url in urls if comparable(url) in compared)
+
+
 def carries(urls: Collection[str], callback_url: str) -> bool:
     """Whether our callback URL is there, once."""
     return count(urls, callback_url) == 1
@@ -81,14 +87,14 @@ def registration_body(
 ) -> dict[str, object] | None:
     """The body of the write that puts our callback URL into a slot; None if it is there already.
 
-    `stale`: URLs in it that somebody made of ours (see `drift.changed_urls`); ours takes their place.
-    Raises PermanentError when the slot has room for one URL only and somebody else's is in it.
+    `stale`: URLs in it that somebody made of ours (see `drift.changed_urls`) or that are ours from before; ours takes
+    their place. Raises PermanentError when the slot has room for one URL only and somebody else's is in it.
     """
     urls = urls_in(content)
     others = [url for url in foreign(urls, callback_url) if url not in stale]
     if style == "url" and others:
         raise PermanentError("slot_occupied")
-    if carries(urls, callback_url):
+    if carries(urls, callback_url) and not stale:
         return None
     if style == "url":
         return {"url": callback_url}
@@ -101,24 +107,27 @@ def check_registered(content: Content, callback_url: str) -> None:
         raise TransientError("registration_not_kept")
 
 
-def removal_body(content: Content, callback_url: str, style: BodyStyle) -> dict[str, object] | None:
-    """The body of the write that takes our callback URL out of a slot; None if it is not there.
+def removal_body(
+    content: Content, callback_url: str, style: BodyStyle, *, former: Collection[str] = ()
+) -> dict[str, object] | None:
+    """The body of the write that takes our callback URL, and `former` ones, out of a slot; None if none is there.
 
     A slot has no switch: without URLs it sends nothing. Raises PermanentError when the slot is written with one URL and
     shows another beside ours: which of the two a write would take away cannot be told.
     """
     urls = urls_in(content)
-    if not count(urls, callback_url):
+    ours = among(urls, {callback_url, *former})
+    if not ours:
         return None
-    others = foreign(urls, callback_url)
+    others = [url for url in urls if url not in ours]
     if style == "url" and others:
         raise PermanentError("slot_unreadable")
-    return {"url": None} if style == "url" else {"urls": [*others]}
+    return {"url": None} if style == "url" else {"urls": others}
 
 
-def check_removed(content: Content, callback_url: str) -> None:
-    """Look at what came back after a write: raises TransientError if our callback URL is still in it."""
-    if count(urls_in(content), callback_url):
+def check_removed(content: Content, callback_url: str, former: Collection[str] = ()) -> None:
+    """Look at what came back after a write: raises TransientError if a callback URL of ours is still in it."""
+    if among(urls_in(content), {callback_url, *former}):
         raise TransientError("removal_not_kept")
 
 

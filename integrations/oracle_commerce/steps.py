@@ -28,6 +28,7 @@ class Wanted:
     slots: Mapping[str, SlotSpec]
     body: BodyStyle
     repairs_per_day: int = 3
+    former_callback_urls: tuple[str, ...] = ()
 
     @property
     def required(self) -> dict[str, bool]:
@@ -63,8 +64,15 @@ class Attempt:
     @property
     def callback_url(self) -> str:
         """Our URL for this slot of this merchant."""
-        merchant_id = merchant_of(self.connection.merchant_id)
-        return callback_url_for(self.wanted.callback_url, merchant_id, self.target.slot or "")
+        return self._url(self.wanted.callback_url)
+
+    @property
+    def former(self) -> tuple[str, ...]:
+        """What it was before."""
+        return tuple(map(self._url, self.wanted.former_callback_urls))
+
+    def _url(self, template: str) -> str:
+        return callback_url_for(template, merchant_of(self.connection.merchant_id), self.target.slot or "")
 
 
 def validate_key(attempt: Attempt) -> Outcome:
@@ -99,6 +107,7 @@ def register_slot(attempt: Attempt) -> Outcome:
         attempt.slot_id,
         attempt.callback_url,
         attempt.wanted.body,
+        former=attempt.former,
         once_registered=slot.in_order_at is not None,
         seen=slot.seen,
         repair=repair,
@@ -111,7 +120,9 @@ def register_slot(attempt: Attempt) -> Outcome:
 
 def disconnect(attempt: Attempt) -> Outcome:
     """Our callback URL comes out of one slot, whatever else is in it."""
-    removal = registration.unregister(attempt.store, attempt.slot_id, attempt.callback_url, attempt.wanted.body)
+    removal = registration.unregister(
+        attempt.store, attempt.slot_id, attempt.callback_url, attempt.wanted.body, former=attempt.former
+    )
     if removal.left:
         raise PermanentError("slot_unreadable")
     return partial(_slot_removed, attempt, removal)

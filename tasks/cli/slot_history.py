@@ -14,6 +14,7 @@ _DRIFT = MappingProxyType(
         Drift.URL_MISSING: "our callback URL was missing",
         Drift.URL_DUPLICATED: "our callback URL was in it more than once",
         Drift.URL_CHANGED: "our callback URL had been changed",
+        Drift.FORMER_URL: "it still carried our callback URL of before",
         Drift.SLOT_GONE: "the store no longer offers it",
         Drift.PREVIEW_ONLY: "only its preview twin carried our callback URL",
         Drift.SETTINGS_LOST: "a header or the basic authentication was gone",

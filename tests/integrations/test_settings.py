@@ -12,7 +12,16 @@ from kombu.transport.redis import Channel
 from integrations.errors import SettingsError
 from integrations.sealing import SealingKey
 from integrations.setting_values import duration
-from integrations.settings import DevStore, EgressProxy, Settings, SlotSpec, load_sealing_keys, load_settings
+from integrations.settings import (
+    DevStore,
+    EgressProxy,
+    KeylessSettings,
+    Settings,
+    SlotSpec,
+    load_keyless_settings,
+    load_sealing_keys,
+    load_settings,
+)
 
 KEY = SealingKey.generate()
 CALLBACK = "https://hooks.example.com/occ/{merchant_id}/{slot}"
@@ -63,6 +72,28 @@ def test_three_settings_are_enough() -> None:
     assert settings.data_dir == Path(".data")
     assert (settings.concurrency, settings.max_events, settings.timeline_length) == (64, 1_000_000, 200)
     assert (settings.webhook_body, settings.log_level, settings.log_format) == ("urls", "INFO", "auto")
+
+
+def test_what_opens_no_key_needs_only_the_server() -> None:
+    settings = load_keyless_settings({"OCC_REDIS_URL": REQUIRED["OCC_REDIS_URL"], "OCC_LEASE": "90"})
+    assert settings.redis_url == settings.broker_url == REQUIRED["OCC_REDIS_URL"]
+    assert settings.lease == 90
+    everything = load(OCC_LEASE="90")
+    assert {name: getattr(everything, name) for name in KeylessSettings.model_fields} == dict(settings)
+
+
+def test_what_opens_no_key_does_not_look_at_the_secrets_of_others() -> None:
+    others = {name for name in Settings.model_fields if name not in KeylessSettings.model_fields}
+    receiver = {f"receiver_{name}" for name in ("url", "secrets", "networks", "patience")}
+    assert others == {"sealing_keys", "callback_url", "former_callback_urls", "egress_proxy"} | receiver
+    unreadable = {f"OCC_{name.upper()}_FILE": "/nowhere" for name in others}
+    assert load_keyless_settings({"OCC_REDIS_URL": "redis://r", **unreadable}).redis_url == "redis://r"
+
+
+def test_what_opens_no_key_tells_of_what_is_wrong_with_the_rest() -> None:
+    with pytest.raises(SettingsError) as refusal:
+        load_keyless_settings({"OCC_LEASE": "1", "OCC_LAESE": "60"})
+    assert [problem.split(":")[0] for problem in refusal.value.problems] == ["OCC_REDIS_URL", "OCC_LEASE", "OCC_LAESE"]
 
 
 def test_every_problem_is_reported_at_once_and_names_its_variable() -> None:
@@ -125,8 +156,10 @@ def test_settings_cannot_be_changed_nor_pickled_with_their_keys() -> None:
         settings.lease = 1.0  # type: ignore[misc]
     with pytest.raises(TypeError):
         settings.slots["other"] = SlotSpec("other")  # type: ignore[index]
-    with pytest.raises(TypeError, match="reads its own settings"):
+    with pytest.raises(TypeError):
         pickle.dumps(settings)
+    with pytest.raises(TypeError, match="reads its own settings"):
+        pickle.dumps(settings.sealing_keys)
 
 
 @pytest.mark.parametrize("name", ["OCC_REDIS_URL", "OCC_SEALING_KEYS", "OCC_LEASE", "OCC_SLOTS"])
@@ -254,6 +287,16 @@ def test_a_contradiction_with_a_setting_that_cannot_be_read_is_not_guessed() -> 
 )
 def test_a_callback_url_that_could_not_be_used_is_refused(url: str) -> None:
     assert the_problem_with(OCC_CALLBACK_URL=url).startswith("OCC_CALLBACK_URL: ")
+
+
+def test_callback_urls_of_before_are_templates_too_and_none_is_that_of_today() -> None:
+    before = "https://a.example.com/{merchant_id}/{slot}", "https://b.example.com/?m={merchant_id}&s={slot}"
+    assert load(OCC_FORMER_CALLBACK_URLS=f" {before[0]}\n{before[1]} ").former_callback_urls == before
+    assert load().former_callback_urls == ()
+    assert the_problem_with(OCC_FORMER_CALLBACK_URLS=f"{before[0]} https://oms.example.com/in").startswith(
+        "OCC_FORMER_CALLBACK_URLS: entry 2: its path or query names {merchant_id} and {slot}"
+    )
+    assert "taken out of every slot" in the_problem_with(OCC_FORMER_CALLBACK_URLS=CALLBACK)
 
 
 def test_a_callback_url_may_name_its_parts_in_the_query() -> None:
