@@ -5,15 +5,18 @@ messages moving.
 """
 
 import sys
+from contextlib import suppress
 
 from kombu import Exchange, Queue
 
 from integrations.errors import SettingsError
-from integrations.settings import load_settings
+from integrations.settings import load_keyless_settings, load_settings
 from tasks.queues import QUARANTINE, QUEUES, REQUESTS, STEPS, TICKS
 
+_load = load_settings if "worker" in sys.argv else load_keyless_settings  # beat and Flower open no application key
+
 try:
-    _settings = load_settings()
+    _settings = _load()
 except SettingsError as error:
     sys.exit(str(error))  # an operator reads this; a traceback would hide it
 
@@ -70,6 +73,9 @@ beat_schedule = {
 }
 beat_max_loop_interval = 1
 beat_schedule_filename = str(_settings.data_dir / "beat-schedule")
+if "beat" in sys.argv:
+    with suppress(OSError):  # where it cannot be made, beat says so
+        _settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 # --- Queues -----------------------------------------------------------------------------------------------------------
 task_default_queue = REQUESTS
@@ -82,6 +88,7 @@ task_routes = {
     "occ.register_slot": {"queue": STEPS},
     "occ.revalidate": {"queue": STEPS},
     "occ.disconnect": {"queue": STEPS},
+    "occ.deliver": {"queue": STEPS},
     "occ.tick": {"queue": TICKS},
 }
 
@@ -98,4 +105,4 @@ task_track_started = False
 worker_hijack_root_logger = False  # structlog owns the logs
 worker_redirect_stdouts = False
 
-imports = ("tasks.onboarding", "tasks.tick")
+imports = ("tasks.onboarding", "tasks.delivery", "tasks.tick")

@@ -35,6 +35,8 @@ _SECRET = re.compile(
     | (?P<scheme>\b(?:Bearer|Basic)\s+)(?=\S{{0,80}}?(?-i:[0-9A-Z=_-])|\S{{20}})[A-Za-z0-9._~+/=-]{{8,}}
     # a JWT, or what truncation left of it
     | \b(?-i:eyJ)[A-Za-z0-9_+/=-]{{8,}}(?:\.[A-Za-z0-9_+/=-]*){{0,2}}
+    # what we share with the receiver of events
+    | \bwhsec_[A-Za-z0-9_+/=-]{{8,}}
     # a sealing key with its id
     | \b[A-Za-z0-9_-]{{1,32}}:[A-Za-z0-9_-]{{43}}(?![A-Za-z0-9_-])=?
     # users and passwords in URLs; those of servers may have a careless / in them
@@ -47,7 +49,7 @@ _SECRET = re.compile(
     """,
     re.IGNORECASE | re.VERBOSE,
 )
-_WORTH_A_LOOK = re.compile(r"[:=]|eyJ|bearer|basic|sealed\.", re.IGNORECASE)
+_WORTH_A_LOOK = re.compile(r"[:=]|eyJ|bearer|basic|sealed\.|whsec_", re.IGNORECASE)
 
 
 def redact_text(text: str) -> str:

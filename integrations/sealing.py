@@ -29,7 +29,7 @@ MAX_SEALED_LENGTH = 16 * 1024
 
 _FIELD = "application_key"
 _KEY_BYTES = 32
-_KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,32}", re.ASCII)
+KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,32}", re.ASCII)
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]+={0,2}", re.ASCII)
 _HOW_TO_SEAL = "`./run occ seal MERCHANT` seals one, and docs/sealing.md shows how to do it from other languages"
 
@@ -43,7 +43,7 @@ class SealingKey:
     public_key: str
 
     def __init__(self, key_id: str, private_key: bytes) -> None:
-        if not _KEY_ID.fullmatch(key_id):
+        if not KEY_ID.fullmatch(key_id):
             raise ValueError("a key id has 1 to 32 letters, digits, dashes or underscores")
         if len(private_key) != _KEY_BYTES:
             raise ValueError(f"a private key has {_KEY_BYTES} bytes")
@@ -183,7 +183,7 @@ def seal(public_key: str, key_id: str, merchant_id: str, application_key: str) -
     recipient = _decode(public_key)
     if recipient is None or len(recipient) != _KEY_BYTES:
         raise ValueError(f"a public key is base64url of {_KEY_BYTES} bytes")
-    if not _KEY_ID.fullmatch(key_id):
+    if not KEY_ID.fullmatch(key_id):
         raise ValueError("a key id has 1 to 32 letters, digits, dashes or underscores")
     if not merchant_id or not application_key:
         raise ValueError("sealing needs a merchant id and an application key")
@@ -214,7 +214,7 @@ def _parts_of(sealed: str) -> tuple[str, bytes]:
     version, _, rest = rest.partition(".")
     key_id, _, encoded = rest.partition(".")
     box = _decode(encoded)
-    if version != "v1" or not _KEY_ID.fullmatch(key_id) or box is None:
+    if version != "v1" or not KEY_ID.fullmatch(key_id) or box is None:
         raise _refused(
             "malformed",
             f"it must look like `sealed.v1.<key id>.<base64url>`, with - and _, not + and /; {_HOW_TO_SEAL}",

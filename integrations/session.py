@@ -91,6 +91,7 @@ class GuardedSession:
         deadline: Deadline,
         form: Mapping[str, str] | None = None,
         json: object | None = None,
+        content: bytes | None = None,
     ) -> Answer:
         """Make one call, once, and read the whole answer before `deadline` or the session's own, whichever is earlier.
 
@@ -98,7 +99,7 @@ class GuardedSession:
         `tls_failed`, `proxy_failed`, `answer_too_large` or `unreadable_answer`.
         """
         proxies = self._way_to(url)
-        body, body_type = _encoded(form, json)
+        body, body_type = _encoded(form, json) if content is None else (content, {})  # its type is among the headers
         deadline = deadline.within(self._call_deadline)
         seconds = deadline.remaining()
         if seconds <= 0:

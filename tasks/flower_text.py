@@ -64,6 +64,8 @@ def _lines(outcome: Mapping[str, object]) -> Iterator[str]:
     words, cause = str(outcome["outcome"]).replace("_", " "), outcome.get("cause")
     because = cause or outcome.get("reason") or outcome.get("code")
     first = f"{words}: {because}" if because else words
+    if "events" in outcome:
+        first += f", {outcome['events']} delivered" if because else f": {outcome['events']}"
     if "connection" in outcome:
         first += f", connection {outcome['connection']}"
     if "next_attempt_at" in outcome:

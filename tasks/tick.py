@@ -1,4 +1,4 @@
-"""The one clock: takes requests from the inbox, and starts the work that is due.
+"""The one clock: takes requests from the inbox, starts the work that is due, and deals out events to be delivered.
 
 Sent by celery beat about every second. Retry scheduler, rescuer and re-validation schedule at once; two of them do no
 harm, and what a dying one left undone, the next one does.
@@ -10,8 +10,9 @@ import structlog
 
 from integrations.oracle_commerce.acceptance import Door
 from integrations.oracle_commerce.connection import Target
+from integrations.oracle_commerce.deliveries import WORK as DELIVERY
 from integrations.quarantine import INBOX_FIELD
-from tasks import onboarding
+from tasks import delivery, onboarding
 from tasks.backlog import room_for_steps
 from tasks.celery import app
 from tasks.inbox import Inbox
@@ -33,7 +34,10 @@ def tick() -> dict[str, object]:
     if not parts.redis.set("occ:tick", "1", nx=True, px=_TICK_AT_MOST_EVERY_MS):
         return {"outcome": "not_needed"}
     try:  # none of these may keep the others from being done
-        due = _hand_out_due(parts)
+        try:
+            delivery.deal_out(parts)
+        finally:
+            due = _hand_out_due(parts)
     finally:
         try:
             requests = _drain_inbox(parts)
@@ -50,8 +54,10 @@ def _hand_out_due(parts: Wiring) -> int:
     if not room:
         return 0
     taken = parts.records.take_due(room, put_off=min(_WHILE_SENDING, parts.pace.lease))
-    snapshots = parts.records.load_many([merchant_id for merchant_id, _ in taken.work])
-    for snapshot, (merchant_id, slot) in zip(snapshots, taken.work, strict=True):
+    delivery.start(parts, (lane for lane, work in taken.work if work == DELIVERY))
+    work_at_stores = [work for work in taken.work if work[1] != DELIVERY]
+    snapshots = parts.records.load_many([merchant_id for merchant_id, _ in work_at_stores])
+    for snapshot, (merchant_id, slot) in zip(snapshots, work_at_stores, strict=True):
         connection = snapshot.connection
         if snapshot.unreadable:
             log.error("record_unreadable", merchant_id=merchant_id)  # kept, and due again: a newer release may read it

@@ -103,6 +103,14 @@ class Counts:
             counted[field(metric.REPAIRS)] = 1
         self._add(counted)
 
+    def delivered(self, outcome: CallOutcome) -> None:
+        """One delivery of an event to the receiver ended so."""
+        self._add({field(metric.DELIVERIES, outcome): 1})
+
+    def events_missed(self, events: int) -> None:
+        """So many events were trimmed from the stream before anybody could deliver them."""
+        self._add({field(metric.EVENTS_MISSED): events})
+
     def ticked(self, *, handed_out: int, taken_from_inbox: int) -> None:
         """A tick ran."""
         self._add(

@@ -14,9 +14,10 @@ from prometheus_client.registry import Collector
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from integrations.oracle_commerce.deliveries import ReceiverState, receiver_state
 from integrations.oracle_commerce.figures import Figures, Reader, figures
 from integrations.oracle_commerce.outage import Kind as OutageKind
-from integrations.settings import Settings
+from integrations.settings import KeylessSettings
 from tasks.metrics import metric
 from tasks.metrics.counts import BEYOND, MICROSECONDS, TOTALS
 from tasks.metrics.messages import Messages, broker_of, messages
@@ -29,7 +30,7 @@ _LONGEST_LABEL = 64
 class Exporter(Collector):
     """Everything there is to tell, for any number of workers."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: KeylessSettings) -> None:
         """Connects at the first scrape."""
         self._records = _client(settings.redis_url)
         broker = broker_of(settings)
@@ -44,12 +45,14 @@ class Exporter(Collector):
         try:
             told = figures(self._records)
             totals = cast("dict[str, str]", self._records.hgetall(TOTALS))
+            deliveries = receiver_state(self._records)
             waiting = messages(self._records, self._broker or None)
         except redis.RedisError:
             yield _with({(): 0.0}, metric.UP)
             return
         yield _with({(): 1.0}, metric.UP)
         yield from _of_figures(told)
+        yield from _of_deliveries(deliveries)
         yield from _of_messages(waiting)
         yield from _of_totals(totals)
 
@@ -114,6 +117,12 @@ def _of_readers(readers: Mapping[str, Reader]) -> Iterator[Family]:
     yield _with(lags, metric.EVENTS_LAG)
     yield _with({(name,): reader.pending for name, reader in readers.items()}, metric.EVENTS_PENDING)
     yield _with({(name,): reader.oldest_unread_age for name, reader in readers.items()}, metric.EVENTS_UNREAD_AGE)
+
+
+def _of_deliveries(told: ReceiverState) -> Iterator[Family]:
+    yield _with({(): told.waiting}, metric.WAITING)
+    yield _with({(): told.undelivered}, metric.UNDELIVERED)
+    yield _with({(): told.failing_seconds}, metric.RECEIVER_FAILING)
 
 
 def _of_messages(waiting: Messages) -> Iterator[Family]:

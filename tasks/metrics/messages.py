@@ -9,7 +9,7 @@ from redis.exceptions import ResponseError
 
 from integrations.quarantine import INBOX
 from integrations.quarantine import QUARANTINE as SET_ASIDE
-from integrations.settings import Settings
+from integrations.settings import KeylessSettings
 from tasks.queues import QUARANTINE, QUEUES
 
 _UNACKNOWLEDGED = "unacked"  # kombu's hash of the messages in workers' hands
@@ -27,7 +27,7 @@ class Messages:
     inbox_pending: int
 
 
-def broker_of(settings: Settings) -> str | None:
+def broker_of(settings: KeylessSettings) -> str | None:
     """A URL to ask the broker by; None if it is not on a Redis, or named in a way only Celery understands."""
     if settings.broker_url == settings.redis_url or settings.redis_url.startswith("unix:"):
         return settings.redis_url

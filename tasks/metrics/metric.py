@@ -60,6 +60,11 @@ EVENTS_PENDING = Metric("occ_events_pending", Kind.GAUGE, "Events given to a gro
 EVENTS_UNREAD_AGE = Metric(
     "occ_events_oldest_unread_seconds", Kind.GAUGE, "Age of the next event a group will be given; 0 if none", ("group",)
 )
+WAITING = Metric("occ_deliveries_waiting", Kind.GAUGE, "Events dealt out to be delivered that have not arrived yet")
+UNDELIVERED = Metric("occ_events_undelivered", Kind.GAUGE, "Events set aside because the receiver refused them")
+RECEIVER_FAILING = Metric(
+    "occ_receiver_failing_seconds", Kind.GAUGE, "How long the receiver of events has been failing; 0 if it has not"
+)
 HELD = Metric("occ_events_held", Kind.GAUGE, "Merchants whose news of trouble an outage holds back")
 OUTAGE = Metric("occ_outage", Kind.GAUGE, "1 while an outage of this kind is on", ("kind",))
 
@@ -97,14 +102,26 @@ REPAIRS = Metric("occ_repairs_total", Kind.COUNTER, "Times our callback URL was 
 TICKS = Metric("occ_ticks_total", Kind.COUNTER, "Ticks that ran")
 HANDED_OUT = Metric("occ_handed_out_total", Kind.COUNTER, "Due work that ticks started: retries, rescues, looks")
 INBOX_TAKEN = Metric("occ_inbox_taken_total", Kind.COUNTER, "Requests that ticks took from the inbox")
+DELIVERIES = Metric(
+    "occ_deliveries_total",
+    Kind.COUNTER,
+    "Deliveries of events to the receiver, by the HTTP status or what kept it from coming",
+    ("outcome",),
+    (tuple(CallOutcome),),
+)
+EVENTS_MISSED = Metric(
+    "occ_events_missed_total", Kind.COUNTER, "Events trimmed from the stream before they could be delivered"
+)
 
 METRICS: Mapping[str, Metric] = MappingProxyType(
     {
         metric.name: metric
         for metric in (
             UP, CONNECTIONS, STORES_LEFT, UNREADABLE, DUE, OVERDUE, OVERDUE_AGE, QUEUE, UNACKNOWLEDGED, QUARANTINED,
-            REFUSED, INBOX, INBOX_PENDING, EVENTS, EVENTS_LAG, EVENTS_PENDING, EVENTS_UNREAD_AGE, HELD, OUTAGE,
+            REFUSED, INBOX, INBOX_PENDING, EVENTS, EVENTS_LAG, EVENTS_PENDING, EVENTS_UNREAD_AGE, WAITING, UNDELIVERED,
+            RECEIVER_FAILING, HELD, OUTAGE,
             CALLS, CALL_SECONDS, TOKENS, STEPS, CAUSES, RETRIES, REPAIRS, TICKS, HANDED_OUT, INBOX_TAKEN,
+            DELIVERIES, EVENTS_MISSED,
         )
     }
 )  # fmt: skip

@@ -41,10 +41,18 @@ def test_a_wait_tells_when_it_ends() -> None:
     assert shown.state == "WAITS"
 
 
+def test_a_delivery_that_waits_tells_what_arrived_before() -> None:
+    waits = {"outcome": "waits", "reason": "HTTP 503", "events": 2, "next_attempt_at": "2026-11-23T15:02:09.500Z"}
+    shown = task(name="occ.deliver", kwargs="{'merchant_id': 'm-1'}", result=repr(waits))
+    assert (shown.kwargs, shown.state) == ("m-1", "WAITS")
+    assert shown.result == "waits: HTTP 503, 2 delivered, next 2026-11-23 15:02:09Z"
+
+
 @pytest.mark.parametrize(
     ("result", "told"),
     [
         ({"outcome": "registered"}, "registered"),
+        ({"outcome": "delivered", "events": 3}, "delivered: 3"),
         ({"outcome": "done", "connection": "active"}, "done, connection active"),
         ({"outcome": "nothing_to_do", "reason": "superseded"}, "nothing to do: superseded"),
         ({"outcome": "accepted", "merchant_id": "m-1", "run": 1}, "accepted"),

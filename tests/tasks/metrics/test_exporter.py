@@ -36,7 +36,7 @@ def settings_for(redis_url: str, **more: str) -> Settings:
 def scraped(settings: Settings) -> Samples:
     """(sample, label values in the order of their names) -> value, over HTTP."""
     with closing(Exporter(settings)) as exporter, closing(serve(exporter, "127.0.0.1", 0)) as endpoint:
-        answer = requests.get(endpoint.url, timeout=10)
+        answer = requests.get(endpoint.url, timeout=60)
     assert answer.ok
     assert answer.headers["Content-Type"].startswith("text/plain; version=")
     return {
@@ -170,8 +170,8 @@ def test_without_the_server_it_says_so_and_goes_on(redis_url: str, tmp_path: Pat
     with EmbeddedServer(tmp_path / "server") as server:
         settings = settings_for(server.url)
         with closing(Exporter(settings)) as exporter, closing(serve(exporter, "127.0.0.1", 0)) as endpoint:
-            assert "occ_up 1.0" in requests.get(endpoint.url, timeout=10).text
+            assert "occ_up 1.0" in requests.get(endpoint.url, timeout=60).text
             server.stop()
-            answer = requests.get(endpoint.url, timeout=20)
+            answer = requests.get(endpoint.url, timeout=60)
             assert (answer.status_code, "occ_up 0.0" in answer.text) == (200, True)
             assert "occ_due" not in answer.text
