@@ -8,12 +8,15 @@ import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import click
-from click.shell_completion import CompletionItem, shell_complete
 
 from tasks.cli.exit_codes import EXIT_CODES, ExitCode
 from tasks.cli.failure import told
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem  # loaded when a shell asks, which is seldom
 
 COMMANDS: Mapping[str, str] = MappingProxyType(
     {
@@ -28,11 +31,13 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "replay": "Ask stores to send again what they gave up delivering to us.",
         "disconnect": "Take our callback URL out of stores, and forget their keys.",
         "refused": "List requests that were refused.",
+        "undelivered": "List events that the receiver refused until they were set aside.",
         "quarantine": "List messages that were set aside; return or discard them.",
         "health": "Tell whether work is done when it is due.",
         "metrics": "Serve metrics for Prometheus, until stopped.",
         "keygen": "Make a sealing key pair.",
         "seal": "Seal an application key, as producers do.",
+        "producer-settings": "Print what a producer needs, as variables for a shell.",
         "rotate-keys": "Seal all application keys anew for the newest sealing key.",
         "completion": "Print a script that completes commands and options in a shell.",
         "simulate": "Start a simulated Oracle Commerce, to try things out.",
@@ -58,8 +63,10 @@ class LazyGroup(click.Group):
         command: click.Command = import_module(f"tasks.cli.{cmd_name.replace('-', '_')}").command
         return command
 
-    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem]":
         """Names of commands, without importing any, and options."""
+        from click.shell_completion import CompletionItem  # noqa: PLC0415
+
         names = [CompletionItem(name, help=text) for name, text in COMMANDS.items() if name.startswith(incomplete)]
         return [*names, *click.Command.shell_complete(self, ctx, incomplete)]
 
@@ -89,6 +96,8 @@ def run(arguments: Sequence[str]) -> int:
     try:
         _show_whatever_the_encoding_lacks()
         if question := os.environ.get(COMPLETION):
+            from click.shell_completion import shell_complete  # noqa: PLC0415
+
             return shell_complete(occ, {}, "occ", COMPLETION, question)
         with occ.make_context("occ", list(arguments)) as context:
             occ.invoke(context)

@@ -1,12 +1,15 @@
 """`occ explain`."""
 
+import json
+
 import click
 
 from integrations.oracle_commerce.connection import Connection
 from integrations.oracle_commerce.records import Records
+from integrations.oracle_commerce.status import status_object
 from tasks.cli.explanation import explained
 from tasks.cli.failure import unknown_merchant
-from tasks.cli.parameters import recorded
+from tasks.cli.parameters import json_option, recorded
 from tasks.cli.set_up import records_of, settings_of_what_runs
 
 _MOST_LEFT = 20
@@ -14,10 +17,12 @@ _MOST_LEFT = 20
 
 @click.command("explain")
 @recorded
-def command(*, merchant: str) -> None:
+@json_option
+def command(*, merchant: str, as_json: bool) -> None:
     """Tell what happened to a connection, why, and who acts.
 
-    Also of a store that a merchant has left, as MERCHANT@RUN.
+    Also of a store that a merchant has left, as MERCHANT@RUN. With --json it is the connection's status object, with
+    the whole text in it as `explanation`.
     """
     with records_of(settings_of_what_runs()) as records:
         snapshot = records.load(merchant)
@@ -25,8 +30,8 @@ def command(*, merchant: str) -> None:
         left = _stores_left(records, merchant)
     if snapshot.connection is None:
         raise unknown_merchant(merchant)
-    for line in explained(snapshot.connection, snapshot.now(), timeline, left):
-        click.echo(line)
+    text = "\n".join(explained(snapshot.connection, snapshot.now(), timeline, left))
+    click.echo(json.dumps(status_object(snapshot.connection) | {"explanation": text}) if as_json else text)
 
 
 def _stores_left(records: Records, merchant_id: str) -> list[Connection]:

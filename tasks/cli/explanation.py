@@ -68,6 +68,8 @@ def explained(
     yield ""
     yield "What next"
     yield f"  {_what_next(connection, now)}"
+    if reasons and not (connection.is_under_way or connection.departure is not None):
+        yield f"  {_once_mended(connection)}"
 
 
 def findings_explained(connection: Connection, now: float) -> Iterator[str]:
@@ -175,3 +177,13 @@ def _what_next(connection: Connection, now: float) -> str:
     what = "The next attempt is" if trying else "We look again"
     when = from_now(next_start, now)
     return f"{what} {when}." if when == "now" else f"{what} {when}, {date_and_clock(next_start)}."
+
+
+def _once_mended(connection: Connection) -> str:
+    """What those who have acted need not wait for."""
+    merchant_id = connection.merchant_id
+    if connection.status is ConnectionStatus.NEEDS_REAUTHORISATION:
+        return f"With a new application key: `occ connect {merchant_id} ...`, with the same store URL."
+    if any(slot.status is SlotStatus.CONTESTED for slot in connection.slots.values()):
+        return f"Once it is settled whose the slot is: `occ repair {merchant_id}` writes it again."
+    return f"Once that is mended: `occ recheck {merchant_id}` looks now."

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 import click
@@ -12,6 +12,9 @@ import click
 from integrations.oracle_commerce.causes import CAUSES
 from integrations.oracle_commerce.connection import Connection, ConnectionStatus
 from integrations.oracle_commerce.findings import findings_of
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -60,9 +63,11 @@ class FindingCode(click.ParamType[str]):
         ctx: click.Context,  # noqa: ARG002 - the signature is click's
         param: click.Parameter,  # noqa: ARG002
         incomplete: str,
-    ) -> list[click.shell_completion.CompletionItem]:
+    ) -> "list[CompletionItem]":
         """The codes that begin so."""
-        return [click.shell_completion.CompletionItem(code) for code in CAUSES if code.startswith(incomplete)]
+        from click.shell_completion import CompletionItem  # noqa: PLC0415
+
+        return [CompletionItem(code) for code in CAUSES if code.startswith(incomplete)]
 
 
 def filter_options(command: F) -> F:

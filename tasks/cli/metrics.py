@@ -25,7 +25,7 @@ def command(*, host: str, port: int, once: bool) -> None:
     """Serve metrics for Prometheus, until stopped.
 
     One process is enough for any number of workers: they add up what they count on the server. It only reads there, and
-    goes on when the server is away (occ_up is 0 then). The metrics name no merchant, host or key.
+    goes on when the server is away (occ_up is 0 then). The metrics name no merchant, host or key. Needs no sealing key.
     """
     settings = settings_of_what_runs()
     exporter = Exporter(settings)

@@ -12,7 +12,7 @@ from integrations import quarantine
 from integrations.errors import RequestRefused
 from integrations.quarantine import QuarantinedMessage
 from integrations.redaction import redact_text
-from integrations.settings import Settings
+from integrations.settings import KeylessSettings
 from tasks.cli.parameters import json_option, last_option
 from tasks.cli.plain_text import one_line
 from tasks.cli.set_up import records_of, settings_of_what_runs
@@ -68,12 +68,12 @@ def _where_it_is(clients: list[redis.Redis], act: Callable[[redis.Redis], Quaran
     return act(clients[-1])
 
 
-def _servers(settings: Settings) -> list[str]:
+def _servers(settings: KeylessSettings) -> list[str]:
     """Where messages are set aside: beside the queues, and beside the inbox. Mostly that is one."""
     return list(dict.fromkeys([_broker_url(settings), settings.redis_url]))
 
 
-def _broker_url(settings: Settings) -> str:
+def _broker_url(settings: KeylessSettings) -> str:
     """The server that holds the queues, as redis-py names it."""
     url = settings.broker_url
     if url.startswith("redis+socket://"):

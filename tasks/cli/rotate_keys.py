@@ -12,11 +12,11 @@ from integrations.errors import RequestRefused
 from integrations.oracle_commerce.rotation import Progress, Rotation
 from integrations.oracle_commerce.sealed_keys import SealedKeys
 from integrations.sealing import Keyring
-from integrations.settings import Settings
+from integrations.settings import Settings, load_settings
 from tasks.cli.exit_codes import ExitCode
 from tasks.cli.failure import CommandError
 from tasks.cli.parameters import json_option
-from tasks.cli.set_up import records_of, settings_of_what_runs
+from tasks.cli.set_up import environment_of_what_runs, records_of
 
 _TELL_EVERY = 1.0  # seconds
 
@@ -33,7 +33,7 @@ def command(*, retire: str | None, as_json: bool) -> None:
 
     The exit code is 1 when there are keys that no active sealing key opens.
     """
-    settings = settings_of_what_runs()
+    settings = load_settings(environment_of_what_runs())
     with _rotation(settings) as rotation:
         if retire is not None:
             _retire(rotation, settings, retire, as_json=as_json)

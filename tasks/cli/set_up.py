@@ -11,7 +11,7 @@ from redis.retry import Retry
 
 from integrations.oracle_commerce.records import Records
 from integrations.sealing import SealingKey
-from integrations.settings import PREFIX, Settings, load_sealing_keys, load_settings
+from integrations.settings import PREFIX, KeylessSettings, load_keyless_settings, load_sealing_keys
 from tasks.cli.exit_codes import ExitCode
 from tasks.cli.failure import CommandError
 from tasks.local import environment
@@ -26,7 +26,7 @@ def environment_of_what_runs() -> dict[str, str]:
     try:
         address = EmbeddedServer.running_in(environment.server_folder(data))
         if address is not None:
-            return environment.embedded_settings(os.environ, address)
+            return environment.embedded_settings(environment.beside_up(os.environ), address)
     except OSError as error:
         raise _no_server(f"the data folder {data} cannot be used ({error.strerror}); is it another user's?") from None
     raise _no_server(
@@ -34,9 +34,9 @@ def environment_of_what_runs() -> dict[str, str]:
     )
 
 
-def settings_of_what_runs() -> Settings:
-    """The settings beside the server."""
-    return load_settings(environment_of_what_runs())
+def settings_of_what_runs() -> KeylessSettings:
+    """The settings beside the server, for commands that read; what opens keys loads all of them."""
+    return load_keyless_settings(environment_of_what_runs())
 
 
 def become(variables: Mapping[str, str]) -> None:
@@ -52,7 +52,7 @@ def newest_sealing_key() -> SealingKey:
 
 
 @contextmanager
-def records_of(settings: Settings) -> Iterator[Records]:
+def records_of(settings: KeylessSettings) -> Iterator[Records]:
     """The records, on a server that answers. Raises CommandError when it does not, or stops doing so."""
     # Somebody is waiting: one that is restarting gets a second, one that is gone is told at once.
     client = redis.Redis.from_url(

@@ -119,11 +119,11 @@ def _show_all(snapshots: Iterable[Snapshot], filters: Filters, *, as_json: bool)
         is_any = True
         connections = _connections(_matching(page, filters))
         if as_json:
-            for connection in connections:
-                click.echo(json.dumps(status_object(connection)))
-        elif connections:
-            for line in _listed(connections, page[-1].now(), heading=not shown):
-                click.echo(line)
+            lines: Iterable[str] = (json.dumps(status_object(connection)) for connection in connections)
+        else:
+            lines = _listed(connections, page[-1].now(), heading=not shown)
+        if connections:
+            click.echo("\n".join(lines))
         shown = shown or bool(connections)
     if not shown and not as_json:
         click.echo("No connection matches." if is_any else "No connection yet; `occ connect` makes one.", err=True)

@@ -38,7 +38,7 @@ def looking(*, repair: bool) -> Wish:
             {"merchant_id": merchant_id, **more}, Door.COMMAND_LINE
         ),
         note="repair_asked" if repair else "look_asked",
-        accepted="looked at and repaired" if repair else "looked at",
+        accepted="being looked at, and repaired" if repair else "being looked at",
         planned="would be looked at and repaired" if repair else "would be looked at",
         stopped={
             "under_way": "work on it is under way already",

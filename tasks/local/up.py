@@ -15,7 +15,13 @@ from integrations.errors import SettingsError
 from integrations.settings import load_settings
 from tasks import logs
 from tasks.local import environment
-from tasks.local.commands import beat_command, flower_command, quarantine_command, worker_command
+from tasks.local.commands import (
+    beat_command,
+    flower_command,
+    metrics_command,
+    quarantine_command,
+    worker_command,
+)
 from tasks.local.folder_lock import taken
 from tasks.local.private_files import kept_secret, private_folder
 from tasks.local.processes import Program, Supervisor
@@ -38,15 +44,22 @@ class Wish:
     workers: int
     flower_port: int | None
     """None: no Flower."""
+    metrics_port: int | None
+    """None: no metrics."""
 
 
 @click.command(name="./run up", context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 32), help="Worker processes.")
 @click.option("--flower/--no-flower", default=True, show_default=True, help="Show the work in a browser.")
 @click.option("--flower-port", default=FLOWER_PORT, show_default=True, type=click.IntRange(1, 65535))
-def main(*, workers: int, flower: bool, flower_port: int) -> None:
-    """Keep everything running that connecting stores needs: server, workers, beat and Flower."""
-    wish = Wish(workers, flower_port if flower else None)
+@click.option("--metrics/--no-metrics", default=True, show_default=True, help="Serve metrics for Prometheus.")
+@click.option("--metrics-port", default=9464, show_default=True, type=click.IntRange(1, 65535))
+def main(*, workers: int, flower: bool, flower_port: int, metrics: bool, metrics_port: int) -> None:
+    """Keep everything running that connecting stores needs: server, workers, beat, Flower and metrics.
+
+    Flower, which asks for a login, and the metrics listen on this machine only. A port that is taken is passed over.
+    """
+    wish = Wish(workers, flower_port if flower else None, metrics_port if metrics else None)
     try:
         with stop_signal() as stop, _only_one(environment.data_folder(os.environ)) as data:
             _run(wish, data, stop)
@@ -90,8 +103,9 @@ def _run(wish: Wish, data: Path, stop: StopSignal) -> None:
             ("Workers", f"{wish.workers}, on the queues {', '.join(QUEUES)}"),
             ("Beat", "hands out what is due, about every second"),
             ("Flower", _started_flower(supervisor, data, wish.flower_port) if wish.flower_port else "left out"),
+            ("Metrics", _started_metrics(supervisor, wish.metrics_port) if wish.metrics_port else "left out"),
         ]
-        click.echo(_report(facts))
+        click.echo(_report(facts, simulated=bool(known.dev_stores)))
         while not stop.wait(_LOOK_EVERY):
             supervisor.tend()
         click.echo("Stopping; Ctrl+C again ends everything at once.", err=True)
@@ -101,6 +115,7 @@ def _settings_and_server(data: Path, until_the_end: ExitStack) -> tuple[dict[str
     if not environment.wants_embedded_server(os.environ):
         return environment.own_settings(os.environ), None
     server = until_the_end.enter_context(EmbeddedServer(environment.server_folder(data)))
+    environment.keep_what_up_was_told(os.environ)
     return environment.embedded_settings(os.environ, server.address), server
 
 
@@ -109,17 +124,23 @@ def _started_flower(supervisor: Supervisor, data: Path, wanted_port: int) -> str
     folder = private_folder(data / "flower")
     password_file = folder / "password"
     password = kept_secret(password_file, lambda: secrets.token_urlsafe(12))
-    port = _free_port(wanted_port)
+    port, where = _free_place(wanted_port, "Flower", "--flower-port")
     login = {"FLOWER_BASIC_AUTH": f"{FLOWER_USER}:{password}"}
     supervisor.start(Program("flower", flower_command(port=port, database=str(folder / "tasks")), environment=login))
     # A screen is for whoever started us; an output that goes elsewhere may be kept and read by others.
     shown = password if sys.stdout.isatty() else f"the one in {password_file}"
-    moved = "" if port == wanted_port else f" (port {wanted_port} is taken)"
-    return f"http://127.0.0.1:{port}{moved}, user {FLOWER_USER}, password {shown}"
+    return f"{where}, user {FLOWER_USER}, password {shown}"
 
 
-def _free_port(wanted: int) -> int:
-    """The first port on loopback, from the wanted one upwards, that nobody listens on."""
+def _started_metrics(supervisor: Supervisor, wanted_port: int) -> str:
+    """Start what serves the metrics; says where they are."""
+    port, where = _free_place(wanted_port, "the metrics", "--metrics-port", "/metrics")
+    supervisor.start(Program("metrics", metrics_command(port=port)))
+    return f"{where}, for Prometheus"
+
+
+def _free_place(wanted: int, who: str, option: str, path: str = "") -> tuple[int, str]:
+    """The first port on loopback, from the wanted one upwards, that nobody listens on; and where that is, in words."""
     for port in range(wanted, min(wanted + _PORTS_TO_TRY, 65536)):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Flower does: a port just left is free
@@ -127,11 +148,16 @@ def _free_port(wanted: int) -> int:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
-            return port
-    raise click.ClickException(f"No free port for Flower from {wanted} on: name another with --flower-port.")
+            return port, f"http://127.0.0.1:{port}{path}" + ("" if port == wanted else f" (port {wanted} is taken)")
+    raise click.ClickException(f"No free port for {who} from {wanted} on: name another with {option}.")
 
 
-def _report(facts: list[tuple[str, str]]) -> str:
+def _report(facts: list[tuple[str, str]], *, simulated: bool) -> str:
+    no_store = (
+        "No store at hand? `./run occ simulate` starts some, and shows how to connect them."
+        if simulated
+        else "No store at hand? Start this with OCC_DEV_STORES=127.0.0.0/8:8800 before it, then `./run occ simulate`."
+    )
     return "\n".join(
         [
             "",
@@ -141,6 +167,7 @@ def _report(facts: list[tuple[str, str]]) -> str:
             "In another terminal:",
             "  ./run occ connect MERCHANT --store-url https://HOST --application-key-file FILE --wait",
             "  ./run occ status",
+            no_store,
             "",
             "Ctrl+C stops everything.",
             "",

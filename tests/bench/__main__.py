@@ -6,9 +6,11 @@ from collections.abc import Mapping
 
 import click
 
+from tests.bench import recheck as rechecking
 from tests.bench.connect import measure_connect
 from tests.bench.due import SIZES, measure_due
 from tests.bench.revalidate import is_as_promised, measure_revalidate
+from tests.bench.status import measure_status
 from tests.bench.three_days import Plan, simulate
 
 
@@ -48,6 +50,19 @@ def revalidate(connections: int, workers: int, simulators: int, latency: float, 
     sys.exit(not is_as_promised(figures))
 
 
+@bench.command(help="A bulk recheck that is killed and resumed: each store once, at the rate. Fails if not.")
+@click.option("--connections", default=500, show_default=True, help="How many are looked at.")
+@click.option("--rate", default=20.0, show_default=True, help="How many are begun a second, at most.")
+@click.option("--kills", default=1, show_default=True, help="How often it is killed.")
+@click.option("--workers", default=2, show_default=True, help="Worker processes.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
+def recheck(connections: int, rate: float, kills: int, workers: int, *, as_json: bool) -> None:
+    """Print how it went."""
+    figures = rechecking.measure_recheck(connections=connections, rate=rate, kills=kills, workers=workers)
+    _tell(figures, as_json=as_json)
+    sys.exit(not rechecking.is_as_promised(figures))
+
+
 @bench.command(help="What a tick costs per due connection, with few connections and with many.")
 @click.option("--size", "sizes", multiple=True, type=int, default=SIZES, show_default=True, help="Connections.")
 @click.option("--members", default=1_000_000, show_default=True, help="Of the due set alone, without records.")
@@ -56,6 +71,15 @@ def revalidate(connections: int, workers: int, simulators: int, latency: float, 
 def due(sizes: tuple[int, ...], members: int, due: int, *, as_json: bool) -> None:
     """Print the figures of ticks."""
     _tell(measure_due(sizes=sizes, members=members, due=due), as_json=as_json)
+
+
+@bench.command(help="What `occ status` costs whoever waits for it, with few connections and with many.")
+@click.option("--size", "sizes", multiple=True, type=int, default=SIZES, show_default=True, help="Connections.")
+@click.option("--runs", default=15, show_default=True, help="Of which the times are medians.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
+def status(sizes: tuple[int, ...], runs: int, *, as_json: bool) -> None:
+    """Print the figures of listing."""
+    _tell(measure_status(sizes=sizes, runs=runs), as_json=as_json)
 
 
 @bench.command(help="Days on a simulated clock: how even the load is, who is looked at twice or skipped. Fails if so.")

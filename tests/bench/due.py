@@ -3,32 +3,21 @@ without sending messages. On a server of its own, with its append-only file on.
 """
 
 import random
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import redis
 
-from integrations.oracle_commerce import drift, records
-from integrations.oracle_commerce.beginnings import Desired
-from integrations.oracle_commerce.change import Moment
 from integrations.oracle_commerce.connection import DAY
-from integrations.oracle_commerce.records import Records, connection_key
-from integrations.oracle_commerce.schedule import Pace, spread_phase
-from integrations.oracle_commerce.slots import callback_url_for
-from tasks.local.server import EmbeddedServer
-from tests.bench.at_rest import SLOTS, connected, looked_at
+from integrations.oracle_commerce.records import Records
+from integrations.oracle_commerce.schedule import spread_phase
+from tests.bench.resting import AHEAD, Server, ids_of, write_connections
 
 SIZES = (1_000, 10_000, 100_000)
 IN_ONE_TICK = 1000
-CALLBACK_URL = "https://hooks.example.com/occ/{merchant_id}/{slot}"
-SEALED_KEY = f"sealed.v1.k1.{'A' * 700}"  # as long as that of a usual application key
 LONG_AGO = 1.0
 _PAGE = 1000
-_AHEAD = 6 * 3600  # seconds: nothing is due by itself while this measures
 _EMPTY_TICKS = 200
 
 
@@ -51,18 +40,18 @@ def measure_due(*, sizes: Sequence[int] = SIZES, members: int, due: int) -> dict
     figures: dict[str, object] = {}
     costs: list[Cost] = []
     for size in sizes:
-        with _Server() as (client, counted):
-            _write(client, size)
+        with Server() as (client, counted):
+            write_connections(client, size)
             tick = _Tick(Records(client), counted, due)
-            costs.append(tick.cost(_ids(size), with_records=True))
+            costs.append(tick.cost(ids_of(size), with_records=True))
             figures |= _told(f"{size}", costs[-1])
             figures[f"{size}_tick_with_nothing_due_us"] = round(tick.empty().cpu, 0)
             figures[f"{size}_server_memory_mb"] = _memory(client)
     alone: list[Cost] = []
     for size in (min(sizes), members):
-        with _Server() as (client, counted):
+        with Server() as (client, counted):
             _write_members(client, size)
-            alone.append(_Tick(Records(client), counted, due).cost(_ids(size), with_records=False))
+            alone.append(_Tick(Records(client), counted, due).cost(ids_of(size), with_records=False))
             figures |= _told(f"{size}_members_alone", alone[-1])
             figures[f"{size}_members_alone_server_memory_mb"] = _memory(client)
     figures["most_to_fewest_connections_cpu"] = round(costs[-1].cpu / costs[0].cpu, 2)
@@ -73,68 +62,11 @@ def measure_due(*, sizes: Sequence[int] = SIZES, members: int, due: int) -> dict
 # --- What is there ----------------------------------------------------------------------------------------------------
 
 
-class _Server:
-    """An empty server, a client of it, and one more that asks what it costs."""
-
-    def __enter__(self) -> tuple[redis.Redis, redis.Redis]:
-        self._folder = tempfile.TemporaryDirectory(prefix="occ-bench-")
-        self._server = EmbeddedServer(Path(self._folder.name))
-        self._server.start()
-        self._clients = [redis.Redis.from_url(self._server.url, decode_responses=True) for _ in range(2)]
-        return self._clients[0], self._clients[1]
-
-    def __exit__(self, *_: object) -> None:
-        for client in self._clients:
-            client.close()
-        self._server.stop()
-        self._folder.cleanup()
-
-
-def _ids(size: int) -> list[str]:
-    return [f"merchant-{number:07}" for number in range(size)]
-
-
-def _write(client: redis.Redis, size: int) -> None:
-    """Connections that were looked at and found in order, each waiting for its moment: as records.py writes them."""
-    pace, (seconds, _) = Pace(), client.time()
-    seconds += _AHEAD
-    ids = _ids(size)
-    for start in range(0, size, _PAGE):
-        with client.pipeline(transaction=False) as pipe:
-            for number, merchant_id in enumerate(ids[start : start + _PAGE], start):
-                urls = {name: callback_url_for(CALLBACK_URL, merchant_id, name) for name in SLOTS}
-                seen = {name: drift.remember({"urls": [url], "headers": {}}, url) for name, url in urls.items()}
-                desired = Desired(
-                    merchant_id,
-                    f"https://ccadmin-{number}.oracleoutsourcing.com",
-                    SEALED_KEY,
-                    "0" * 16,
-                    seconds + 300 * DAY,
-                    dict.fromkeys(SLOTS, True),
-                    spread_phase(number),
-                )
-                fresh = connected(desired, Moment(seconds - 600.0, pace), seen=seen).connection
-                connection = looked_at(fresh, Moment(seconds - 290.0, pace))
-                record = records._RECORD.dump_json(connection, exclude_defaults=True)
-                fields: dict[Any, Any] = {
-                    "version": "25",
-                    "record": record,
-                    "sealed_key": SEALED_KEY,
-                    "change": "0" * 32,
-                }
-                pipe.hset(connection_key(merchant_id), mapping=fields)
-                pipe.zadd(
-                    "occ:due", {member: float(due) for member, due in records._due_changes(None, connection).items()}
-                )
-            pipe.zadd("occ:connections", dict.fromkeys(ids[start : start + _PAGE], 0))
-            pipe.execute()
-
-
 def _write_members(client: redis.Redis, size: int) -> None:
-    ids, (seconds, _) = _ids(size), client.time()
+    ids, (seconds, _) = ids_of(size), client.time()
     for start in range(0, size, 10 * _PAGE):
         page = ids[start : start + 10 * _PAGE]
-        client.zadd("occ:due", {name: seconds + _AHEAD + DAY * spread_phase(start + n) for n, name in enumerate(page)})
+        client.zadd("occ:due", {name: seconds + AHEAD + DAY * spread_phase(start + n) for n, name in enumerate(page)})
 
 
 def _memory(client: redis.Redis) -> float:

@@ -19,14 +19,15 @@ from integrations.oracle_commerce.slots import callback_url_for
 from integrations.sealing import seal
 from tests.bench.at_rest import SLOTS, connected
 from tests.bench.process_time import MachineTime, cpu_of, machine_time
-from tests.pipeline import Pipeline, wait_until
+from tests.pipeline import Pipeline
 from tests.simulator.process import SimulatorProcess
+from tests.waiting import wait_until
 
 CALLS = {"login": 1, "shipping_methods": 1, "read_slot": 4}
 WRITES = frozenset({"write_slot", "write_slots", "reset_secret", "resend"})
 FOREIGN_URL = "https://order-management.example.net/hook"
 _AT_ONCE = 250  # stores made in one request
-_SECOND_LOOK = 3600.0  # longer than a measurement: no connection is looked at twice in it
+SECOND_LOOK = 3600.0  # longer than a measurement: no connection is looked at twice in it
 _PATIENCE = 1800.0  # seconds
 
 Json = dict[str, Any]
@@ -38,7 +39,7 @@ def measure_revalidate(*, connections: int, workers: int, simulators: int, laten
         "OCC_CONCURRENCY": "64",
         "OCC_LEASE": "60",
         "OCC_CALL_DEADLINE": "35",
-        "OCC_SECOND_LOOK": f"{_SECOND_LOOK:g}",
+        "OCCSECOND_LOOK": f"{SECOND_LOOK:g}",
     }
     with ExitStack() as cleanup:
         folder = Path(cleanup.enter_context(tempfile.TemporaryDirectory()))
@@ -50,12 +51,12 @@ def measure_revalidate(*, connections: int, workers: int, simulators: int, laten
         stores = [
             store
             for number, platform in enumerate(platforms)
-            for store in _stores(platform, f"m-{number}-{{n}}", connections // simulators, template)
+            for store in stores_of(platform, f"m-{number}-{{n}}", connections // simulators, template)
         ]
         pipeline_names = [pipeline.start_worker() for _ in range(workers)]
         pipeline.await_workers()
         _check_against_a_real_connect(pipeline, platforms[0], template)
-        first_due = _write_at_rest(pipeline, stores, template, rate=rate)
+        first_due = write_at_rest(pipeline, stores, template, rate=rate)
         bench = _Bench(pipeline, platforms, pipeline_names, len(stores))
         return {"connections": len(stores), "workers": workers} | bench.measure(first_due)
 
@@ -63,7 +64,7 @@ def measure_revalidate(*, connections: int, workers: int, simulators: int, laten
 # --- Connections that were connected a day ago ----------------------------------------------------------------------
 
 
-def _stores(platform: SimulatorProcess, pattern: str, count: int, template: str) -> list[Json]:
+def stores_of(platform: SimulatorProcess, pattern: str, count: int, template: str) -> list[Json]:
     """Stores that carry our callback URL in every slot, beside another integrator's."""
     made: list[Json] = []
     for start in range(0, count, _AT_ONCE):
@@ -76,18 +77,20 @@ def _slots(merchant_id: str, template: str) -> dict[str, Json]:
     return {name: {"urls": [FOREIGN_URL, callback_url_for(template, merchant_id, name)]} for name in SLOTS}
 
 
-def _write_at_rest(pipeline: Pipeline, stores: Sequence[Json], template: str, *, rate: float) -> float:
-    """Their records, whose second look is due from now on; tells from when, by the server's clock."""
-    pace = Pace(second_look=_SECOND_LOOK, revalidate_every=30 * DAY)
+def write_at_rest(
+    pipeline: Pipeline, stores: Sequence[Json], template: str, *, rate: float = 0.0, due_in: float = 0.0
+) -> float:
+    """Their records, whose second look is due in so many seconds; tells from when on, by the server's clock."""
+    pace = Pace(second_look=SECOND_LOOK, revalidate_every=30 * DAY)
     content = {"urls": [FOREIGN_URL], **_contents_of_a_slot()}
     seconds, _ = pipeline.redis.time()
     writing = len(stores) / 200  # no more than this takes, so that with a rate nothing is due before beat starts
-    first_due = float(seconds) + (writing + 5 if rate else 0.0)
+    first_due = float(seconds) + (writing + 5 if rate else 0.0) + due_in
     for number, store in enumerate(stores):
         due = first_due + (number / rate if rate else 0.0)
         desired = replace(_desired(pipeline, store), phase=spread_phase(number))
         # As if a worker had connected it then: what is left to do is due by itself.
-        at = Moment(due - _SECOND_LOOK, pace)
+        at = Moment(due - SECOND_LOOK, pace)
         seen = {name: drift.remember(content, callback_url_for(template, desired.merchant_id, name)) for name in SLOTS}
         _write(pipeline, desired.merchant_id, connected(desired, at, seen=seen))
     return first_due
@@ -134,7 +137,7 @@ def _check_against_a_real_connect(pipeline: Pipeline, platform: SimulatorProcess
         assert real is not None
         content = {"urls": [FOREIGN_URL], **_contents_of_a_slot()}
         seen = {name: drift.remember(content, callback_url_for(template, store["name"], name)) for name in SLOTS}
-        at = Moment(real.updated_at, Pace(second_look=_SECOND_LOOK, revalidate_every=30 * DAY))
+        at = Moment(real.updated_at, Pace(second_look=SECOND_LOOK, revalidate_every=30 * DAY))
         ours = connected(replace(_desired(pipeline, store), phase=real.phase), at, seen=seen).connection
         assert _without_times(real) == _without_times(ours), "the records written here are not what a connect leaves"
     for store in stores:
@@ -185,7 +188,7 @@ class _Bench:
         time.sleep(0.25)  # each look is two commands, which are counted
         seconds, _ = self._pipeline.redis.time()
         # Under way, a connection is due within a lease; at rest, not before its next look.
-        at_rest = self._pipeline.redis.zcount("occ:due", float(seconds) + _SECOND_LOOK / 2, "+inf")
+        at_rest = self._pipeline.redis.zcount("occ:due", float(seconds) + SECOND_LOOK / 2, "+inf")
         return bool(at_rest >= self._connections) and self._pipeline.redis.zcard("occ:due") == self._connections
 
     def _read(self, beat: str | None) -> _Reading:

@@ -111,6 +111,8 @@ def test_only_workers_hold_sealing_keys_and_only_they_can_leave() -> None:
         "quarantine",
         "demo-worker",
     }
+    for name in ("beat", "flower", "metrics"):
+        assert set(found[name]["environment"]) == {"OCC_REDIS_URL_FILE", "OCC_LOG_FORMAT"}
     assert {name for name, one in found.items() if "stores" in one.get("networks", [])} == {"worker", "quarantine"}
     assert compose()["networks"]["server"]["internal"] is True
     assert services()["redis"]["networks"] == ["server"]

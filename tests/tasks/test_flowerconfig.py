@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from integrations.sealing import SealingKey
 from tasks.local.commands import flower_command
 from tasks.local.processes import PROJECT
 
@@ -22,8 +21,6 @@ def test_flower_does_not_start_without_a_login(tmp_path: Path) -> None:
     environment = {
         "PATH": os.environ["PATH"],
         "OCC_REDIS_URL": "redis://127.0.0.1:1/0",
-        "OCC_SEALING_KEYS": SealingKey.generate().export(),
-        "OCC_CALLBACK_URL": "https://hooks.example.com/{merchant_id}/{slot}",
     }
     ended = subprocess.run(
         flower_command(port=port, database=str(tmp_path / "tasks")),
