@@ -45,6 +45,7 @@ def test_tasks_routes_beat_and_queues_agree() -> None:
     assert answer["tasks"] == [
         "occ.check_shipping_methods",
         "occ.connect",
+        "occ.deliver",
         "occ.disconnect",
         "occ.register_slot",
         "occ.revalidate",

@@ -16,7 +16,7 @@ from integrations.settings import DevStore
 DEFAULT_ALLOWED_HOSTS = ("ccadmin-*.oracleoutsourcing.com", "*-admin.occa.ocs.oraclecloud.com")
 """The admin hosts of Oracle's older and newer data centres. Wider patterns would hand keys to other Oracle services."""
 
-_LONGEST = 2048
+MAX_STORE_URL = 2048
 # Copied along from web pages and mails, and invisible: zero-width characters and byte order marks.
 _INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff"
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.ASCII | re.DOTALL)
@@ -74,7 +74,7 @@ def _parts(text: str) -> tuple[str, str, int | None]:
     text = text.strip().strip(_INVISIBLE).strip() if isinstance(text, str) else ""
     if not text:
         raise _bad("give the address of the store's admin console.")
-    if len(text) > _LONGEST:
+    if len(text) > MAX_STORE_URL:
         raise _bad("it is too long; scheme and host are enough.")
     match = _SCHEME.fullmatch(text)
     scheme, rest = (match[1].lower(), match[2]) if match else ("https", text.removeprefix("//"))
@@ -96,7 +96,10 @@ def _dev_store_url(scheme: str, host: str, port: int | None, dev_stores: Sequenc
     port = port or _DEFAULT_PORTS[scheme]
     addresses = LOOPBACK if host == LOCALHOST else (host,)
     if not any(store.covers(address, port) for store in dev_stores for address in addresses):
-        raise _bad("give the name of the admin host instead of an IP address or localhost.")
+        raise _bad(
+            "give the name of the admin host instead of an IP address or localhost (OCC_DEV_STORES allows those, for "
+            "simulated stores)."
+        )
     shown = f"[{ipaddress.IPv6Address(host)}]" if ":" in host else host
     return f"{scheme}://{shown}" + ("" if port == _DEFAULT_PORTS[scheme] else f":{port}")
 

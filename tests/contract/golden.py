@@ -11,7 +11,7 @@ from typing import Any
 
 from integrations.sealing import SealingKey
 from tasks.queues import REQUESTS
-from tests.contract.shapes import DIALECT, Schema
+from tests.contract.shapes import _TRACEPARENT, DIALECT, Schema
 from tests.simulator.application_keys import make_application_key
 
 FOLDER = Path(__file__).parents[2] / "docs" / "contract" / "v1"
@@ -75,6 +75,7 @@ def _message(name: str, task: str) -> Schema:
                     "id": {"type": "string", "minLength": 1, "maxLength": 255, "description": "a new UUID each time"},
                     "argsrepr": {"type": "string", "description": "for display; leave out what is nobody's business"},
                     "kwargsrepr": {"type": "string"},
+                    "traceparent": _TRACEPARENT,
                 },
                 "required": ["task", "id"],
             },

@@ -13,16 +13,15 @@ from integrations.oracle_commerce.connection import ConnectionStatus, KeyVerdict
 from integrations.oracle_commerce.drift import Drift
 from integrations.oracle_commerce.events import TROUBLED
 from integrations.oracle_commerce.outage import Kind
-from integrations.oracle_commerce.request import _MERCHANT_ID, MAX_FIELD_LENGTH
-from integrations.oracle_commerce.store_url import _LONGEST
-from integrations.sealing import _KEY_ID
+from integrations.oracle_commerce.request import MAX_FIELD_LENGTH, MERCHANT_ID
+from integrations.oracle_commerce.store_url import MAX_STORE_URL
+from integrations.sealing import KEY_ID
 
 Schema = dict[str, Any]
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 STATUS_EVENTS = tuple(f"occ.connection.{status}" for status in ConnectionStatus)
 TROUBLES = sorted(TROUBLED)
-MAX_STORE_URL = _LONGEST
 
 
 def document(title: str, schema: Schema, **definitions: Schema) -> Schema:
@@ -74,8 +73,13 @@ _TIME: Schema = {
 }
 _MERCHANT: Schema = {
     "type": "string",
-    "pattern": f"^{_MERCHANT_ID.pattern}$",
+    "pattern": f"^{MERCHANT_ID.pattern}$",
     "description": "1 to 128 letters, digits, dots, dashes, underscores or tildes; starts with a letter or digit",
+}
+
+_TRACEPARENT: Schema = {
+    "description": "the trace this belongs to, as W3C Trace Context writes it; anything else counts as none",
+    "examples": ["00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"],
 }
 
 # --- What producers send ----------------------------------------------------------------------------------------------
@@ -95,10 +99,12 @@ CONNECT = document(
             "application_key": {
                 "type": "string",
                 "maxLength": MAX_FIELD_LENGTH,
-                "pattern": f"^sealed\\.v1\\.{_KEY_ID.pattern}\\.([A-Za-z0-9_-]{{4}})*[A-Za-z0-9_-]{{2,4}}={{0,2}}$",
+                "pattern": f"^sealed\\.v1\\.{KEY_ID.pattern}\\.([A-Za-z0-9_-]{{4}})*[A-Za-z0-9_-]{{2,4}}={{0,2}}$",
                 "description": "sealed.v1.<key id>.<base64url of the box>, sealed for this merchant: docs/sealing.md",
             },
+            "traceparent": _TRACEPARENT,
         },
+        optional=["traceparent"],
         additionalProperties=False,
     ),
 )
@@ -112,8 +118,9 @@ REVALIDATE = document(
                 "type": "boolean",
                 "description": "true: put back what somebody keeps undoing, accept changed settings as they are",
             },
+            "traceparent": _TRACEPARENT,
         },
-        optional=["repair"],
+        optional=["repair", "traceparent"],
         additionalProperties=False,
     ),
 )
@@ -127,8 +134,9 @@ DISCONNECT = document(
                 "enum": ["now", "end"],
                 "description": "now: forget the key at once, leave what is in the store; end: clean up first",
             },
+            "traceparent": _TRACEPARENT,
         },
-        optional=["forget"],
+        optional=["forget", "traceparent"],
         additionalProperties=False,
     ),
 )

@@ -11,8 +11,9 @@ from tasks.broker.envelope import message_problem, task_problem
 from tasks.local.server import EmbeddedServer
 from tests.contract.golden import APPLICATION_KEY, HOST, MERCHANT, SEALING_KEY, TASKS, closed_again, opened, stored
 from tests.contract.validators import loaded, of_file, problems
-from tests.pipeline import Pipeline, ended, wait_until
+from tests.pipeline import Pipeline, ended
 from tests.simulator.store import SimulatedStore
+from tests.waiting import wait_until
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -91,11 +92,11 @@ def test_a_worker_takes_the_messages_byte_for_byte(
     assert store.calls.endpoints["login"] == 1
 
     pipeline.redis.lpush("occ", send("revalidate"))
-    wait_until(lambda: store.calls.endpoints["login"] == 2, within=15, what="the look")
+    wait_until(lambda: store.calls.endpoints["login"] == 2, what="the look")
     pipeline.await_end(MERCHANT)
 
     pipeline.redis.lpush("occ", send("disconnect"))
-    wait_until(lambda: pipeline.status(MERCHANT)["status"] == "disconnected", within=15, what="the end")
+    wait_until(lambda: pipeline.status(MERCHANT)["status"] == "disconnected", what="the end")
     assert all(not store.urls(slot) for slot in pipeline.status(MERCHANT)["slots"])
     connection = pipeline.connection(MERCHANT)
     assert connection is not None

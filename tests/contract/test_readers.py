@@ -26,8 +26,8 @@ from tasks.local.server import EmbeddedServer
 from tests.contract.conftest import EXAMPLES
 from tests.contract.readers import TOLD, Readers, node_command, python_command
 from tests.integrations.oracle_commerce.fakes import started
-from tests.pipeline import wait_until
 from tests.secrets.test_acl import PASSWORD, documented_users
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.server, pytest.mark.end_to_end]
 
@@ -76,7 +76,7 @@ def written(ledger: Path) -> list[Row]:
 
 
 def await_written(ledger: Path, count: int) -> None:
-    wait_until(lambda: len(written(ledger)) > count, within=30, what="the readers to go on")
+    wait_until(lambda: len(written(ledger)) > count, what="the readers to go on")
 
 
 def told(client: redis.Redis) -> list[Row]:
@@ -123,9 +123,9 @@ def test_readers_killed_at_random_miss_nothing_and_keep_the_order(readers: Reade
         await_written(readers.ledger, 60 * kill + dice.randrange(60))
         readers.kill(dice.choice(sorted(readers.running)))
         readers.start()
-    wait_until(lambda: _all_read(client), within=30, what="the last event")
+    wait_until(lambda: _all_read(client), what="the last event")
     client.xgroup_setid(EVENTS, "example", "0")  # and once more from the beginning
-    wait_until(lambda: _all_read(client), within=30, what="all of it again")
+    wait_until(lambda: _all_read(client), what="all of it again")
     everything, rows = told(client), written(readers.ledger)
     assert by_merchant(rows) == by_merchant(everything)
     assert len(rows) - len(everything) <= readers.repeats
@@ -136,22 +136,22 @@ def test_a_reader_remembers_only_so_many_events(readers: Readers, client: redis.
     let_happen(client, random.Random(6), 30)  # noqa: S311 - the same each time
     readers.start()
     everything = told(client)
-    wait_until(lambda: written(readers.ledger) == everything, within=20, what="all events")
+    wait_until(lambda: written(readers.ledger) == everything, what="all events")
     client.xgroup_setid(EVENTS, "example", "0")
-    wait_until(lambda: written(readers.ledger) == everything * 2, within=20, what="those that were forgotten")
+    wait_until(lambda: written(readers.ledger) == everything * 2, what="those that were forgotten")
 
 
 def test_a_reader_notices_that_events_were_trimmed_away_unread(readers: Readers, client: redis.Redis) -> None:
     happen = partial(let_happen, client, random.Random(6))  # noqa: S311 - the same each time
     happen(5)
     name = readers.start()
-    wait_until(lambda: len(written(readers.ledger)) == len(told(client)), within=20, what="the first events")
+    wait_until(lambda: len(written(readers.ledger)) == len(told(client)), what="the first events")
     assert readers.output(name).count(TOLD) == 1, "whoever starts anew has missed what came before"
     happen(5)
-    wait_until(lambda: len(written(readers.ledger)) == len(told(client)), within=20, what="the next events")
+    wait_until(lambda: len(written(readers.ledger)) == len(told(client)), what="the next events")
     client.xtrim(EVENTS, maxlen=1, approximate=False)  # all of them were read
     happen(5)
-    wait_until(lambda: _all_read(client), within=20, what="events after a trim")
+    wait_until(lambda: _all_read(client), what="events after a trim")
     assert written(readers.ledger)[-1] == told(client)[-1]
     assert readers.output(name).count(TOLD) == 1
     os.kill(readers.running[name].pid, signal.SIGSTOP)
@@ -160,8 +160,8 @@ def test_a_reader_notices_that_events_were_trimmed_away_unread(readers: Readers,
         client.xtrim(EVENTS, maxlen=3, approximate=False)
     finally:
         os.kill(readers.running[name].pid, signal.SIGCONT)
-    wait_until(lambda: readers.output(name).count(TOLD) >= 2, within=20, what="it to be noticed")
-    wait_until(lambda: _all_read(client), within=20, what="the rest")
+    wait_until(lambda: readers.output(name).count(TOLD) >= 2, what="it to be noticed")
+    wait_until(lambda: _all_read(client), what="the rest")
     assert written(readers.ledger)[-1] == told(client)[-1]
 
 

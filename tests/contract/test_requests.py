@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from integrations.errors import RequestRefused
 from integrations.oracle_commerce.request import MAX_FIELD_LENGTH, parse_request, parse_wish
+from integrations.oracle_commerce.store_url import MAX_STORE_URL
 from integrations.sealing import MAX_SEALED_LENGTH, SealingKey, key_id_of, seal
-from tests.contract.shapes import MAX_STORE_URL
 from tests.contract.validators import of_file, problems
 
 CONNECT = of_file("connect.schema.json")
@@ -61,7 +61,9 @@ def is_well_formed(request: object) -> bool:
     return key == key.strip() and key_id_of(key) is not None and len(request["store_url"]) <= MAX_STORE_URL
 
 
-connects = altered({"merchant_id": merchant_ids, "store_url": store_urls, "application_key": sealed_keys}, tuple(GOOD))
+connects = altered(
+    {"merchant_id": merchant_ids, "store_url": store_urls, "application_key": sealed_keys}, (*GOOD, "traceparent")
+)
 
 
 @given(connects | json_values)
@@ -69,6 +71,8 @@ connects = altered({"merchant_id": merchant_ids, "store_url": store_urls, "appli
 @example(GOOD | {"merchant_id": "m-1\n"})
 @example(GOOD | {"application_key": "sealed.v1.k.QUJD\n"})
 @example(GOOD | {"application_key": "sealed.v1.k.A"})
+@example(GOOD | {"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"})
+@example(GOOD | {"traceparent": ["malformed"]})
 @example(GOOD | {"store_url": "x" * (MAX_FIELD_LENGTH + 1)})
 def test_a_connect_request_fits_the_schema_just_when_it_is_well_formed(request: object) -> None:
     fits = CONNECT.is_valid(request)
@@ -96,7 +100,7 @@ def test_a_wish_fits_the_schema_just_when_it_is_taken(kind: str, data: st.DataOb
     option, choices = WISHES[kind]
     schema = of_file(f"{kind}.schema.json")
     good: dict[str, st.SearchStrategy[object]] = {"merchant_id": merchant_ids, option: st.sampled_from(choices)}
-    request = data.draw(altered(good, ("merchant_id", option, "run")) | json_values)
+    request = data.draw(altered(good, ("merchant_id", option, "traceparent", "run")) | json_values)
     fits = schema.is_valid(request)
     event(f"fits: {fits}")
     assert fits == taken(lambda: parse_wish(request, option, choices)), problems(schema, request)
