@@ -102,7 +102,8 @@ def terminal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
             running.await_words("occ-connect is running.")
             assert "`./run occ simulate` starts some" in running.said
             environment = {
-                **{name: value for name, value in os.environ.items() if not name.startswith("OCC_")},
+                # That of a newcomer's shell: `./run`, which may have started this, sets Python up for its own children.
+                **{name: value for name, value in os.environ.items() if not name.startswith(("OCC_", "PYTHON"))},
                 "PYTHONPATH": str(REPOSITORY),
                 "OCC_DATA_DIR": str(running.data),
             }

@@ -293,3 +293,10 @@ def test_a_token_that_was_changed_is_no_token(merchant_id: str, token: str, plac
 def test_text_that_is_no_token_is_none(text: str) -> None:
     assert KEYRING.decrypt_token("m-1", text) is None
     assert KEYRING.decrypt_token("m-1", f"v1.{KEY.key_id}.{text}") is None
+
+
+def test_a_keyring_knows_its_keys_by_their_whole_id() -> None:
+    first, tenth = SealingKey("k1", bytes(range(32))), SealingKey("k10", bytes(range(1, 33)))
+    sealed = seal(tenth.public_key, "k10", "m-1", APPLICATION_KEY)
+    assert Keyring([tenth]).knows(sealed)
+    assert not Keyring([first]).knows(sealed)

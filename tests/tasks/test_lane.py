@@ -23,7 +23,7 @@ from integrations.oracle_commerce.deliveries import (
     undelivered,
 )
 from integrations.oracle_commerce.records import DUE, EVENTS
-from integrations.receiver import Receiver
+from integrations.receiver import Answered, Receiver, Verdict
 from integrations.session import GuardedSession
 from integrations.settings import DevStore
 from integrations.signing import SigningSecret
@@ -420,3 +420,44 @@ def test_workers_that_die_anywhere_lose_nothing_and_mix_up_nothing(client: redis
         assert receiver.processed() == stage.written
     assert stage.nothing_is_left()
     stage.close()
+
+
+def test_a_wait_that_comes_with_a_refusal_is_kept_by_that_lane_alone(stage: Stage) -> None:
+    with stage.server as receiver:
+        receiver.answer = lambda event: (409, {"Retry-After": "900"}) if event["subject"] == "m-1" else 204
+        stage.happens("m-1")
+        stage.happens("m-2")
+        stage.go_on(895)
+        assert len(receiver.turned_down) == 1
+        assert receiver.processed() == {"m-2": ["m-2.1"]}
+        stage.go_on(10)
+        assert len(receiver.turned_down) == 2
+
+
+def test_refusals_among_events_that_are_taken_are_never_the_receivers_trouble(stage: Stage) -> None:
+    with stage.server as receiver:
+        receiver.answer = lambda event: 422 if event["subject"].startswith("bad") else 204
+        for number in range(2 * stage.rules.refused_in_a_row):
+            stage.happens(f"bad-{number}")
+            stage.happens(f"good-{number}")
+            stage.tick()
+            assert receiver_state(stage.client).failing_since is None
+        assert len(receiver.processed()) == 2 * stage.rules.refused_in_a_row
+
+
+def test_a_lane_is_left_after_a_hundred_events_or_half_a_lease_and_no_delivery_outlasts_one(stage: Stage) -> None:
+    left: list[float] = []
+
+    def deliver(_: str, __: str, ___: int, deadline: Deadline) -> Answered:
+        left.append(deadline.remaining())
+        return Answered(Verdict.DELIVERED, CallOutcome.of_status(204))
+
+    def events(lease: float) -> object:
+        return run_lane(stage.deliveries, deliver, "m-1", lease=lease, count=lambda _: None)["events"]
+
+    for _ in range(150):
+        stage.happens("m-1")
+    stage.deliveries.move()
+    assert events(lease=600) == 100
+    assert max(left) < 599, "the outcome has to be recorded while the event is ours"
+    assert events(lease=0) == 1

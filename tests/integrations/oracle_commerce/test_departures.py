@@ -15,7 +15,17 @@ from integrations.oracle_commerce.findings import findings_of
 from integrations.oracle_commerce.registration import register
 from integrations.oracle_commerce.schedule import Pace
 from tests.integrations.oracle_commerce.by_hand import SECOND, THEIRS, Desk, ours
-from tests.integrations.oracle_commerce.fakes import NOON, SLOTS, VALIDATE, Drive, all_is_well, removal, slot
+from tests.integrations.oracle_commerce.fakes import (
+    NOON,
+    SLOTS,
+    VALIDATE,
+    Drive,
+    all_is_well,
+    changed,
+    claimed,
+    removal,
+    slot,
+)
 from tests.integrations.oracle_commerce.slot_stores import DirectSlots
 from tests.integrations.oracle_commerce.test_connection import healthy
 from tests.simulator.application_keys import make_application_key
@@ -455,3 +465,16 @@ def test_a_departure_does_not_disturb_the_next_store() -> None:
     desk.at_once()
     assert desk.status == "active"
     assert still_there(store) == set()
+
+
+def test_workers_that_died_of_one_attempt_are_not_held_against_the_next_look_at_a_leftover() -> None:
+    pace = Pace()
+    target, later = removal("order-update"), Moment(NOON + pace.lease + 1, pace)
+    leaving = claimed(changed(departures.disconnect(healthy(), Moment(NOON, pace))), target, Moment(NOON, pace))
+    again = claimed(leaving, target, later)
+    work = again.slots["order-update"].work
+    assert work is not None
+    assert work.deaths == 1
+    left = departures.left_behind(again, target, Cause("permission_denied"), later).connection.slots["order-update"]
+    assert left.work is not None
+    assert (left.work.deaths, left.work.deaths_alone) == (0, 0)

@@ -124,3 +124,9 @@ def test_what_was_just_established_is_not_asked_again_at_once() -> None:
     for number in range(200):
         merchant = replace(healthy(), merchant_id=f"m-{number}")
         assert PACE.next_look(merchant, NOON) >= NOON + PACE.second_look
+
+
+def test_a_warning_that_comes_soon_does_not_hurry_the_next_look() -> None:
+    credential = Credential("f", NOON + 30 * DAY + 1, KeyVerdict.VALID)
+    connection = healthy(credential=credential, phase=next_phase_after(NOON + DAY / 2))
+    assert PACE.next_look(connection, NOON) == NOON + PACE.second_look

@@ -301,3 +301,15 @@ def test_a_slot_the_store_wants_left_alone_for_a_day_is_told_of_at_once_and_look
     assert told.slots["order-submit"].not_before == NOON + 86400
     soon = transitions.waits(connection, slot("order-submit"), cause, NOON + 600, at()).connection
     assert soon.slots["order-submit"].status is SlotStatus.RETRYING
+
+
+def test_an_attempt_that_gave_way_to_another_worker_is_none() -> None:
+    connection = started(at())
+    for number in range(3 * PACE.retry_attempts):
+        moment = at(10.0 * number)
+        mine = claimed(connection, VALIDATE, moment)
+        pending = Cause("token_renewal_pending")
+        connection = transitions.gives_way(mine, VALIDATE, pending, moment.now + 1, moment).connection
+    work = connection.work_on(VALIDATE)
+    assert work is not None
+    assert work.attempts == 0

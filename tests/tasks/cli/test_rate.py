@@ -33,3 +33,11 @@ def test_less_than_one_a_second_is_fine() -> None:
     time = Time()
     rate = Rate(0.1, clock=lambda: time.now)
     assert [begin_when_allowed(rate, time) - 100 for _ in range(3)] == [0.0, 10.0, 20.0]
+
+
+def test_what_is_begun_before_its_time_is_waited_for_afterwards() -> None:
+    time = Time()
+    rate = Rate(4.0, clock=lambda: time.now)
+    rate.begin()
+    rate.begin()
+    assert rate.left() == 0.5
