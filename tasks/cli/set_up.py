@@ -78,7 +78,7 @@ def _explained(error: redis.RedisError, url: str) -> str:
         case redis.AuthenticationError() | redis.exceptions.AuthorizationError():
             return f"the server at {where} does not accept the login; check user and password in OCC_REDIS_URL"
         case redis.exceptions.NoPermissionError():
-            return f"the server at {where} does not let this user do it; the README lists what it must be allowed"
+            return f"the server at {where} does not let this user do it; docs/security.md lists what it must be allowed"
         case redis.exceptions.BusyLoadingError():
             return f"the server at {where} is still loading its data; try again in a moment"
         case redis.ConnectionError() | redis.TimeoutError():

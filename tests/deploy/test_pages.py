@@ -21,7 +21,10 @@ PAGES = [
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
 OURS = [
-    *(ROOT / "docs" / f"{name}.md" for name in ("deploying", "sizing", "operating", "glossary", "README")),
+    *(
+        ROOT / "docs" / f"{name}.md"
+        for name in ("deploying", "sizing", "operating", "glossary", "settings", "command-line", "README")
+    ),
     ROOT / "CONTRIBUTING.md",
 ]
 FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
@@ -183,3 +186,8 @@ def test_the_arithmetic_of_sizing_is_right() -> None:
         "the same, all full (nobody's store is ever in order)": 2_200 + 45_600,
     }.items():
         assert row(name) == pytest.approx([count * each / 1e9 for count in connections], rel=0.05, abs=0.06), name
+
+
+def test_every_setting_has_its_row_and_no_row_is_of_another() -> None:
+    rows = [line.split("|")[1] for line in text(ROOT / "docs" / "settings.md").splitlines() if line.startswith("| `")]
+    assert sorted(re.findall(r"`OCC_([A-Z_]+)`", " ".join(rows))) == sorted(map(str.upper, Settings.model_fields))

@@ -309,7 +309,7 @@ def test_who_was_overtaken_neither_takes_an_event_out_nor_goes_on(stage: Stage) 
         stage.deliveries.refused(slow, "HTTP 400", None, go_on=True),
         stage.deliveries.failed(slow, "HTTP 503", None),
     ):
-        assert (turn.why, turn.event) == ("overtaken", "")
+        assert (turn.why, turn.event, turn.set_aside) == ("overtaken", "", False)
     assert stage.client.llen("occ:deliveries:m-1") == 2
     assert stage.client.hget(RECEIVER, "failing_since") is None
     assert stage.deliveries.delivered(quick, go_on=True).event_id == "m-1.2"
