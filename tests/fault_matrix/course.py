@@ -80,7 +80,7 @@ class Course:
     def look(self) -> Look:
         """Everything until the next rest."""
         stand, began_at = self.stand, self.stand.now
-        first_note, first_event = len(stand.records.notes), len(stand.records.events_told)
+        first_line, first_event = len(stand.records.lines), len(stand.records.told)
         waits: dict[str | None, list[Wait]] = {}
         while True:
             while ready := sorted(stand.connection.ready(stand.now), key=str):
@@ -96,8 +96,8 @@ class Course:
         look = Look(
             began_at=began_at,
             waits=waits.get(busiest, []),
-            met=[note.cause.code for note in stand.records.notes[first_note:] if note.cause],
-            events=stand.records.events_told[first_event:],
+            met=[note.cause.code for _, _, note in stand.records.lines[first_line:] if note.cause],
+            events=stand.records.told[first_event:],
             state=state_of(stand),
             rest=None if due is None else due - stand.now,
         )

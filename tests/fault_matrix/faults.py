@@ -10,6 +10,7 @@ from integrations.errors import IntegrationError
 from integrations.settings import SlotSpec
 from tests.fault_matrix.on_the_wire import WIRE
 from tests.fault_matrix.stand import OTHERS_HEADERS, OTHERS_LOGIN, OTHERS_URL, Stand
+from tests.integrations.oracle_commerce.by_hand import ours
 from tests.simulator import make_application_key
 from tests.simulator.faults import fault_from
 
@@ -311,7 +312,7 @@ def _urls(*urls: Callable[[str], str]) -> Do:
     """Somebody else writes the slot's list: each URL is made from ours."""
 
     def begin(stand: Stand) -> None:
-        _fill(stand, urls=[url(stand.callback_url(FAULTY)) for url in urls])
+        _fill(stand, urls=[url(ours(FAULTY)) for url in urls])
 
     return begin
 
@@ -327,7 +328,7 @@ def _ours(ours: str) -> str:
 def _preview_only(stand: Stand) -> None:
     _fill(stand, urls=[OTHERS_URL])
     twin = _id(stand).replace("production-", "publishing-")
-    stand.store.change(slots={twin: {"urls": [stand.callback_url(FAULTY)]}})
+    stand.store.change(slots={twin: {"urls": [ours(FAULTY)]}})
 
 
 def _rival(**rival: Any) -> Fault:

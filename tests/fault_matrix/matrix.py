@@ -75,7 +75,7 @@ def struck(section: Section, fault: Fault, occasion: Occasion) -> tuple[Stand, C
     if occasion is Occasion.ONBOARDING:
         fault.begin(stand)
         stand.connect()
-        stand.records.events_told.clear()  # that it is being onboarded goes without saying
+        stand.records.told.clear()  # that it is being onboarded goes without saying
         return stand, course
     stand.connect()
     onboarded = Course(stand).look()
@@ -92,7 +92,7 @@ def struck(section: Section, fault: Fault, occasion: Occasion) -> tuple[Stand, C
         stand.connect()
     else:
         fault.begin(stand)
-        stand.disconnect()
+        stand.desk.disconnect()
     return stand, course
 
 

@@ -4,20 +4,19 @@
 simulated ones behind our real client. Every record is written out and read again with every change.
 """
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+import redis
+
 from integrations.answer import Answer
-from integrations.deadline import Deadline
-from integrations.errors import RequestRefused, TransientError
+from integrations.errors import RequestRefused
 from integrations.oracle_commerce import transitions
 from integrations.oracle_commerce.acceptance import Acceptance, Accepted, Asked, Door
 from integrations.oracle_commerce.access_token import AccessToken, AccessTokens
 from integrations.oracle_commerce.change import Change, Moment, Note, Stop
-from integrations.oracle_commerce.client import Login
 from integrations.oracle_commerce.connection import Connection, Step, Target
 from integrations.oracle_commerce.events import other_events, status_event
 from integrations.oracle_commerce.findings import findings_of
@@ -32,7 +31,7 @@ from tasks.metrics.counts import Counts
 from tasks.retry import RetryPolicy
 from tasks.step import run_step
 from tasks.wiring import Wiring
-from tests.integrations.oracle_commerce.fakes import NOON
+from tests.integrations.oracle_commerce.fakes import NOON, SLOTS
 from tests.simulator.application_keys import make_application_key
 from tests.simulator.clocks import StoppedClock
 from tests.simulator.direct import DirectSession
@@ -110,38 +109,39 @@ class _Tokens(AccessTokens):
     """Access tokens without a server. `busy`: another worker is just buying one, for longer than anybody waits."""
 
     def __init__(self, clock: StoppedClock) -> None:
+        super().__init__(redis.Redis(), Keyring([OURS]), lock_lease=60.0, patience=0.0)  # never dialled
         self.kept: dict[str, tuple[str, AccessToken]] = {}
         self.busy = False
         self._clock = clock
 
-    def get(
-        self,
-        merchant_id: str,
-        fingerprint: str,
-        login: Callable[[], Login],
-        deadline: Deadline,  # noqa: ARG002 - time stands still
-        *,
-        newer_than: float = 0.0,
-    ) -> AccessToken:
-        if self.busy:
-            raise TransientError("token_renewal_pending", retry_after=1.0)
-        now: float = self._clock.clocks.wall()
-        whose, token = self.kept.get(merchant_id, ("", AccessToken("", 0.0, 0.0)))
-        if whose == fingerprint and token.issued_at > newer_than and token.is_fresh(now):
-            return token
-        answer = login()
-        token = AccessToken(answer.access_token, now, now + answer.lifetime)
-        self.kept[merchant_id] = fingerprint, token
-        return token
-
-    @contextlib.contextmanager
-    def unshared(
-        self, merchant_id: str, fingerprint: str, login: Callable[[], Login], deadline: Deadline
-    ) -> Iterator[AccessToken]:
-        yield self.get(merchant_id, fingerprint, login, deadline, newer_than=float("inf"))
-
     def drop(self, merchant_id: str) -> None:
         self.kept.pop(merchant_id, None)
+
+    def _lock(self, merchant_id: str) -> Any:  # noqa: ARG002
+        return _Lock(self.busy)
+
+    def _share(self, merchant_id: str, fingerprint: str, token: AccessToken) -> None:
+        self.kept[merchant_id] = fingerprint, token
+
+    def _cached(self, merchant_id: str, fingerprint: str, newer_than: float) -> AccessToken | None:
+        whose, token = self.kept.get(merchant_id, ("", AccessToken("", 0.0, 0.0)))
+        if whose != fingerprint or token.issued_at <= newer_than:
+            return None
+        return token if token.is_fresh(self._now()) else None
+
+    def _now(self) -> float:
+        return float(self._clock.clocks.wall())
+
+
+@dataclass
+class _Lock:
+    busy: bool
+
+    def acquire(self, *, blocking: bool) -> bool:  # noqa: ARG002
+        return not self.busy
+
+    def release(self) -> None:
+        pass
 
 
 class _Session(GuardedSession):
@@ -190,8 +190,8 @@ class _Steady(RetryPolicy):
 class Desk:
     """Everything that keeps connections, done by hand. Merchant m-1 unless another is named."""
 
-    def __init__(self, **settings: object) -> None:
-        self.clock = StoppedClock(NOON)
+    def __init__(self, epoch: float = NOON, /, **settings: object) -> None:
+        self.clock = StoppedClock(epoch)
         self.stores: dict[str, SimulatedStore] = {}
         self.records = RecordsInMemory(self.clock)
         self.tokens = _Tokens(self.clock)
@@ -329,12 +329,35 @@ class Desk:
         self.records.told.clear()
         return types
 
-    def findings(self) -> list[tuple[str, str | None]]:
-        """What there is to report of m-1."""
-        return [(finding.code, finding.slot) for finding in findings_of(self.connection)]
+    def findings(self, record_id: str = "m-1") -> list[tuple[str, str | None]]:
+        """What there is to report."""
+        return [(finding.code, finding.slot) for finding in findings_of(self.record(record_id))]
+
+    def kept_key(self, record_id: str = "m-1") -> str | None:
+        """The application key that is kept as the current one."""
+        sealed = self.records.load(record_id).sealed_key
+        return Keyring([OURS]).open(sealed, "m-1") if sealed else None
 
     def _all(self) -> list[tuple[str, Connection]]:
         return [(name, it.connection) for name, it in self.records.kept.items() if it.connection is not None]
+
+
+def connected(**settings: object) -> tuple[Desk, SimulatedStore]:
+    """An active connection that has had its second look."""
+    desk = Desk(**settings)
+    store = desk.store()
+    desk.connect(store)
+    desk.wait(600)
+    assert desk.status == "active"
+    desk.events()
+    store.reset_counts()
+    return desk, store
+
+
+def there(store: SimulatedStore) -> set[str]:
+    """The slots that carry our callback URL; somebody else's must be in all of them."""
+    assert all(THEIRS in store.urls(name) for name in SLOTS)
+    return {name for name in SLOTS if ours(name) in store.urls(name)}
 
 
 def _sends_nothing(connection: Connection, targets: Iterable[Target]) -> None:

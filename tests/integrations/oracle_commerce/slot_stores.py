@@ -9,14 +9,16 @@ import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Literal
+from typing import Literal, TypeVar
 
 from hypothesis import strategies as st
 
 from integrations.deadline import Deadline
-from integrations.errors import PermanentError, SlotNotFound
+from integrations.errors import PermanentError, SlotNotFound, TransientError
 from tests.simulator.direct import DirectCommerceCloud
 from tests.simulator.store import SimulatedStore
+
+T = TypeVar("T")
 
 SLOT = "order-submit"
 OURS = "https://hooks.example.com/occ/m-1/order-submit"
@@ -69,6 +71,7 @@ class SlotInMemory:
     content: dict[str, object]
     answers: Literal["content", "nothing", "settings only"] = "content"
     readable: bool = True
+    hides_after_write: bool = False
     rival: Rival | None = None
     bodies: list[dict[str, object]] = field(default_factory=list)
     urls_when_read: list[list[str]] = field(default_factory=list)
@@ -109,6 +112,7 @@ class SlotInMemory:
         self.meet(Meeting.BEFORE_WRITE)
         self.bodies.append(copy.deepcopy(dict(body)))
         self.content.update(copy.deepcopy(dict(body)))
+        self.readable &= not self.hides_after_write
         self.meet(Meeting.BEFORE_ANSWER)
         if self.answers == "nothing":
             return None
@@ -119,6 +123,21 @@ class SlotInMemory:
         if self.rival is not None and self.rival.when is moment:
             rival, self.rival = self.rival, None
             self.content = {**self.content, "urls": rival.after(self.urls)}
+
+    def after(self, work: Callable[[], T], *, not_kept: str) -> T | None:
+        """What the work came to once the rival who comes afterwards has come.
+
+        None if the store is found not to have kept it, which raises TransientError with the code `not_kept`.
+        """
+        before, done = len(self.bodies), None
+        try:
+            done = work()
+        except TransientError as error:
+            if error.code != not_kept:
+                raise
+        self.meet(Meeting.AFTER)
+        assert len(self.bodies) <= before + 1, "it writes at most once"
+        return done
 
 
 class DirectSlots:
@@ -140,6 +159,21 @@ class DirectSlots:
         """Update a slot."""
         return self._client.write_slot(self._token, slot_id, body, Deadline.after(5))
 
+
+def store_like_occ() -> SimulatedStore:
+    """With a slot full of what is somebody else's."""
+    content = {
+        "urls": [THEIRS, "https://erp.example.org/x"],
+        "headers": {"X-Integration": "acme"},
+        "basicAuthentication": {"u": "p"},
+        "resendDelaySeconds": 60,
+        "urlApplicationSuppressionList": [{"url": THEIRS, "applications": ["a"]}],
+    }
+    return SimulatedStore("s", slots={SLOT: content}, masked_credentials=True)
+
+
+ANSWERS = st.sampled_from(("content", "nothing", "settings only"))
+"""What a slot may answer a write with."""
 
 _urls = st.lists(st.sampled_from((*FOREIGN, *SPELLINGS)), max_size=6)
 _shown: dict[str, Callable[[list[str]], dict[str, object]]] = {

@@ -14,7 +14,7 @@ from integrations.oracle_commerce.connection import Cause, Slot, SlotStatus, Tar
 from integrations.oracle_commerce.findings import findings_of
 from integrations.oracle_commerce.registration import register
 from integrations.oracle_commerce.schedule import Pace
-from tests.integrations.oracle_commerce.by_hand import SECOND, THEIRS, Desk, ours
+from tests.integrations.oracle_commerce.by_hand import SECOND, THEIRS, Desk, connected, ours, there
 from tests.integrations.oracle_commerce.fakes import (
     NOON,
     SLOTS,
@@ -29,7 +29,6 @@ from tests.integrations.oracle_commerce.fakes import (
 from tests.integrations.oracle_commerce.slot_stores import DirectSlots
 from tests.integrations.oracle_commerce.test_connection import healthy
 from tests.simulator.application_keys import make_application_key
-from tests.simulator.store import SimulatedStore
 
 PACE = Pace()
 SUBSETS = [frozenset(n for n, f in zip(SLOTS, flags, strict=True) if f) for flags in product((False, True), repeat=4)]
@@ -39,26 +38,9 @@ def named(refusing: frozenset[str]) -> str:
     return "+".join(sorted(refusing)) or "none"
 
 
-def connected(**changes: object) -> tuple[Desk, SimulatedStore]:
-    desk = Desk()
-    store = desk.store(**changes)
-    desk.connect(store)
-    desk.wait(600)
-    assert desk.status == "active"
-    desk.events()
-    store.reset_counts()
-    return desk, store
-
-
 def has_key(desk: Desk, record_id: str = "m-1") -> bool:
     snapshot = desk.records.load(record_id)
     return bool(snapshot.sealed_key or snapshot.sealed_candidate)
-
-
-def still_there(store: SimulatedStore) -> set[str]:
-    """The slots that carry our callback URL; somebody else's must be in all of them."""
-    assert all(THEIRS in store.urls(name) for name in SLOTS)
-    return {name for name in SLOTS if ours(name) in store.urls(name)}
 
 
 # --- Slots that refuse -----------------------------------------------------------------------------------------------
@@ -72,7 +54,7 @@ def test_what_the_store_refuses_is_left_behind_and_told_and_cleared_later(fault:
         store.fail(f"write_slot:{name}", {"fault": fault, "times": "always"})
     assert desk.disconnect().outcome == "accepted"
     desk.at_once()
-    assert still_there(store) == refusing
+    assert there(store) == refusing
     assert desk.slots == {name: "left_behind" if name in refusing else "removed" for name in SLOTS}
     assert desk.status == "disconnected"
     assert desk.events() == ["disconnected"]
@@ -83,10 +65,10 @@ def test_what_the_store_refuses_is_left_behind_and_told_and_cleared_later(fault:
     assert (desk.connection.due_at is None) == (not refusing)
 
     desk.wait(86400)
-    assert still_there(store) == refusing
+    assert there(store) == refusing
     store.heal()
     desk.wait(6 * 3600)
-    assert still_there(store) == set()
+    assert there(store) == set()
     assert desk.findings() == []
     assert set(desk.slots.values()) == {"removed"}
     assert not has_key(desk)
@@ -145,10 +127,10 @@ def test_a_wait_the_store_asked_for_before_we_leave_is_kept_as_well() -> None:
     store.reset_counts()
     desk.disconnect()
     desk.wait(8999)
-    assert still_there(store) == {"order-update"}
+    assert there(store) == {"order-update"}
     assert store.calls.slots["read_slot:order-update"] == 0
     desk.wait(1)
-    assert still_there(store) == set()
+    assert there(store) == set()
 
 
 def test_an_access_token_that_another_worker_is_buying_is_no_refusal() -> None:
@@ -191,7 +173,7 @@ def test_disconnecting_after_any_step_of_an_onboarding_leaves_nothing_behind(ste
         desk.one()
     desk.disconnect()
     desk.at_once()
-    assert still_there(store) == set()
+    assert there(store) == set()
     assert set(desk.slots.values()) == {"removed"}
     assert desk.status == "disconnected"
     assert not has_key(desk)
@@ -215,9 +197,9 @@ def test_a_removal_waits_for_the_worker_that_may_be_about_to_write() -> None:
     assert desk.slots["order-update"] == "pending"
     assert desk.status == "onboarding", "not before every slot was dealt with"
     register(DirectSlots(store), "order-update", ours("order-update"), "urls")  # the worker's late write
-    assert still_there(store) == {"order-update"}
+    assert there(store) == {"order-update"}
     desk.until(NOON + desk.pace.lease)
-    assert still_there(store) == set()
+    assert there(store) == set()
     assert desk.events() == ["onboarding", "disconnected"]
     assert not has_key(desk)
 
@@ -268,7 +250,7 @@ def test_a_key_that_was_revoked_does_not_keep_anybody_from_leaving() -> None:
     assert desk.findings() == [("left_behind", name) for name in SLOTS]
     store.change(accept_keys=[store.application_key])
     desk.wait(3600)
-    assert (still_there(store), desk.findings()) == (set(), [])
+    assert (there(store), desk.findings()) == (set(), [])
 
 
 def test_slots_in_which_we_never_were_are_not_called_left_behind() -> None:
@@ -303,7 +285,7 @@ def test_a_removal_that_takes_its_workers_down_is_left_behind_and_tried_again() 
     assert work is not None
     assert work.is_suspect
     desk.wait(desk.pace.clean_up_for)
-    assert still_there(store) == set()
+    assert there(store) == set()
     assert not has_key(desk)
 
 
@@ -320,7 +302,7 @@ def test_forgetting_at_once_leaves_our_url_where_it_is_and_says_so() -> None:
     assert {record.cause for record in desk.connection.slots.values()} == {Cause("credential_forgotten")}
     desk.wait(30 * 86400)
     assert store.calls.summary()["calls"] == 0
-    assert still_there(store) == set(SLOTS)
+    assert there(store) == set(SLOTS)
 
 
 def test_forgetting_at_once_in_mid_departure_keeps_what_was_done() -> None:
@@ -391,7 +373,7 @@ def test_connecting_again_after_a_departure_is_a_run_like_any_other() -> None:
     assert desk.connect(store).started
     desk.at_once()
     assert desk.events() == ["disconnected", "onboarding", "active"]
-    assert (desk.status, desk.connection.run, still_there(store)) == ("active", 3, set(SLOTS))
+    assert (desk.status, desk.connection.run, there(store)) == ("active", 3, set(SLOTS))
     assert has_key(desk)
     desk.wait(30 * 86400)
     assert desk.events() == []
@@ -406,17 +388,17 @@ def test_connecting_again_in_mid_departure_waits_for_the_removal_that_is_under_w
     desk.connect(store)
     desk.wait(desk.pace.lease - 1)
     assert desk.connection.run == 3
-    assert still_there(store) == set(SLOTS) - {"order-submit"}, "it has not begun"
+    assert there(store) == set(SLOTS) - {"order-submit"}, "it has not begun"
     assert desk.look().outcome == "under_way", "nor may anybody hurry it"
     desk.wait(0)
-    assert "order-submit" not in still_there(store)
+    assert "order-submit" not in there(store)
     store.change(slots={"order-update": {"urls": [THEIRS]}})  # the late removal
     desk.until(began + desk.pace.lease)
-    assert still_there(store) == set(SLOTS)
+    assert there(store) == set(SLOTS)
     assert desk.message("m-1", 2, removal("order-update"))["reason"] == "superseded"
     assert desk.status == "active"
     desk.wait(86400)
-    assert still_there(store) == set(SLOTS)
+    assert there(store) == set(SLOTS)
 
 
 def test_connecting_again_while_leftovers_wait_keeps_them() -> None:
@@ -430,7 +412,7 @@ def test_connecting_again_while_leftovers_wait_keeps_them() -> None:
     desk.wait(600)
     assert (desk.status, desk.slots) == ("active", dict.fromkeys(SLOTS, "registered"))
     assert store.calls.endpoints["write_slot"] == 0
-    assert still_there(store) == set(SLOTS)
+    assert there(store) == set(SLOTS)
 
 
 def test_connecting_again_after_the_key_was_forgotten_needs_no_memory_of_it() -> None:
@@ -438,7 +420,7 @@ def test_connecting_again_after_the_key_was_forgotten_needs_no_memory_of_it() ->
     desk.disconnect(forget="now")
     desk.connect(store)
     desk.at_once()
-    assert (desk.status, still_there(store)) == ("active", set(SLOTS))
+    assert (desk.status, there(store)) == ("active", set(SLOTS))
 
 
 # --- Case by case ----------------------------------------------------------------------------------------------------
@@ -464,7 +446,7 @@ def test_a_departure_does_not_disturb_the_next_store() -> None:
     assert set(desk.records.kept) == {"m-1"}, "nothing is left to be done at the first"
     desk.at_once()
     assert desk.status == "active"
-    assert still_there(store) == set()
+    assert there(store) == set()
 
 
 def test_workers_that_died_of_one_attempt_are_not_held_against_the_next_look_at_a_leftover() -> None:

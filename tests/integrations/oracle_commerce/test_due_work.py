@@ -1,7 +1,7 @@
 """Due times on a real server: they are what the records say, and nothing that is due is lost or handed out twice."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -26,17 +26,6 @@ from tests.integrations.oracle_commerce.recorded import (
 )
 
 pytestmark = pytest.mark.server
-
-
-@pytest.fixture
-def client(redis_url: str) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
-        yield client
-
-
-@pytest.fixture
-def records(client: redis.Redis) -> Records:
-    return Records(client)
 
 
 # --- Due work --------------------------------------------------------------------------------------------------------

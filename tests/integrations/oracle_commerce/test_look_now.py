@@ -10,7 +10,7 @@ from integrations.oracle_commerce import beginnings
 from integrations.oracle_commerce.change import Change, Moment, Stop
 from integrations.oracle_commerce.connection import Cause, KeyVerdict, SlotStatus, Step, Trouble
 from integrations.oracle_commerce.schedule import Pace
-from tests.integrations.oracle_commerce.by_hand import Desk, ours
+from tests.integrations.oracle_commerce.by_hand import Desk, connected, ours
 from tests.integrations.oracle_commerce.fakes import NOON, SHIPPING, SLOTS, VALIDATE, departed, slot
 from tests.integrations.oracle_commerce.test_connection import ENDED, UNREACHED, healthy
 from tests.simulator.store import SimulatedStore
@@ -18,17 +18,6 @@ from tests.simulator.store import SimulatedStore
 PACE = Pace()
 DAY = 86400.0
 SIX = {"login": 1, "shipping_methods": 1, "read_slot": 4}
-
-
-def connected(**changes: object) -> tuple[Desk, SimulatedStore]:
-    desk = Desk()
-    store = desk.store(**changes)
-    desk.connect(store)
-    desk.wait(600)
-    assert desk.status == "active"
-    desk.events()
-    store.reset_counts()
-    return desk, store
 
 
 # --- A healthy connection --------------------------------------------------------------------------------------------

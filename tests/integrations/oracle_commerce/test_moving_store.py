@@ -7,9 +7,7 @@ import pytest
 from integrations.oracle_commerce.application_key import fingerprint
 from integrations.oracle_commerce.change import at_time
 from integrations.oracle_commerce.connection import Connection, KeyVerdict, former_id
-from integrations.oracle_commerce.findings import findings_of
-from integrations.sealing import Keyring
-from tests.integrations.oracle_commerce.by_hand import FIRST, OURS, SECOND, THEIRS, Desk, ours
+from tests.integrations.oracle_commerce.by_hand import FIRST, SECOND, Desk, connected, there
 from tests.integrations.oracle_commerce.fakes import NOON, SLOTS, VALIDATE, removal, slot
 from tests.simulator.application_keys import make_application_key
 from tests.simulator.store import SimulatedStore
@@ -17,37 +15,18 @@ from tests.simulator.store import SimulatedStore
 FORMER = former_id("m-1", 1)
 
 
-def connected() -> tuple[Desk, SimulatedStore, SimulatedStore]:
+def connected_beside_another() -> tuple[Desk, SimulatedStore, SimulatedStore]:
     """An active connection with the first store, and a second one."""
-    desk = Desk()
-    first, second = desk.store(FIRST), desk.store(SECOND)
-    desk.connect(first)
-    desk.wait(600)
-    assert desk.status == "active"
-    desk.events()
-    return desk, first, second
-
-
-def there(store: SimulatedStore) -> set[str]:
-    assert all(THEIRS in store.urls(name) for name in SLOTS)
-    return {name for name in SLOTS if ours(name) in store.urls(name)}
-
-
-def key_of(desk: Desk, record_id: str) -> str | None:
-    sealed = desk.records.load(record_id).sealed_key
-    return Keyring([OURS]).open(sealed, "m-1") if sealed else None
-
-
-def findings(connection: Connection) -> list[tuple[str, str | None]]:
-    return [(it.code, it.slot) for it in findings_of(connection)]
+    desk, first = connected()
+    return desk, first, desk.store(SECOND)
 
 
 def test_the_former_store_is_left_with_its_own_key_before_the_new_run_begins() -> None:
-    desk, first, second = connected()
+    desk, first, second = connected_beside_another()
     accepted = desk.connect(second)
     assert accepted.started
     assert accepted.former == desk.record(FORMER)
-    assert (key_of(desk, FORMER), key_of(desk, "m-1")) == (first.application_key, second.application_key)
+    assert (desk.kept_key(FORMER), desk.kept_key()) == (first.application_key, second.application_key)
     assert desk.record(FORMER).ready(desk.now) == set(map(removal, SLOTS))
 
     for name in SLOTS:
@@ -62,14 +41,14 @@ def test_the_former_store_is_left_with_its_own_key_before_the_new_run_begins() -
     assert (desk.status, desk.connection.run, desk.connection.store_url) == ("active", 2, SECOND)
 
     former = desk.record(FORMER)
-    assert (former.status, former.store_url, findings(former), former.due_at) == ("disconnected", FIRST, [], None)
-    assert key_of(desk, FORMER) is None
+    assert (former.status, former.store_url, desk.findings(FORMER), former.due_at) == ("disconnected", FIRST, [], None)
+    assert desk.kept_key(FORMER) is None
     assert desk.events() == ["onboarding", "active"], "the former store is nobody's status"
     assert {event["subject"] for event in desk.last_events} == {"m-1"}
 
 
 def test_a_former_store_that_is_slow_delays_the_new_run_by_a_lease_at_most() -> None:
-    desk, first, second = connected()
+    desk, first, second = connected_beside_another()
     moved = desk.now
     desk.connect(second)
     snapshot = desk.records.load(FORMER)
@@ -86,7 +65,7 @@ def test_a_former_store_that_is_slow_delays_the_new_run_by_a_lease_at_most() -> 
 
 def test_a_look_that_is_asked_for_does_not_hurry_the_new_run() -> None:
     """The first store's workers may still write, and both addresses may lead to the same store."""
-    desk, _, second = connected()
+    desk, _, second = connected_beside_another()
     desk.connect(second)
     assert desk.look().outcome == "under_way"
     assert desk.look(repair=True).outcome == "accepted"
@@ -95,7 +74,7 @@ def test_a_look_that_is_asked_for_does_not_hurry_the_new_run() -> None:
 
 
 def test_a_worker_at_the_former_store_is_waited_for_and_its_outcome_counts_nowhere() -> None:
-    desk, first, second = connected()
+    desk, first, second = connected_beside_another()
     desk.look()
     desk.message("m-1", 1, VALIDATE)
     desk.one()
@@ -111,34 +90,33 @@ def test_a_worker_at_the_former_store_is_waited_for_and_its_outcome_counts_nowhe
 
 
 def test_what_the_former_store_refuses_is_tried_again_beside_the_new_connection() -> None:
-    desk, first, second = connected()
+    desk, first, second = connected_beside_another()
     first.fail("write_slot:order-update", {"fault": "unavailable", "times": "always"})
     desk.connect(second)
     desk.wait(86400)
-    former = desk.record(FORMER)
-    assert findings(former) == [("left_behind", "order-update")]
+    assert desk.findings(FORMER) == [("left_behind", "order-update")]
     assert (desk.status, desk.findings()) == ("active", [])
-    assert key_of(desk, FORMER) == first.application_key
+    assert desk.kept_key(FORMER) == first.application_key
     first.heal()
     desk.wait(86400)
     assert there(first) == set()
-    assert key_of(desk, FORMER) is None
+    assert desk.kept_key(FORMER) is None
     assert desk.events() == ["onboarding", "active"]
 
 
 def test_what_the_former_store_refuses_for_ever_is_given_up() -> None:
-    desk, first, second = connected()
+    desk, first, second = connected_beside_another()
     first.change(reachable=False)
     desk.connect(second)
     desk.wait(desk.pace.clean_up_for)
     former = desk.record(FORMER)
-    assert (former.due_at, key_of(desk, FORMER)) == (None, None)
-    assert findings(former) == [("left_behind", name) for name in SLOTS]
+    assert (former.due_at, desk.kept_key(FORMER)) == (None, None)
+    assert desk.findings(FORMER) == [("left_behind", name) for name in SLOTS]
     assert desk.events() == ["onboarding", "active"]
 
 
 def test_our_url_at_the_former_store_is_the_merchants_not_the_records() -> None:
-    desk, first, second = connected()
+    desk, first, second = connected_beside_another()
     desk.connect(second)
     desk.wait(600)
     assert "@" not in "".join(url for name in SLOTS for url in (*first.urls(name), *second.urls(name)))
@@ -159,7 +137,7 @@ def test_where_nothing_ever_was_nothing_is_left() -> None:
 
 
 def test_a_store_that_was_left_already_is_not_left_again() -> None:
-    desk, first, second = connected()
+    desk, first, second = connected_beside_another()
     desk.disconnect()
     desk.at_once()
     first.reset_counts()
@@ -169,7 +147,7 @@ def test_a_store_that_was_left_already_is_not_left_again() -> None:
 
 
 def test_a_store_that_is_just_being_left_goes_on_being_left() -> None:
-    desk, first, second = connected()
+    desk, first, second = connected_beside_another()
     first.fail("write_slot:order-update", {"fault": "unavailable", "times": 3})
     desk.disconnect()
     desk.at_once()
@@ -184,7 +162,7 @@ def test_a_store_that_is_just_being_left_goes_on_being_left() -> None:
 
 @pytest.mark.parametrize("verdict", [KeyVerdict.VALID, KeyVerdict.DOUBTED, KeyVerdict.REJECTED])
 def test_a_store_is_left_whatever_became_of_its_key(verdict: KeyVerdict) -> None:
-    desk, first, second = connected()
+    desk, first, second = connected_beside_another()
     if verdict is not KeyVerdict.VALID:
         first.change(revoke_keys=True, kill_tokens=True)
         desk.look()
@@ -198,7 +176,7 @@ def test_a_store_is_left_whatever_became_of_its_key(verdict: KeyVerdict) -> None
 
 def test_a_store_where_we_were_under_an_earlier_key_is_left_too() -> None:
     """The key was rejected, another was sent that has not been tried yet, and then the merchant moved."""
-    desk, first, second = connected()
+    desk, first, second = connected_beside_another()
     first.change(revoke_keys=True, kill_tokens=True)
     desk.look()
     desk.wait(600)
@@ -212,7 +190,7 @@ def test_a_store_where_we_were_under_an_earlier_key_is_left_too() -> None:
 
 
 def test_moving_there_and_back_ends_where_the_merchant_is() -> None:
-    desk, first, second = connected()
+    desk, first, second = connected_beside_another()
     desk.connect(second)
     desk.wait(1)
     desk.connect(first)
@@ -226,7 +204,7 @@ def test_moving_there_and_back_ends_where_the_merchant_is() -> None:
 
 def test_moving_back_while_the_former_store_still_refuses_ends_registered_there() -> None:
     """A leftover that is cleared late takes our URL out once more; the next look puts it back."""
-    desk, first, second = connected()
+    desk, first, second = connected_beside_another()
     first.fail("write_slot:order-update", {"fault": "unavailable", "times": 3})
     desk.connect(second)
     desk.wait(600)
@@ -238,7 +216,7 @@ def test_moving_back_while_the_former_store_still_refuses_ends_registered_there(
 
 
 def test_each_move_leaves_a_record_of_its_own() -> None:
-    desk, first, second = connected()
+    desk, first, second = connected_beside_another()
     for number, store in enumerate((second, first, second, first)):
         desk.connect(store)
         desk.wait(600)
@@ -248,12 +226,12 @@ def test_each_move_leaves_a_record_of_its_own() -> None:
 
 
 def test_a_disconnect_is_about_the_store_where_the_merchant_is() -> None:
-    desk, first, second = connected()
+    desk, first, second = connected_beside_another()
     first.fail("write_slot", {"fault": "unavailable", "times": 4})
     desk.connect(second)
     desk.wait(600)
     desk.disconnect(forget="now")
-    assert key_of(desk, "m-1") is None
+    assert desk.kept_key() is None
     assert there(second) == set(SLOTS)
     desk.wait(86400)
     assert there(first) == set(), "the former one is left all the same"

@@ -7,8 +7,7 @@ import pytest
 
 from integrations.oracle_commerce.application_key import fingerprint
 from integrations.oracle_commerce.connection import KeyVerdict
-from integrations.sealing import Keyring
-from tests.integrations.oracle_commerce.by_hand import OURS, SECOND, THEIRS, Desk
+from tests.integrations.oracle_commerce.by_hand import SECOND, THEIRS, Desk, connected
 from tests.integrations.oracle_commerce.fakes import NOON, SHIPPING, SLOTS, VALIDATE, slot
 from tests.simulator.application_keys import make_application_key
 from tests.simulator.store import SimulatedStore
@@ -19,24 +18,6 @@ SIX = {"login": 1, "shipping_methods": 1, "read_slot": 4}
 
 def new_key() -> str:
     return make_application_key(issued_at=NOON, lifetime=None)
-
-
-def connected(**changes: object) -> tuple[Desk, SimulatedStore]:
-    """An active connection that has had its second look."""
-    desk = Desk()
-    store = desk.store(**changes)
-    desk.connect(store)
-    desk.wait(600)
-    assert desk.status == "active"
-    desk.events()
-    store.reset_counts()
-    return desk, store
-
-
-def kept_key(desk: Desk, record_id: str = "m-1") -> str | None:
-    """The application key that is kept as the current one."""
-    sealed = desk.records.load(record_id).sealed_key
-    return Keyring([OURS]).open(sealed, "m-1") if sealed else None
 
 
 def has_candidate(desk: Desk) -> bool:
@@ -50,7 +31,7 @@ def is_unharmed(desk: Desk, store: SimulatedStore) -> None:
     assert desk.connection.credential.verdict is KeyVerdict.VALID
     assert desk.connection.credential.fingerprint == fingerprint(store.application_key)
     assert desk.connection.run == 1
-    assert kept_key(desk) == store.application_key
+    assert desk.kept_key() == store.application_key
     assert not has_candidate(desk)
     assert store.calls.endpoints["write_slot"] == 0
 
@@ -63,14 +44,14 @@ def test_a_good_new_key_takes_over_once_shipping_methods_were_read_with_it() -> 
     old, new = store.application_key, new_key()
     store.change(accept_keys=[new])
     assert desk.connect(store, new).started
-    assert (kept_key(desk), desk.connection.run, desk.status) == (old, 1, "active")
+    assert (desk.kept_key(), desk.connection.run, desk.status) == (old, 1, "active")
 
     desk.message("m-1", 1, VALIDATE)
-    assert (kept_key(desk), desk.connection.run) == (old, 1), "an exchange is not enough"
+    assert (desk.kept_key(), desk.connection.run) == (old, 1), "an exchange is not enough"
     assert desk.events() == []
 
     desk.message("m-1", 1, SHIPPING)
-    assert (kept_key(desk), desk.connection.run) == (new, 2)
+    assert (desk.kept_key(), desk.connection.run) == (new, 2)
     assert not has_candidate(desk)
     assert desk.events() == ["reauthorised"]
     assert desk.last_events[0]["data"].items() >= {"fingerprint": fingerprint(new), "run": 2}.items()
@@ -114,7 +95,7 @@ def test_a_look_that_was_under_way_with_the_old_key_does_not_speak_for_the_new_o
     assert desk.connection.ready(desk.now) == {VALIDATE}, "it need not wait for the lease"
     assert candidate is not None
     desk.at_once()
-    assert kept_key(desk) == new
+    assert desk.kept_key() == new
 
 
 def test_the_same_new_key_asked_for_again_starts_nothing() -> None:
@@ -139,7 +120,7 @@ def test_a_further_new_key_takes_the_place_of_the_one_that_is_being_proven() -> 
     assert desk.findings() == [("new_key_doubted", None)]
     desk.connect(store, right)
     desk.at_once()
-    assert kept_key(desk) == right
+    assert desk.kept_key() == right
     desk.wait(3600)
     assert desk.events() == ["reauthorised"]
     assert desk.findings() == []
@@ -229,7 +210,7 @@ def test_a_key_turned_down_may_be_sent_again() -> None:
     assert desk.connect(store, new).started
     desk.at_once()
     assert desk.events() == ["reauthorisation_failed", "reauthorised"]
-    assert (kept_key(desk), desk.findings()) == (new, [])
+    assert (desk.kept_key(), desk.findings()) == (new, [])
 
 
 @pytest.mark.parametrize("status", [404, 400, 405])
@@ -244,7 +225,7 @@ def test_a_store_without_the_first_slot_does_not_speak_against_the_new_key(statu
     desk.connect(store, new)
     desk.at_once()
     assert desk.events() == ["reauthorised"]
-    assert kept_key(desk) == new
+    assert desk.kept_key() == new
 
 
 def test_three_minutes_of_refusals_do_not_speak_against_the_new_key() -> None:
@@ -256,7 +237,7 @@ def test_three_minutes_of_refusals_do_not_speak_against_the_new_key() -> None:
     assert desk.findings() == [("new_key_doubted", None)]
     desk.wait(desk.pace.confirm_rejection)
     assert desk.events() == ["reauthorised"]
-    assert (kept_key(desk), desk.status, desk.findings()) == (new, "active", [])
+    assert (desk.kept_key(), desk.status, desk.findings()) == (new, "active", [])
 
 
 def test_an_outage_does_not_speak_against_the_new_key() -> None:
@@ -267,7 +248,7 @@ def test_an_outage_does_not_speak_against_the_new_key() -> None:
     assert desk.status == "unreachable"
     store.change(reachable=True)
     desk.wait(6 * 3600)
-    assert (kept_key(desk), desk.status) == (new, "active")
+    assert (desk.kept_key(), desk.status) == (new, "active")
     assert sorted(desk.events()) == ["reauthorised", "recovered", "unreachable"]
 
 
@@ -352,7 +333,7 @@ def test_a_new_key_is_forgotten_when_the_connection_is_disconnected() -> None:
     desk.connect(store, new_key())
     desk.disconnect()
     assert not has_candidate(desk)
-    assert kept_key(desk) == store.application_key, "it is the one that is known to work"
+    assert desk.kept_key() == store.application_key, "it is the one that is known to work"
     desk.at_once()
     assert desk.events() == ["disconnected"]
     assert [store.urls(name) for name in SLOTS] == [[THEIRS]] * 4
@@ -380,7 +361,7 @@ def test_an_onboarding_goes_on_with_the_proven_key_when_the_new_one_is_wrong() -
     desk.connect(store, new_key())
     desk.wait(900)
     assert desk.events() == ["onboarding", "reauthorisation_failed", "active"]
-    assert kept_key(desk) == store.application_key
+    assert desk.kept_key() == store.application_key
 
 
 def test_an_event_about_a_new_key_tells_no_more_than_its_fingerprint() -> None:

@@ -42,17 +42,6 @@ from tests.waiting import wait_until
 pytestmark = pytest.mark.server
 
 
-@pytest.fixture
-def client(redis_url: str) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
-        yield client
-
-
-@pytest.fixture
-def records(client: redis.Redis) -> Records:
-    return Records(client)
-
-
 # --- One connection --------------------------------------------------------------------------------------------------
 
 

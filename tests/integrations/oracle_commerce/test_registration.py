@@ -12,6 +12,7 @@ from integrations.errors import PermanentError, TransientError
 from integrations.oracle_commerce.registration import Registration, SlotStore, register
 from integrations.oracle_commerce.slots import BodyStyle
 from tests.integrations.oracle_commerce.slot_stores import (
+    ANSWERS,
     FOREIGN,
     OURS,
     SLOT,
@@ -26,6 +27,7 @@ from tests.integrations.oracle_commerce.slot_stores import (
     ours,
     rivals,
     settings_of_others,
+    store_like_occ,
 )
 from tests.simulator.store import SimulatedStore
 
@@ -41,14 +43,7 @@ class Visit:
 def visit(slot: SlotInMemory, style: BodyStyle = "urls") -> Visit:
     """Register, and let the rival who comes afterwards come."""
     before = len(slot.bodies)
-    try:
-        registered = outcome(slot, style)
-    except TransientError as error:
-        registered = None
-        if error.code != "registration_not_kept":
-            raise
-    slot.meet(Meeting.AFTER)
-    assert len(slot.bodies) <= before + 1, "one registration writes at most once"
+    registered = slot.after(lambda: outcome(slot, style), not_kept="registration_not_kept")
     return Visit(registered, slot.bodies[-1] if len(slot.bodies) > before else None)
 
 
@@ -58,7 +53,7 @@ def outcome(store: SlotStore, style: BodyStyle = "urls") -> Registration:
 
 
 @settings(deadline=None, max_examples=300)
-@given(contents(), st.sampled_from(("content", "nothing", "settings only")))
+@given(contents(), ANSWERS)
 def test_everything_of_others_survives_and_a_second_pass_writes_nothing(
     content: dict[str, object], answers: str
 ) -> None:
@@ -79,7 +74,7 @@ def test_everything_of_others_survives_and_a_second_pass_writes_nothing(
 
 
 @settings(deadline=None, max_examples=500)
-@given(contents(), rivals(), st.sampled_from(("content", "nothing", "settings only")))
+@given(contents(), rivals(), ANSWERS)
 def test_everything_of_others_that_can_survive_a_rival_survives_it(
     content: dict[str, object], rival: Rival, answers: str
 ) -> None:
@@ -135,7 +130,7 @@ def test_no_registration_reads_later_than_it_must() -> None:
     held=st.sampled_from((None, "", *SPELLINGS, *FOREIGN)),
     shape=st.sampled_from(("url", "urls", "both")),
     others=settings_of_others,
-    answers=st.sampled_from(("content", "nothing", "settings only")),
+    answers=ANSWERS,
 )
 def test_in_a_slot_for_one_url_nobody_elses_is_ever_replaced(
     held: str | None, shape: str, others: dict[str, object], answers: str
@@ -185,14 +180,7 @@ def test_an_empty_answer_to_the_write_is_checked_by_reading_once_more() -> None:
 
 
 def test_against_a_store_that_behaves_like_occ_nothing_of_others_is_lost() -> None:
-    content = {
-        "urls": [THEIRS, "https://erp.example.org/x"],
-        "headers": {"X-Integration": "acme"},
-        "basicAuthentication": {"u": "p"},
-        "resendDelaySeconds": 60,
-        "urlApplicationSuppressionList": [{"url": THEIRS, "applications": ["a"]}],
-    }
-    store = SimulatedStore("s", slots={SLOT: content}, masked_credentials=True)
+    store = store_like_occ()
     before = store.slot_fields(SLOT)
     assert outcome(DirectSlots(store)) == Registration(wrote=True)
     assert outcome(DirectSlots(store)) == Registration(wrote=False)
@@ -239,13 +227,8 @@ def test_a_list_that_does_not_show_urls_is_not_taken_for_a_slot_without_any() ->
 
 
 def test_a_slot_that_can_no_longer_be_looked_at_after_the_write_is_looked_at_again_later() -> None:
-    class Hiding(SlotInMemory):
-        def write_slot(self, slot_id: str, body: object) -> None:
-            super().write_slot(slot_id, body)  # type: ignore[arg-type]
-            self.readable = False
-
     with pytest.raises(TransientError):
-        register(Hiding({"urls": [THEIRS]}), SLOT, OURS, "urls")
+        register(SlotInMemory({"urls": [THEIRS]}, answers="nothing", hides_after_write=True), SLOT, OURS, "urls")
 
 
 def test_a_slot_that_may_be_written_but_not_read_is_registered_by_one_write() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from integrations.oracle_commerce.connection import Cause, SlotStatus
 from integrations.oracle_commerce.drift import Drift
-from tests.integrations.oracle_commerce.by_hand import THEIRS, Desk, ours
+from tests.integrations.oracle_commerce.by_hand import THEIRS, Desk, connected, ours
 from tests.integrations.oracle_commerce.fakes import SLOTS, VALIDATE
 from tests.simulator.store import SimulatedStore
 
@@ -14,17 +14,6 @@ DAY = 86400.0
 SLOT = "order-submit"
 OURS = ours(SLOT)
 RIVAL = "https://rival.example.net/hook"
-
-
-def connected(**settings: object) -> tuple[Desk, SimulatedStore]:
-    desk = Desk(**settings)
-    store = desk.store()
-    desk.connect(store)
-    desk.wait(600)
-    assert desk.status == "active"
-    desk.events()
-    store.reset_counts()
-    return desk, store
 
 
 def look(desk: Desk, *, repair: bool = False) -> None:
