@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
@@ -292,6 +293,14 @@ def former_callback_urls(text: str, current: str | None, *, plain_http: bool) ->
         if entry == current:
             raise ValueError(f"entry {number}: this is OCC_CALLBACK_URL, which would be taken out of every slot")
     return tuple(former)
+
+
+def folder(path: Path) -> Path:
+    """A folder; ~ is the home of whoever runs this, ~name that of somebody this machine knows."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise ValueError("nobody's home is known under that name; write the path without ~") from None
 
 
 def receiver_networks(text: str) -> tuple[Network, ...]:

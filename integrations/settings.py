@@ -113,7 +113,7 @@ class KeylessSettings(BaseModel):
     allow_unsafe_server: bool = False
     """Use a server that may forget accepted work (eviction, no append-only file): for development."""
 
-    data_dir: Annotated[Path, AfterValidator(Path.expanduser)] = Path(".data")
+    data_dir: Annotated[Path, AfterValidator(values.folder)] = Path(".data")
     concurrency: Annotated[Count, Field(le=1000)] = 64
     """Threads (or, with that pool, processes) per worker."""
     pool: Literal["threads", "prefork"] = "threads"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from integrations.errors import SettingsError
 from integrations.sealing import SealingKey
+from integrations.setting_values import folder
 from tasks.local.private_files import kept_secret, private_file
 from tasks.local.server import EmbeddedServer
 from tasks.local.server_address import ServerAddress
@@ -40,7 +41,10 @@ def data_folder(environ: Mapping[str, str]) -> Path:
             text = Path(file).read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError):
             raise SettingsError(["OCC_DATA_DIR_FILE: the file it names cannot be read"]) from None
-    return Path(text or _DEFAULT_DATA_FOLDER).expanduser().absolute()
+    try:
+        return folder(Path(text or _DEFAULT_DATA_FOLDER)).absolute()
+    except ValueError as error:
+        raise SettingsError([f"OCC_DATA_DIR: {error}"]) from None
 
 
 def server_folder(data: Path) -> Path:

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from kombu import Connection
 from kombu.transport.redis import Channel
@@ -530,6 +530,7 @@ def test_sealing_needs_no_setting_but_the_keys(tmp_path: Path) -> None:
 
 
 @settings(deadline=None)
+@example("data_dir", "~0")
 @given(st.sampled_from(list(Settings.model_fields)), st.text(st.characters(exclude_categories=["Cs"])))
 def test_no_value_makes_loading_fail_with_anything_but_a_settings_error(field: str, value: str) -> None:
     refusal = refusal_of({**REQUIRED, f"OCC_{field.upper()}": value})
@@ -557,3 +558,9 @@ def test_a_share_is_written_as_a_part_or_in_percent(text: str, share: float) -> 
 @pytest.mark.parametrize("text", ["1.5", "101%", "-0.1", "a third", ".5.", "1e-1", "nan", "\u0660"])
 def test_what_is_no_share_is_refused(text: str) -> None:
     assert "OCC_OUTAGE_SHARE" in the_problem_with(OCC_OUTAGE_SHARE=text)
+
+
+def test_the_home_of_nobody_is_no_folder() -> None:
+    assert the_problem_with(OCC_DATA_DIR="~nobody-of-that-name/data") == (
+        "OCC_DATA_DIR: nobody's home is known under that name; write the path without ~"
+    )

@@ -138,3 +138,8 @@ def test_what_a_command_is_told_itself_counts_more(tmp_path: Path) -> None:
     assert beside_up(told) == {**told, "OCC_DEV_STORES": "127.0.0.0/8:8800"}
     keep_what_up_was_told(here)
     assert beside_up(here) == here, "the next start forgets"
+
+
+def test_the_home_of_nobody_is_no_data_folder() -> None:
+    with pytest.raises(SettingsError, match="OCC_DATA_DIR: nobody's home is known"):
+        data_folder({"OCC_DATA_DIR": "~nobody-of-that-name/data"})
