@@ -118,3 +118,19 @@ def test_the_settings_say_whether_there_is_a_receiver_and_where_it_may_be() -> N
     assert egress._may_be_dialled("https", "10.1.2.3", 8443)
     assert not egress._may_be_dialled("https", "10.2.2.3", 8443)
     assert not egress._may_be_dialled("https", "10.1.2.3", 6379), "at the port of its URL only"
+
+
+@pytest.mark.parametrize(("networks", "through_the_proxy"), [("", True), ("10.1.0.0/16", False)])
+def test_a_receiver_in_a_network_of_ours_is_called_directly_whatever_leads_to_the_stores(
+    networks: str, through_the_proxy: bool
+) -> None:
+    environment = {
+        **ENVIRONMENT,
+        "OCC_RECEIVER_URL": "https://crm.example.com/events",
+        "OCC_RECEIVER_SECRETS": SECRET,
+        "OCC_RECEIVER_NETWORKS": networks,
+        "OCC_EGRESS_PROXY": "http://127.0.0.1:3128",
+    }
+    receiver = receiver_of(load_settings(environment))
+    assert receiver is not None
+    assert receiver._session._egress.proxied("https", "crm.example.com", 443) is through_the_proxy

@@ -2,7 +2,6 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import product
@@ -46,19 +45,8 @@ def acceptance_of(client: redis.Redis, *keys: SealingKey) -> Acceptance:
 
 
 @pytest.fixture
-def client(redis_url: str) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
-        yield client
-
-
-@pytest.fixture
 def acceptance(client: redis.Redis) -> Acceptance:
     return acceptance_of(client, OURS)
-
-
-@pytest.fixture
-def records(client: redis.Redis) -> Records:
-    return Records(client)
 
 
 def sealed(application_key: str = KEY, merchant_id: str = "m-1", key: SealingKey = OURS) -> str:

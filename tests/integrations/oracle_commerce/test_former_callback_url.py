@@ -2,9 +2,10 @@
 
 import pytest
 
-from tests.integrations.oracle_commerce.by_hand import THEIRS, Desk, ours
+from integrations.errors import TransientError
+from integrations.oracle_commerce.slots import check_removed
+from tests.integrations.oracle_commerce.by_hand import THEIRS, Desk, connected, ours
 from tests.integrations.oracle_commerce.fakes import SLOTS
-from tests.simulator.store import SimulatedStore
 
 DAY = 86400.0
 SLOT = "order-submit"
@@ -17,24 +18,8 @@ def new(slot: str) -> str:
     return f"https://new.example.com/m-1/{slot}"
 
 
-@pytest.fixture
-def desk() -> Desk:
-    return Desk()
-
-
-@pytest.fixture
-def store(desk: Desk) -> SimulatedStore:
-    """Connected with the former callback URL; each slot carries somebody else's URL too."""
-    store = desk.store()
-    desk.connect(store)
-    desk.wait(600)
-    assert desk.status == "active"
-    desk.events()
-    store.reset_counts()
-    return store
-
-
-def test_at_the_next_look_the_new_one_takes_the_place_of_the_former_one(desk: Desk, store: SimulatedStore) -> None:
+def test_at_the_next_look_the_new_one_takes_the_place_of_the_former_one() -> None:
+    desk, store = connected()
     desk.restart(callback_url=AFTER, former_callback_urls=(BEFORE,))
     desk.wait(3 * DAY)
     assert {slot: store.urls(slot) for slot in SLOTS} == {slot: [THEIRS, new(slot)] for slot in SLOTS}
@@ -44,8 +29,9 @@ def test_at_the_next_look_the_new_one_takes_the_place_of_the_former_one(desk: De
     assert (desk.status, desk.findings()) == ("active", [])
 
 
-def test_one_that_stayed_beside_the_new_one_is_taken_out(desk: Desk, store: SimulatedStore) -> None:
+def test_one_that_stayed_beside_the_new_one_is_taken_out() -> None:
     """As when the setting is given only after the new address went in."""
+    desk, store = connected()
     desk.restart(callback_url=AFTER)
     desk.wait(1.5 * DAY)
     assert store.urls(SLOT) == [THEIRS, ours(SLOT), new(SLOT)]
@@ -54,23 +40,24 @@ def test_one_that_stayed_beside_the_new_one_is_taken_out(desk: Desk, store: Simu
     assert all(store.urls(slot) == [THEIRS, new(slot)] for slot in SLOTS)
 
 
-def test_that_of_another_merchant_stays(desk: Desk, store: SimulatedStore) -> None:
+def test_that_of_another_merchant_stays() -> None:
+    desk, store = connected()
     store.change(slots={SLOT: {"urls": [OF_ANOTHER, ours(SLOT)]}})
     desk.restart(callback_url=AFTER, former_callback_urls=(BEFORE,))
     desk.wait(DAY)
     assert store.urls(SLOT) == [OF_ANOTHER, new(SLOT)]
 
 
-def test_a_new_connection_finds_one_that_was_left_behind(desk: Desk) -> None:
-    desk.restart(callback_url=AFTER, former_callback_urls=(BEFORE,))
+def test_a_new_connection_finds_one_that_was_left_behind() -> None:
+    desk = Desk(callback_url=AFTER, former_callback_urls=(BEFORE,))
     store = desk.store(slots={SLOT: {"urls": [ours(SLOT), THEIRS]}})
     desk.connect(store)
     desk.wait(60)
     assert store.urls(SLOT) == [THEIRS, new(SLOT)]
 
 
-def test_a_slot_with_room_for_one_url_is_not_taken_to_be_somebody_elses(desk: Desk) -> None:
-    desk.restart(callback_url=AFTER, former_callback_urls=(BEFORE,), webhook_body="url")
+def test_a_slot_with_room_for_one_url_is_not_taken_to_be_somebody_elses() -> None:
+    desk = Desk(callback_url=AFTER, former_callback_urls=(BEFORE,), webhook_body="url")
     held = {slot: {"urls": [ours(slot)]} for slot in SLOTS}
     store = desk.store(slots=held, body_style="url")
     desk.connect(store)
@@ -79,7 +66,8 @@ def test_a_slot_with_room_for_one_url_is_not_taken_to_be_somebody_elses(desk: De
     assert desk.status == "active"
 
 
-def test_whoever_disconnects_is_left_with_none_of_ours(desk: Desk, store: SimulatedStore) -> None:
+def test_whoever_disconnects_is_left_with_none_of_ours() -> None:
+    desk, store = connected()
     store.change(slots={SLOT: {"urls": [ours(SLOT), THEIRS, new(SLOT)]}})
     desk.restart(callback_url=AFTER, former_callback_urls=(BEFORE,))
     desk.disconnect()
@@ -88,7 +76,8 @@ def test_whoever_disconnects_is_left_with_none_of_ours(desk: Desk, store: Simula
     assert desk.status == "disconnected"
 
 
-def test_who_keeps_putting_the_former_one_back_is_left_alone_in_the_end(desk: Desk, store: SimulatedStore) -> None:
+def test_who_keeps_putting_the_former_one_back_is_left_alone_in_the_end() -> None:
+    desk, store = connected()
     desk.restart(callback_url=AFTER, former_callback_urls=(BEFORE,))
     for _ in range(8):
         store.change(slots={SLOT: {"urls": [THEIRS, ours(SLOT)]}})
@@ -96,3 +85,10 @@ def test_who_keeps_putting_the_former_one_back_is_left_alone_in_the_end(desk: De
         desk.wait(30)
     assert desk.slots[SLOT] == "contested"
     assert store.calls.slots[f"write_slot:{SLOT}"] == 3
+
+
+def test_a_store_that_keeps_the_former_one_has_not_let_us_out() -> None:
+    before = ours(SLOT)
+    with pytest.raises(TransientError, match="removal_not_kept"):
+        check_removed({"urls": [THEIRS, before]}, new(SLOT), [before])
+    check_removed({"urls": [THEIRS]}, new(SLOT), [before])

@@ -1,7 +1,5 @@
 """Sealing keys anew on a real server: what a merchant sent meanwhile stays, a kill costs only what was not done."""
 
-from collections.abc import Iterator
-
 import pytest
 import redis
 
@@ -19,17 +17,6 @@ from tests.integrations.oracle_commerce.recorded import PACE, committed
 pytestmark = pytest.mark.server
 
 OLD, NEW = SealingKey("old", b"o" * 32), SealingKey("new", b"n" * 32)
-
-
-@pytest.fixture
-def client(redis_url: str) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
-        yield client
-
-
-@pytest.fixture
-def records(client: redis.Redis) -> Records:
-    return Records(client)
 
 
 @pytest.fixture
