@@ -6,9 +6,10 @@ FROM ${PYTHON} AS packages
 COPY requirements.lock /
 RUN python -m venv /venv \
     && /venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes --only-binary :all: -r /requirements.lock
-COPY celeryconfig.py /app/
+COPY celeryconfig.py flowerconfig.py /app/
 COPY integrations /app/integrations
 COPY tasks /app/tasks
+COPY occ /app/occ
 # The root file system is read-only when it runs, so modules are compiled now.
 RUN /venv/bin/python -m compileall -q /app
 
@@ -21,12 +22,10 @@ ENV PATH=/venv/bin:$PATH PYTHONPATH=/app PYTHONSAFEPATH=1 PYTHONUNBUFFERED=1 PYT
 # The one folder that is written to: a volume or a tmpfs is mounted there.
 RUN mkdir /data && chown 65534:65534 /data
 USER 65534:65534
-CMD ["celery", "--quiet", "-A", "tasks", "worker", "--queues", "occ,occ.steps,occ.tick", "--without-gossip", "--without-mingle", "--include", "tasks.heartbeat"]
+CMD ["celery", "--quiet", "-A", "tasks", "worker", "--queues", "occ,occ.steps,occ.tick", "--without-gossip", "--without-mingle", "--include", "tasks.worker.heartbeat"]
 
 # With simulated stores, for the profile `demo`: docker build --target demo
 FROM pipeline AS demo
-COPY tests/__init__.py /app/tests/
-COPY tests/simulator /app/tests/simulator
 USER 0:0
 RUN mkdir /keys && chown 65534:65534 /keys
 USER 65534:65534

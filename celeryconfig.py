@@ -63,7 +63,7 @@ worker_pool = (
     _settings.pool
 )  # threads: the work is waiting for stores: a hung one holds a cheap thread, not one of few processes
 worker_concurrency = _settings.concurrency
-worker_consumer = "tasks.broker.consumer:TolerantConsumer"  # sets aside what is no task we can run
+worker_consumer = "tasks.worker.broker.consumer:TolerantConsumer"  # sets aside what is no task we can run
 worker_soft_shutdown_timeout = 0  # warm shutdown: tasks are shorter than any sensible grace period
 worker_disable_rate_limits = True
 
@@ -105,4 +105,4 @@ task_track_started = False
 worker_hijack_root_logger = False  # structlog owns the logs
 worker_redirect_stdouts = False
 
-imports = ("tasks.onboarding", "tasks.delivery", "tasks.tick")
+imports = ("tasks.tasks", "tasks.delivery", "tasks.tick")

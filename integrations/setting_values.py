@@ -14,8 +14,8 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
-from integrations.addresses import STORE_PORT
-from integrations.sealing import SealingKey
+from integrations.egress.addresses import STORE_PORT
+from integrations.sealing.keyring import SealingKey
 from integrations.signing import SigningSecret
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network

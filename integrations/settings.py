@@ -26,7 +26,7 @@ from pydantic_core import ErrorDetails
 
 from integrations import setting_values as values
 from integrations.errors import SettingsError
-from integrations.sealing import SealingKey
+from integrations.sealing.keyring import SealingKey
 from integrations.setting_values import DevStore, EgressProxy, SlotSpec
 from integrations.signing import SigningSecret
 

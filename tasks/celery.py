@@ -8,16 +8,16 @@ from celery.signals import worker_init, worker_process_shutdown, worker_shutdown
 
 from integrations.errors import SettingsError
 from integrations.settings import load_keyless_settings
-from tasks import broker
-from tasks.logs import connect_signals
-from tasks.start_up import await_safe_server
 from tasks.wiring import wiring
+from tasks.worker import broker
+from tasks.worker.logs import connect_signals
+from tasks.worker.start_up import await_safe_server
 
 
 class QuietTask(Task):  # type: ignore[type-arg]
     """Shows its ids and nothing else of its message, wherever Celery shows messages."""
 
-    Request = "tasks.message_view:Request"
+    Request = "tasks.worker.message_view:Request"
 
 
 broker.install()

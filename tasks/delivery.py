@@ -5,8 +5,8 @@ from collections.abc import Iterable
 import structlog
 from kombu.exceptions import OperationalError
 
+from integrations.deliveries.lane import run_lane
 from tasks.celery import app
-from tasks.lane import run_lane
 from tasks.queues import STEPS
 from tasks.wiring import Wiring, wiring
 

@@ -9,7 +9,7 @@ active is derived from them, so that no slot waits for another. A re-validation 
 
 from dataclasses import dataclass
 
-from integrations.oracle_commerce.connection import Step
+from integrations.connections.record import Step
 
 
 @dataclass(frozen=True, slots=True)

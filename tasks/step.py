@@ -11,7 +11,13 @@ from functools import partial
 
 import structlog
 
-from integrations.deadline import Deadline
+from integrations.connections.change import Change, Moment, Stop
+from integrations.connections.lifecycle import disconnection, key_verdicts, outcomes
+from integrations.connections.lifecycle.requests import go_on, is_at_rest
+from integrations.connections.record import Cause, Connection, SlotStatus, Step, Target, merchant_of
+from integrations.connections.records import Committed, Snapshot
+from integrations.connections.status import iso
+from integrations.egress.deadline import Deadline
 from integrations.errors import (
     CredentialRejected,
     IntegrationError,
@@ -19,16 +25,10 @@ from integrations.errors import (
     RequestRefused,
     TransientError,
 )
-from integrations.oracle_commerce import departures, refusals, transitions
-from integrations.oracle_commerce.beginnings import go_on, is_at_rest
-from integrations.oracle_commerce.change import Change, Moment, Stop
-from integrations.oracle_commerce.connection import Cause, Connection, SlotStatus, Step, Target, merchant_of
-from integrations.oracle_commerce.records import Committed, Snapshot
-from integrations.oracle_commerce.status import iso
 from integrations.oracle_commerce.steps import STEPS, Attempt, Outcome
 from tasks.flow import FLOW
-from tasks.tracing.span import Span
 from tasks.wiring import Wiring
+from tasks.worker.tracing.span import Span
 
 log = structlog.get_logger(__name__)
 
@@ -124,7 +124,7 @@ class _Turn:
         if connection is None:
             return Stop("unknown_connection")
         at = Moment(now, self.parts.pace)
-        claimed = transitions.claim(connection, self.run, self.target, self.owner, at, alone=self.alone)
+        claimed = outcomes.claim(connection, self.run, self.target, self.owner, at, alone=self.alone)
         if isinstance(claimed, Stop):
             return claimed
         span = self._span_in(connection.traceparent)  # looks, and runs nobody traced, begin a trace with their first
@@ -132,7 +132,7 @@ class _Turn:
 
     def holds(self, connection: Connection) -> bool:
         """Whether our claim stands."""
-        return transitions.is_mine(connection, self.run, self.target, self.owner)
+        return outcomes.is_mine(connection, self.run, self.target, self.owner)
 
     def record(self, outcome: Outcome, connection: Connection | None, now: float) -> Change | Stop:
         """Write the outcome down, if the work is still ours."""
@@ -149,7 +149,7 @@ class _Turn:
         try:
             if self._is_wanted_again(connection):
                 details = {"wrote": False, "moved_back": True}
-                return lambda it, at: departures.slot_removed(it, self.target, details, at)
+                return lambda it, at: disconnection.slot_removed(it, self.target, details, at)
             outcome = STEPS[self.target.step](
                 Attempt(
                     store=self.parts.store(snapshot, connection, deadline),
@@ -190,18 +190,18 @@ class _Turn:
         target, cause, until = self.target, Cause(error.code, error.detail), at.now + delay
         may_pass = isinstance(error, TransientError)
         if error.code == "token_renewal_pending":
-            return transitions.gives_way(connection, target, cause, until, at)
+            return outcomes.gives_way(connection, target, cause, until, at)
         if target.step is Step.DISCONNECT:
-            return departures.left_behind(
+            return disconnection.left_behind(
                 connection, target, cause, at, until=until if may_pass else 0.0, soon=may_pass
             )
         if isinstance(error, CredentialRejected):
-            return refusals.key_refused(connection, target, cause, at)
+            return key_verdicts.key_refused(connection, target, cause, at)
         if may_pass or (connection.is_onboarded and error.code in _PASSING_WHERE_IT_WORKED):
-            return transitions.waits(connection, target, cause, until, at)
+            return outcomes.waits(connection, target, cause, until, at)
         if connection.candidate is not None and error.code in _SPEAKS_AGAINST_A_NEW_KEY:
-            return refusals.candidate_turned_down(connection, target, cause, at)
-        return transitions.ended(connection, target, cause, at)
+            return key_verdicts.candidate_turned_down(connection, target, cause, at)
+        return outcomes.ended(connection, target, cause, at)
 
 
 def _in_trace(change: Change, traceparent: str) -> Change:

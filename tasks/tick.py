@@ -8,11 +8,12 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
-from integrations.oracle_commerce.acceptance import Door
-from integrations.oracle_commerce.connection import Target
-from integrations.oracle_commerce.deliveries import WORK as DELIVERY
+from integrations.connections.record import Target
+from integrations.deliveries.deliveries import WORK as DELIVERY
+from integrations.oracle_commerce.accept import Door
 from integrations.quarantine import INBOX_FIELD
-from tasks import delivery, onboarding
+from tasks import delivery
+from tasks import tasks as onboarding
 from tasks.backlog import room_for_steps
 from tasks.celery import app
 from tasks.inbox import Inbox

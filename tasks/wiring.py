@@ -12,31 +12,31 @@ import structlog
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
-from integrations.deadline import Deadline
+from integrations.connections.record import Connection, merchant_of
+from integrations.connections.records import Records, Snapshot
+from integrations.connections.schedule import Pace
+from integrations.connections.status_counts import StatusCounts
+from integrations.deliveries.deliveries import Deliveries
+from integrations.deliveries.deliveries import Rules as DeliveryRules
+from integrations.deliveries.receiver import Receiver, receiver_of
+from integrations.egress.deadline import Deadline
+from integrations.egress.session import GuardedSession
 from integrations.errors import PermanentError, RequestRefused
-from integrations.oracle_commerce.acceptance import Acceptance
+from integrations.oracle_commerce.accept import Acceptance
 from integrations.oracle_commerce.access_token import AccessTokens
 from integrations.oracle_commerce.client import CommerceCloud
-from integrations.oracle_commerce.connection import Connection, merchant_of
-from integrations.oracle_commerce.deliveries import Deliveries
-from integrations.oracle_commerce.deliveries import Rules as DeliveryRules
-from integrations.oracle_commerce.held_events import HeldEvents
-from integrations.oracle_commerce.outage import Rules
-from integrations.oracle_commerce.outages import Outages
-from integrations.oracle_commerce.records import Records, Snapshot
-from integrations.oracle_commerce.schedule import Pace
-from integrations.oracle_commerce.status_counts import StatusCounts
 from integrations.oracle_commerce.steps import Wanted
 from integrations.oracle_commerce.store import Store
 from integrations.oracle_commerce.store_url import normalise_store_url
-from integrations.receiver import Receiver, receiver_of
-from integrations.sealing import Keyring
-from integrations.session import GuardedSession
+from integrations.outages.held_events import HeldEvents
+from integrations.outages.outage import Rules
+from integrations.outages.outages import Outages
+from integrations.sealing.keyring import Keyring
 from integrations.settings import Settings, load_settings
 from tasks.flow import FLOW
-from tasks.metrics.counts import Counts
 from tasks.retry import RetryPolicy
-from tasks.tracing.span import UNTRACED, tracing_of
+from tasks.worker.counting import Counts
+from tasks.worker.tracing.span import UNTRACED, tracing_of
 
 log = structlog.get_logger(__name__)
 

@@ -12,7 +12,7 @@ import pytest
 import redis
 import structlog
 
-from tasks.local.server import EmbeddedServer
+from occ.local.server import EmbeddedServer
 
 # A shell that starts us in the background has us ignore Ctrl+C, and what we start would inherit that.
 for _ignorable in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):

@@ -14,16 +14,16 @@ from typing import Any, Self
 import redis
 from celery import Celery
 
-from integrations.oracle_commerce.connection import Connection, ConnectionStatus
-from integrations.oracle_commerce.records import Records
-from integrations.oracle_commerce.status import status_object
-from integrations.sealing import SealingKey, seal
+from integrations.connections.record import Connection, ConnectionStatus
+from integrations.connections.records import Records
+from integrations.connections.status import status_object
+from integrations.sealing.keyring import SealingKey, seal
+from occ.local.commands import beat_command, worker_command
+from occ.local.server import EmbeddedServer
+from occ.local.tether import tethered
+from occ.simulator.runner import Simulator, TlsFiles
+from occ.simulator.store import SimulatedStore
 from tasks.inbox import STREAM
-from tasks.local.commands import beat_command, worker_command
-from tasks.local.server import EmbeddedServer
-from tasks.local.tether import tethered
-from tests.simulator.runner import Simulator, TlsFiles
-from tests.simulator.store import SimulatedStore
 from tests.waiting import PATIENCE, wait_until
 
 REPOSITORY = Path(__file__).parent.parent

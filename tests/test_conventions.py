@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from integrations.sealing import SealingKey
+from integrations.sealing.keyring import SealingKey
 from tasks.queues import QUARANTINE, QUEUES
 
 ROOT = Path(__file__).parent.parent

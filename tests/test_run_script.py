@@ -94,7 +94,7 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def fresh(shelf: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     project = Project(tmp_path_factory.mktemp("checkout with a space"))
     shutil.copy(ROOT / "run", project.folder)
-    for module in ("tasks/cli.py", "tasks/local/up.py", "tasks/local/demo.py", "tests/bench.py", "tests/faults.py"):
+    for module in ("occ/cli.py", "occ/local/up.py", "occ/demo/demo.py", "tests/bench.py", "tests/faults.py"):
         path = project.folder / module
         path.parent.mkdir(exist_ok=True, parents=True)
         path.write_text(SHOWS_ITSELF, encoding="ascii")
@@ -164,9 +164,9 @@ def test_a_data_folder_that_is_named_is_kept(installed: Project) -> None:
 @pytest.mark.parametrize(
     ("command", "module"),
     [
-        ("demo", "tasks.local.demo"),
-        ("up", "tasks.local.up"),
-        ("occ", "tasks.cli"),
+        ("demo", "occ.demo.demo"),
+        ("up", "occ.local.up"),
+        ("occ", "occ.cli"),
         ("test", "pytest.__main__"),
         ("bench", "tests.bench"),
         ("faults", "tests.faults"),

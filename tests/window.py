@@ -11,15 +11,15 @@ from pathlib import Path
 
 import redis
 
-from integrations.oracle_commerce.records import Records
-from integrations.sealing import SealingKey, seal
+from integrations.connections.records import Records
+from integrations.sealing.keyring import SealingKey, seal
+from occ.demo.merchants import Part
+from occ.local.server import EmbeddedServer
+from occ.simulator.process import SimulatorProcess
 from tasks.inbox import STREAM
-from tasks.local.cast import Part
-from tasks.local.server import EmbeddedServer
 from tests.browser import Browser, Login
+from tests.occ.local.running_up import Up, up
 from tests.pipeline import PACE, ended
-from tests.simulator.process import SimulatorProcess
-from tests.tasks.local.running_up import Up, up
 from tests.waiting import wait_until
 
 

@@ -14,12 +14,12 @@ import redis
 from redis.exceptions import LockNotOwnedError
 from redis.lock import Lock
 
-from integrations.deadline import Deadline
+from integrations.connections.record import token_key
+from integrations.egress.deadline import Deadline
 from integrations.errors import TransientError
 from integrations.observer import NOBODY, Observer, TokenSource
 from integrations.oracle_commerce.client import Login
-from integrations.oracle_commerce.connection import token_key
-from integrations.sealing import Keyring
+from integrations.sealing.keyring import Keyring
 
 # A share, not a fixed time: 5 minutes leave no room for the quarter of an hour that is customary elsewhere.
 MARGIN = 0.2

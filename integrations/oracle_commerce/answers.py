@@ -10,13 +10,12 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from enum import Enum, auto
 from http import HTTPStatus
 from types import MappingProxyType
 
-from integrations.answer import Answer
+from integrations.egress.answer import Answer
+from integrations.egress.retry_after import SECONDS, retry_after
 from integrations.errors import (
     AccessTokenRefused,
     CredentialRejected,
@@ -37,7 +36,6 @@ _PERFORMANCE_GUARD = "60012"  # with 403, since release 19A: the call took over 
 _GOOD = range(200, 300)
 _ERROR_STATUS = re.compile(r"[45][0-9]{2}", re.ASCII)
 _DIGITS = re.compile(r"[0-9]{1,12}", re.ASCII)
-_SECONDS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,23 +161,6 @@ def resent(answer: Answer) -> None:
     Raises AccessTokenRefused; PermanentError `permission_denied` or `request_refused`; TransientError.
     """
     _accepted(Call.RESEND, answer)
-
-
-def retry_after(headers: Mapping[str, str], received_at: float) -> float | None:
-    """The wait a store asked for in seconds, from either form of Retry-After; None if there is none to understand.
-
-    A date is taken against the answer's own Date, so that a difference between the clocks never shortens the wait;
-    without one, against `received_at` (epoch seconds).
-    """
-    text = headers.get("Retry-After", "").strip()
-    if _SECONDS.fullmatch(text):
-        return float(text)
-    until = _moment(text)
-    if until is None:
-        return None
-    now = _moment(headers.get("Date", ""))
-    wait = until - (received_at if now is None else now)
-    return wait if wait >= 0 else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,7 +338,7 @@ def _single(value: object) -> dict[str, object] | None:
 def _lifetime(value: object) -> float:
     """Seconds; some clients parse the number out of a text, older samples have none at all."""
     text = str(value).strip() if isinstance(value, int | float | str) and not isinstance(value, bool) else ""
-    seconds = float(text) if _SECONDS.fullmatch(text) else 0.0
+    seconds = float(text) if SECONDS.fullmatch(text) else 0.0
     return seconds if 0 < seconds <= _LONGEST_LIFETIME else APPLICATION_KEY_TOKEN_LIFETIME
 
 
@@ -369,12 +350,3 @@ def _identifier(item: Mapping[str, object]) -> str | None:
 def _is_enabled(item: Mapping[str, object]) -> bool:
     """Whether a shipping method is offered to shoppers; a list of enabled ones need not say so."""
     return str(item.get("enabled")).strip().lower() not in {"false", "0"}
-
-
-def _moment(text: str) -> float | None:
-    """Epoch seconds of a date in any of the forms of HTTP."""
-    try:
-        parsed = parsedate_to_datetime(text)
-        return (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, TypeError, OverflowError, IndexError):
-        return None

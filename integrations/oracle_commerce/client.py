@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from enum import StrEnum
 from urllib.parse import quote, urlencode
 
-from integrations.answer import Answer
-from integrations.deadline import Deadline
+from integrations.egress.answer import Answer
+from integrations.egress.deadline import Deadline
+from integrations.egress.session import GuardedSession
 from integrations.errors import AccessTokenRefused, CredentialRejected, PermanentError
 from integrations.observer import NOBODY, Observer, Witness, observed
 from integrations.oracle_commerce import answers
 from integrations.oracle_commerce.answers import FailedMessages, Login, ShippingMethod
-from integrations.session import GuardedSession
 
 __all__ = ["CommerceCloud", "Endpoint", "FailedMessages", "Login", "ShippingMethod"]
 

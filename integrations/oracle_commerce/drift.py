@@ -6,49 +6,17 @@ hashes: enough to notice that something has gone, too little to give anything aw
 
 import hashlib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import TypeGuard
 
-from integrations.oracle_commerce import slots
-from integrations.oracle_commerce.slots import Content
+from integrations.connections.drift import Drift, Seen
+from integrations.oracle_commerce import slot as slots
+from integrations.oracle_commerce.slot import Content
 
 _MOST_HEADERS = 32
 _LONGEST_NAME = 128
 _MOST_ALIKE = 8
 _SECRETS = ("secretKeySHA512", "secretKey")  # the hash since release 22d; null unless the store chooses to show it
 _PRODUCTION, _PREVIEW = "production-", "publishing-"  # Oracle, "Configure webhooks": each webhook comes in both
-
-
-class Drift(StrEnum):
-    """What happened to a slot that was in order."""
-
-    URL_MISSING = "url_missing"
-    URL_DUPLICATED = "url_duplicated"
-    URL_CHANGED = "url_changed"  # somebody rewrote ours: http, another end, a query
-    FORMER_URL = "former_url"  # ours from before OCC_CALLBACK_URL changed is in it
-    SLOT_GONE = "slot_gone"  # the store no longer offers it
-    PREVIEW_ONLY = "preview_only"  # only its twin on the preview server carries our URL
-    SETTINGS_LOST = "settings_lost"  # a header or the basic authentication is gone
-    SECRET_RESET = "secret_reset"  # noqa: S105 - a name; seen only where the store shows the secret or its hash
-
-
-MENDABLE = frozenset({Drift.URL_MISSING, Drift.URL_DUPLICATED, Drift.URL_CHANGED, Drift.FORMER_URL, Drift.PREVIEW_ONLY})
-"""What a registration mends. The rest is not ours to write: headers, credentials and the secret are shared."""
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """A slot as it was when it was last in order, without a single value.
-
-    `secret`: which property showed one, and a short SHA-256 of what it showed; empty if none was readable. `alike`:
-    short SHA-256 of URLs beside ours that resemble it: they were there before, so they are somebody else's.
-    """
-
-    headers: tuple[str, ...] = ()
-    basic_authentication: bool = False
-    secret: str = ""
-    alike: tuple[str, ...] = ()
 
 
 def remember(content: Content, callback_url: str, before: Seen | None = None) -> Seen:

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from integrations.errors import CredentialRejected, IntegrationError, PermanentError, TransientError
-from integrations.oracle_commerce import slots
+from integrations.oracle_commerce import slot as slots
 from integrations.oracle_commerce.answers import FailedMessages
 
 Message = Mapping[str, object]

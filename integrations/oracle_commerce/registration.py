@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from integrations.connections.drift import MENDABLE, Drift, Seen
 from integrations.errors import (
     CredentialRejected,
     IntegrationError,
@@ -12,8 +13,8 @@ from integrations.errors import (
     SlotNotReadable,
     TransientError,
 )
-from integrations.oracle_commerce import drift, slots
-from integrations.oracle_commerce.drift import Drift, Seen
+from integrations.oracle_commerce import drift
+from integrations.oracle_commerce import slot as slots
 
 
 class SlotStore(Protocol):
@@ -102,7 +103,7 @@ def register(
     found = drift.drift_of(content, callback_url, seen, former) if once_registered or not repair else ()
     lost = drift.lost_settings(content, seen) if Drift.SETTINGS_LOST in found else ()
     if not repair:
-        in_order = not drift.MENDABLE & {*found}
+        in_order = not MENDABLE & {*found}
         found = _explained(store, slot_id, callback_url, found)
         seen = drift.remember(content, callback_url, seen) if in_order else seen
         return Registration(wrote=False, drift=found, seen=seen, lost=lost)

@@ -8,12 +8,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
+from integrations.connections.change import Change, Moment
+from integrations.connections.drift import MENDABLE
+from integrations.connections.lifecycle import disconnection, key_verdicts, outcomes
+from integrations.connections.record import Cause, Connection, Slot, SlotStatus, Step, Target, merchant_of
 from integrations.errors import PermanentError
-from integrations.oracle_commerce import departures, missed_events, refusals, registration, transitions
-from integrations.oracle_commerce.change import Change, Moment
-from integrations.oracle_commerce.connection import Cause, Connection, Slot, SlotStatus, Step, Target, merchant_of
-from integrations.oracle_commerce.drift import MENDABLE
-from integrations.oracle_commerce.slots import BodyStyle, callback_url_for
+from integrations.oracle_commerce import missed_events, registration
+from integrations.oracle_commerce.slot import BodyStyle, callback_url_for
 from integrations.oracle_commerce.store import Store
 from integrations.settings import SlotSpec
 
@@ -152,15 +153,15 @@ def _missed(attempt: Attempt, since: float) -> int | None:
 
 
 def _key_proven(attempt: Attempt, connection: Connection, at: Moment) -> Change:
-    return transitions.key_proven(connection, attempt.target, attempt.following, at)
+    return outcomes.key_proven(connection, attempt.target, attempt.following, at)
 
 
 def _candidate_turned_down(attempt: Attempt, cause: Cause, connection: Connection, at: Moment) -> Change:
-    return refusals.candidate_turned_down(connection, attempt.target, cause, at)
+    return key_verdicts.candidate_turned_down(connection, attempt.target, cause, at)
 
 
 def _shipping_checked(attempt: Attempt, enabled: int, connection: Connection, at: Moment) -> Change:
-    return transitions.shipping_checked(
+    return outcomes.shipping_checked(
         connection, attempt.target, enabled, attempt.following, at, slots=attempt.wanted.required
     )
 
@@ -168,7 +169,7 @@ def _shipping_checked(attempt: Attempt, enabled: int, connection: Connection, at
 def _slot_registered(
     attempt: Attempt, found: registration.Registration, missed: int | None, connection: Connection, at: Moment
 ) -> Change:
-    registered = transitions.Registered(
+    registered = outcomes.Registered(
         store_id=attempt.slot_id,
         wrote=found.wrote,
         rival=found.rival,
@@ -177,7 +178,7 @@ def _slot_registered(
         lost=found.lost,
         missed=missed,
     )
-    return transitions.slot_registered(connection, attempt.target, registered, at)
+    return outcomes.slot_registered(connection, attempt.target, registered, at)
 
 
 def _slot_contested(attempt: Attempt, found: registration.Registration, connection: Connection, at: Moment) -> Change:
@@ -185,11 +186,11 @@ def _slot_contested(attempt: Attempt, found: registration.Registration, connecti
     if (slot.verdict, slot.repairs) != (attempt.slot.verdict, attempt.slot.repairs):
         # People asked for a repair while we looked: this was no attempt at one.
         cause = slot.cause or Cause("slot_contested")
-        return transitions.gives_way(connection, attempt.target, cause, at.now, at)
-    return transitions.slot_contested(connection, attempt.target, found.drift, at)
+        return outcomes.gives_way(connection, attempt.target, cause, at.now, at)
+    return outcomes.slot_contested(connection, attempt.target, found.drift, at)
 
 
 def _slot_removed(attempt: Attempt, removal: registration.Removal, connection: Connection, at: Moment) -> Change:
     details = {"wrote": removal.wrote} | ({"gone": True} if removal.gone else {})
     details |= {"changed_meanwhile": True} if removal.rival else {}
-    return departures.slot_removed(connection, attempt.target, details, at)
+    return disconnection.slot_removed(connection, attempt.target, details, at)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Protocol, TypeVar
 
-from integrations.deadline import Deadline
+from integrations.egress.deadline import Deadline
 from integrations.errors import AccessTokenRefused, PermanentError
 from integrations.oracle_commerce.access_token import AccessToken, AccessTokens
 from integrations.oracle_commerce.client import FailedMessages, Login, ShippingMethod

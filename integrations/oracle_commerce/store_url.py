@@ -9,7 +9,7 @@ import ipaddress
 import re
 from collections.abc import Sequence
 
-from integrations.addresses import LOCALHOST, LOOPBACK, STORE_PORT, is_host_name, is_ip_address
+from integrations.egress.addresses import LOCALHOST, LOOPBACK, STORE_PORT, is_host_name, is_ip_address
 from integrations.errors import RequestRefused
 from integrations.settings import DevStore
 

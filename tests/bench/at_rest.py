@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 
-from integrations.oracle_commerce import beginnings, transitions
-from integrations.oracle_commerce.beginnings import Desired
-from integrations.oracle_commerce.change import Change, Keys, Moment, Stop
-from integrations.oracle_commerce.connection import Connection, Step, Target
-from integrations.oracle_commerce.drift import Seen
-from integrations.oracle_commerce.transitions import Registered
+from integrations.connections.change import Change, Keys, Moment, Stop
+from integrations.connections.drift import Seen
+from integrations.connections.lifecycle import outcomes, requests
+from integrations.connections.lifecycle.outcomes import Registered
+from integrations.connections.lifecycle.requests import Desired
+from integrations.connections.record import Connection, Step, Target
 from tasks.flow import FLOW
 
 SLOTS = ("order-submit", "order-update", "shipment-create", "shipment-update")
@@ -16,10 +16,10 @@ NOTHING_SEEN: Mapping[str, Seen] = {}
 
 def connected(desired: Desired, at: Moment, *, seen: Mapping[str, Seen] = NOTHING_SEEN) -> Change:
     """A connection all of whose slots were written at this moment, waiting for its second look."""
-    connection = _after(beginnings.begin(None, desired, FLOW.first, at))
+    connection = _after(requests.begin(None, desired, FLOW.first, at))
     steps = (Target(Step.VALIDATE_KEY), Target(Step.CHECK_SHIPPING_METHODS))
     for target in (*steps, *(Target(Step.REGISTER_SLOT, name) for name in desired.slots)):
-        claimed = _after(transitions.claim(connection, connection.run, target, "a worker", at))
+        claimed = _after(outcomes.claim(connection, connection.run, target, "a worker", at))
         connection = outcome(claimed, target, at, wrote=True, seen=seen).connection
     return Change(connection, keys=Keys(current=desired.sealed_key))
 
@@ -29,7 +29,7 @@ def looked_at(connection: Connection, at: Moment) -> Connection:
     seen = {name: slot.seen for name, slot in connection.slots.items() if slot.seen}
     while targets := sorted(connection.ready(at.now), key=str):
         for target in targets:
-            claimed = _after(transitions.claim(connection, connection.run, target, "a worker", at))
+            claimed = _after(outcomes.claim(connection, connection.run, target, "a worker", at))
             connection = outcome(claimed, target, at, wrote=False, seen=seen).connection
     return connection
 
@@ -40,14 +40,12 @@ def outcome(
     """What a healthy store makes of the record."""
     following = FLOW.after(target.step)
     if target.step is Step.VALIDATE_KEY:
-        return transitions.key_proven(connection, target, following, at)
+        return outcomes.key_proven(connection, target, following, at)
     if target.step is Step.CHECK_SHIPPING_METHODS:
         slots = {name: slot.required for name, slot in connection.slots.items()}
-        return transitions.shipping_checked(connection, target, 1, following, at, slots=slots)
+        return outcomes.shipping_checked(connection, target, 1, following, at, slots=slots)
     name = target.slot or ""
-    return transitions.slot_registered(
-        connection, target, Registered(wrote=wrote, store_id=name, seen=seen.get(name)), at
-    )
+    return outcomes.slot_registered(connection, target, Registered(wrote=wrote, store_id=name, seen=seen.get(name)), at)
 
 
 def _after(result: Change | Stop) -> Connection:

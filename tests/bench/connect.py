@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from occ.simulator.store import SimulatedStore
 from tests.bench.process_time import cpu_seconds
 from tests.pipeline import REPOSITORY, Pipeline
-from tests.simulator.store import SimulatedStore
 
 FLOOR_THREADS = 64
 CALLS_IN_A_ROW = 4  # login, shipping methods, read, write: the other slots go side by side

@@ -11,11 +11,12 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from integrations.oracle_commerce import beginnings, records, transitions
-from integrations.oracle_commerce.beginnings import Desired
-from integrations.oracle_commerce.change import Change, Moment, Stop
-from integrations.oracle_commerce.connection import Cause, Connection, Step, Target
-from integrations.oracle_commerce.schedule import Pace, spread_phase
+from integrations.connections import records
+from integrations.connections.change import Change, Moment, Stop
+from integrations.connections.lifecycle import outcomes, requests
+from integrations.connections.lifecycle.requests import Desired
+from integrations.connections.record import Cause, Connection, Step, Target
+from integrations.connections.schedule import Pace, spread_phase
 from tasks.flow import FLOW
 from tasks.retry import RetryPolicy
 from tests.bench.at_rest import SLOTS, outcome
@@ -112,7 +113,7 @@ class Days:
         phase = spread_phase(len(self.connections))
         store = f"https://ccadmin-{merchant_id}.oracleoutsourcing.com"
         desired = Desired(merchant_id, store, "sealed", "fingerprint", expires_at, dict.fromkeys(SLOTS, True), phase)
-        change = beginnings.begin(None, desired, FLOW.first, Moment(self.now, self.pace))
+        change = requests.begin(None, desired, FLOW.first, Moment(self.now, self.pace))
         assert isinstance(change, Change)
         self._commit(None, change)
         self._send(change.connection, change.connection.ready(self.now))
@@ -179,13 +180,13 @@ class Days:
         at = Moment(self.now, self.pace)
         work = before.work_on(message.target)
         alone = work is not None and work.is_suspect
-        claimed = transitions.claim(before, message.run, message.target, owner, at, alone=alone)
+        claimed = outcomes.claim(before, message.run, message.target, owner, at, alone=alone)
         if isinstance(claimed, Stop):
             self.counts[f"messages: {claimed.reason}"] += 1
             return
         self._commit(before, claimed)
         after = claimed.connection
-        if not transitions.is_mine(after, message.run, message.target, owner):
+        if not outcomes.is_mine(after, message.run, message.target, owner):
             return
         self.calls.append(self.now)
         work = after.work_on(message.target)
@@ -199,7 +200,7 @@ class Days:
         if message is None:
             return  # the worker was killed
         before = self.connections[message.merchant_id]
-        if not transitions.is_mine(before, message.run, message.target, owner):
+        if not outcomes.is_mine(before, message.run, message.target, owner):
             self.counts["outcomes dropped"] += 1
             return
         change = self._outcome(before, message.target)
@@ -213,7 +214,7 @@ class Days:
         if since <= self.now < to:
             work = connection.work_on(target)
             delay = self._retry.delay(work.attempts if work else 1, rng=self.dice)
-            return transitions.waits(connection, target, Cause("store_unreachable"), self.now + delay, at)
+            return outcomes.waits(connection, target, Cause("store_unreachable"), self.now + delay, at)
         slot = connection.slots[target.slot] if target.slot else None
         return outcome(connection, target, at, wrote=slot is not None and slot.in_order_at is None)
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import redis
 
-from integrations.oracle_commerce.connection import DAY
-from integrations.oracle_commerce.records import Records
-from integrations.oracle_commerce.schedule import spread_phase
+from integrations.connections.record import DAY
+from integrations.connections.records import Records
+from integrations.connections.schedule import spread_phase
 from tests.bench.resting import AHEAD, Server, ids_of, write_connections
 
 SIZES = (1_000, 10_000, 100_000)

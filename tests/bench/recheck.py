@@ -13,10 +13,10 @@ from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
 
-from tasks.local.processes import PROJECT
+from occ.local.processes import PROJECT
+from occ.simulator.process import SimulatorProcess
 from tests.bench.revalidate import CALLS, SECOND_LOOK, WRITES, Json, stores_of, write_at_rest
 from tests.pipeline import Pipeline
-from tests.simulator.process import SimulatorProcess
 from tests.waiting import wait_until
 
 _PATIENCE = 3600.0  # seconds
@@ -65,7 +65,7 @@ def _recheck(pipeline: Pipeline, journal: Path, connections: int, rate: float, k
         before, began = _lines(journal, "begun"), time.perf_counter()
         process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "tasks.cli", "recheck", "--host", "*", "--json"),
+                *(sys.executable, "-m", "occ.cli", "recheck", "--host", "*", "--json"),
                 *("--rate", f"{rate:g}", "--resume", str(journal)),
             ],
             cwd=PROJECT,

@@ -6,14 +6,15 @@ from typing import Any
 
 import redis
 
-from integrations.oracle_commerce import drift, records
-from integrations.oracle_commerce.beginnings import Desired
-from integrations.oracle_commerce.change import Moment
-from integrations.oracle_commerce.connection import DAY
-from integrations.oracle_commerce.records import connection_key
-from integrations.oracle_commerce.schedule import Pace, spread_phase
-from integrations.oracle_commerce.slots import callback_url_for
-from tasks.local.server import EmbeddedServer
+from integrations.connections import records
+from integrations.connections.change import Moment
+from integrations.connections.lifecycle.requests import Desired
+from integrations.connections.record import DAY
+from integrations.connections.records import connection_key
+from integrations.connections.schedule import Pace, spread_phase
+from integrations.oracle_commerce import drift
+from integrations.oracle_commerce.slot import callback_url_for
+from occ.local.server import EmbeddedServer
 from tests.bench.at_rest import SLOTS, connected, looked_at
 
 AHEAD = 6 * 3600

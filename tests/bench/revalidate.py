@@ -9,18 +9,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from integrations.connections.change import Change, Moment, Stop
+from integrations.connections.lifecycle.requests import Desired
+from integrations.connections.record import DAY, Connection
+from integrations.connections.schedule import Pace, spread_phase
 from integrations.oracle_commerce import drift
 from integrations.oracle_commerce.application_key import expiry_of, fingerprint
-from integrations.oracle_commerce.beginnings import Desired
-from integrations.oracle_commerce.change import Change, Moment, Stop
-from integrations.oracle_commerce.connection import DAY, Connection
-from integrations.oracle_commerce.schedule import Pace, spread_phase
-from integrations.oracle_commerce.slots import callback_url_for
-from integrations.sealing import seal
+from integrations.oracle_commerce.slot import callback_url_for
+from integrations.sealing.keyring import seal
+from occ.simulator.process import SimulatorProcess
 from tests.bench.at_rest import SLOTS, connected
 from tests.bench.process_time import MachineTime, cpu_of, machine_time
 from tests.pipeline import Pipeline
-from tests.simulator.process import SimulatorProcess
 from tests.waiting import wait_until
 
 CALLS = {"login": 1, "shipping_methods": 1, "read_slot": 4}

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 
 import redis
 
-from tasks.local.processes import PROJECT
+from occ.local.processes import PROJECT
 from tests.bench.due import SIZES
 from tests.bench.resting import Server, ids_of, write_connections
 
 # As __main__ does it, and then gone: how it ends is no part of how it starts.
-_MODULES = "import gc, os; gc.set_threshold(100_000); import tasks.cli.command_line, tasks.cli.status; os._exit(0)"
+_MODULES = "import gc, os; gc.set_threshold(100_000); import occ.cli.command_line, occ.cli.status; os._exit(0)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class _Call:
     def _run(self, arguments: Sequence[str], *, to_the_end: bool) -> Ran:
         before, began = self._asked(), time.perf_counter()
         process = subprocess.Popen(
-            [sys.executable, "-m", "tasks.cli", "status", *arguments],
+            [sys.executable, "-m", "occ.cli", "status", *arguments],
             stdout=subprocess.PIPE,
             env=self._environment,
         )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from integrations.oracle_commerce.records import Records, _member
+from integrations.connections.records import Records, _member
 from tests.bench.due_set import DueSet
 
 pytestmark = pytest.mark.server

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import pairwise
 
-from integrations.oracle_commerce.connection import DAY
-from integrations.oracle_commerce.schedule import EXPIRY_WARNINGS, Pace, next_in_phase, phase_of
+from integrations.connections.record import DAY
+from integrations.connections.schedule import EXPIRY_WARNINGS, Pace, next_in_phase, phase_of
 from tests.bench.days import EPOCH, Days
 
 HOUR = 3600.0

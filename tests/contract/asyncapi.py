@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from integrations.oracle_commerce.records import EVENTS
+from integrations.connections.records import EVENTS
 from integrations.quarantine import INBOX, INBOX_FIELD
 from tasks.queues import REQUESTS
 from tests.contract.golden import TASKS

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import trustme
 
+from occ.simulator.runner import Simulator, TlsFiles
+from occ.simulator.store import SimulatedStore
 from tests.contract.golden import HOST, SEALING_KEY
 from tests.integrations.wire_servers import WireServer, requests_on
 from tests.pipeline import REPOSITORY, Pipeline, running
-from tests.simulator.runner import Simulator, TlsFiles
-from tests.simulator.store import SimulatedStore
 
 EXAMPLES = REPOSITORY / "examples"
 NODE_AT_LEAST = 20

@@ -9,10 +9,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from integrations.sealing import SealingKey
+from integrations.sealing.keyring import SealingKey
+from occ.simulator.application_keys import make_application_key
 from tasks.queues import REQUESTS
 from tests.contract.shapes import _TRACEPARENT, DIALECT, Schema
-from tests.simulator.application_keys import make_application_key
 
 FOLDER = Path(__file__).parents[2] / "docs" / "contract" / "v1"
 MESSAGES = FOLDER / "messages"

@@ -8,14 +8,14 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any
 
-from integrations.oracle_commerce.causes import CAUSES, Actor
-from integrations.oracle_commerce.connection import ConnectionStatus, KeyVerdict, ShippingVerdict, SlotStatus
-from integrations.oracle_commerce.drift import Drift
-from integrations.oracle_commerce.events import TROUBLED
-from integrations.oracle_commerce.outage import Kind
+from integrations.connections.causes import CAUSES, Actor
+from integrations.connections.drift import Drift
+from integrations.connections.events import TROUBLED
+from integrations.connections.record import ConnectionStatus, KeyVerdict, ShippingVerdict, SlotStatus
 from integrations.oracle_commerce.request import MAX_FIELD_LENGTH, MERCHANT_ID
 from integrations.oracle_commerce.store_url import MAX_STORE_URL
-from integrations.sealing import KEY_ID
+from integrations.outages.outage import Kind
+from integrations.sealing.keyring import KEY_ID
 
 Schema = dict[str, Any]
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from occ.simulator.process import SimulatorProcess
+from tests.occ.local.running_up import up
 from tests.pipeline import REPOSITORY
-from tests.simulator.process import SimulatorProcess
-from tests.tasks.local.running_up import up
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.server, pytest.mark.end_to_end]
@@ -58,7 +58,7 @@ class Terminal:
             ":8800": f":{self.simulator.started['port']}",
             ":8801": f":{control_port}",
             ".venv/bin/python": shlex.quote(sys.executable),
-            "./run occ": f"{shlex.quote(sys.executable)} -m tasks.cli",
+            "./run occ": f"{shlex.quote(sys.executable)} -m occ.cli",
             "examples/": f"{shlex.quote(str(examples))}/",
         }.items():
             line = line.replace(there, here)
@@ -79,7 +79,7 @@ class Terminal:
 
         def has_come() -> bool:
             told = subprocess.run(
-                [sys.executable, "-m", "tasks.cli", "status", merchant_id, "--json"],
+                [sys.executable, "-m", "occ.cli", "status", merchant_id, "--json"],
                 cwd=self.folder,
                 env=self.environment,
                 capture_output=True,

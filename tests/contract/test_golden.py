@@ -6,13 +6,13 @@ import pytest
 import redis
 from celery import Celery
 
-from integrations.sealing import Keyring
-from tasks.broker.envelope import message_problem, task_problem
-from tasks.local.server import EmbeddedServer
+from integrations.sealing.keyring import Keyring
+from occ.local.server import EmbeddedServer
+from occ.simulator.store import SimulatedStore
+from tasks.worker.broker.envelope import message_problem, task_problem
 from tests.contract.golden import APPLICATION_KEY, HOST, MERCHANT, SEALING_KEY, TASKS, closed_again, opened, stored
 from tests.contract.validators import loaded, of_file, problems
 from tests.pipeline import Pipeline, ended
-from tests.simulator.store import SimulatedStore
 from tests.waiting import wait_until
 
 

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from integrations.errors import CredentialRejected, IntegrationError, PermanentError, TransientError
-from integrations.oracle_commerce import beginnings, departures
-from integrations.oracle_commerce.causes import CAUSES
-from integrations.oracle_commerce.change import Change, Moment, Stop
-from integrations.oracle_commerce.connection import (
+from integrations.connections.causes import CAUSES
+from integrations.connections.change import Change, Moment, Stop
+from integrations.connections.drift import Drift
+from integrations.connections.events import other_events, status_event
+from integrations.connections.lifecycle import disconnection, requests
+from integrations.connections.record import (
     Candidate,
     Cause,
     Connection,
@@ -29,11 +30,10 @@ from integrations.oracle_commerce.connection import (
     Trouble,
     Work,
 )
-from integrations.oracle_commerce.drift import Drift
-from integrations.oracle_commerce.events import other_events, status_event
-from integrations.oracle_commerce.outage import Kind, Outage, ended_event, started_event
-from integrations.oracle_commerce.schedule import Pace
-from integrations.oracle_commerce.status import status_object
+from integrations.connections.schedule import Pace
+from integrations.connections.status import status_object
+from integrations.errors import CredentialRejected, IntegrationError, PermanentError, TransientError
+from integrations.outages.outage import Kind, Outage, ended_event, started_event
 from tests.contract.shapes import EVENT, EVENT_TYPES, STATUS, closed
 from tests.contract.validators import of_file, problems, validator
 from tests.integrations.oracle_commerce.fakes import NOON, SLOTS, Drive, desired, started
@@ -161,11 +161,11 @@ def test_what_a_life_tells_fits_the_schemas_and_is_in_order(dice: Any, wishes: l
         life.until(life.now + dice.choice((50, 300)))
         at = Moment(life.now, pace)
         if wish == "key":
-            life.take(beginnings.begin(life.connection, desired(key=f"key-{number}"), Step.VALIDATE_KEY, at))
+            life.take(requests.begin(life.connection, desired(key=f"key-{number}"), Step.VALIDATE_KEY, at))
         elif wish == "leave":
-            life.take(departures.disconnect(life.connection, at))
+            life.take(disconnection.disconnect(life.connection, at))
         elif wish == "look":
-            life.take(beginnings.look_now(life.connection, at, repair=True))
+            life.take(requests.look_now(life.connection, at, repair=True))
     hold(life.events)
     sequences = [str(event["sequence"]) for event in life.events]
     assert sequences == sorted(sequences)

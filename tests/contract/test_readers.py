@@ -17,12 +17,12 @@ from urllib.parse import quote
 import pytest
 import redis
 
-from integrations.oracle_commerce.change import Change, Moment
-from integrations.oracle_commerce.connection import Cause, Connection, Trouble
-from integrations.oracle_commerce.drift import Drift
-from integrations.oracle_commerce.records import EVENTS, Records
-from integrations.oracle_commerce.schedule import Pace
-from tasks.local.server import EmbeddedServer
+from integrations.connections.change import Change, Moment
+from integrations.connections.drift import Drift
+from integrations.connections.record import Cause, Connection, Trouble
+from integrations.connections.records import EVENTS, Records
+from integrations.connections.schedule import Pace
+from occ.local.server import EmbeddedServer
 from tests.contract.conftest import EXAMPLES
 from tests.contract.readers import TOLD, Readers, node_command, python_command
 from tests.integrations.oracle_commerce.fakes import started

@@ -14,15 +14,15 @@ from pathlib import Path
 import pytest
 import redis
 
-from integrations.deadline import Deadline
-from integrations.oracle_commerce.deliveries import Rules
-from integrations.receiver import Receiver, Verdict
-from integrations.session import GuardedSession
+from integrations.deliveries.deliveries import Rules
+from integrations.deliveries.receiver import Receiver, Verdict
+from integrations.egress.deadline import Deadline
+from integrations.egress.session import GuardedSession
 from integrations.settings import DevStore
 from integrations.signing import SigningSecret
 from tests.contract.conftest import EXAMPLES
+from tests.integrations.deliveries.test_lane import Stage
 from tests.receiving import SECRET
-from tests.tasks.test_lane import Stage
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.server

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from integrations.errors import RequestRefused
 from integrations.oracle_commerce.request import MAX_FIELD_LENGTH, parse_request, parse_wish
 from integrations.oracle_commerce.store_url import MAX_STORE_URL
-from integrations.sealing import MAX_SEALED_LENGTH, SealingKey, key_id_of, seal
+from integrations.sealing.keyring import MAX_SEALED_LENGTH, SealingKey, key_id_of, seal
 from tests.contract.validators import of_file, problems
 
 CONNECT = of_file("connect.schema.json")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.heartbeat import NAME, Heartbeat
+from tasks.worker.heartbeat import NAME, Heartbeat
 from tests.deploy.manifests import SCRIPTS
 from tests.pipeline import Pipeline
 from tests.waiting import wait_until
@@ -27,7 +27,7 @@ def alive(file: Path, *, health: int, folder: Path) -> tuple[int, bool]:
     environment = {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
     done = subprocess.run([SCRIPTS / "occ-alive", file, "2"], env=environment, check=False)
     if asked.exists():
-        assert asked.read_text(encoding="utf-8") == "-m tasks.cli health --no-workers\n"
+        assert asked.read_text(encoding="utf-8") == "-m occ.cli health --no-workers\n"
     return done.returncode, asked.exists()
 
 
@@ -78,7 +78,7 @@ def test_a_heartbeat_is_not_written_for_each_of_many_tasks_and_never_fails(tmp_p
 @pytest.mark.parametrize("pool", ["threads", "prefork"])
 def test_a_worker_touches_it_when_ready_and_with_every_tick_and_not_when_it_hangs(tmp_path: Path, pool: str) -> None:
     with Pipeline(tmp_path, settings={"OCC_POOL": pool, "OCC_CONCURRENCY": "2"}) as pipeline:
-        worker = pipeline.start_worker("--include", "tasks.heartbeat")
+        worker = pipeline.start_worker("--include", "tasks.worker.heartbeat")
         pipeline.await_workers()
         file = tmp_path / NAME
         wait_until(file.exists, what="the first heartbeat")

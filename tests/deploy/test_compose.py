@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from integrations.settings import Settings
-from tasks.cli.metrics import PORT
-from tasks.local.commands import flower_command
+from occ.cli.metrics import PORT
+from occ.local.commands import flower_command
 from tasks.queues import QUARANTINE, QUEUES
 from tests.deploy.manifests import COMPOSE, KUBERNETES, ROOT, compose, services, tool
 
@@ -129,7 +129,7 @@ def test_whoever_can_stand_still_is_watched_for_progress() -> None:
     found = services()
     for name in ("worker", "quarantine", "demo-worker"):
         assert found[name]["healthcheck"]["test"] == ["CMD", "occ-alive", "/data/worker-alive", "2"]
-        assert "--include tasks.heartbeat" in command_of(found[name])
+        assert "--include tasks.worker.heartbeat" in command_of(found[name])
     assert found["beat"]["healthcheck"]["test"] == ["CMD", "occ-alive", "/data/beat-schedule", "5"]
 
 

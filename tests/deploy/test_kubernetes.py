@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from integrations.settings import Settings
-from tasks.metrics.metric import METRICS
+from tasks.worker.metric import METRICS
 from tests.deploy.manifests import KUBERNETES, deployments, manifests, services
 
 OF_OTHERS = {"Kustomization", "ScaledObject"}  # kustomize's and KEDA's own kinds: no schema of Kubernetes' covers them

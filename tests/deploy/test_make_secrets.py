@@ -7,7 +7,7 @@ import pytest
 import redis
 
 from integrations.settings import load_keyless_settings, load_settings
-from tasks.local.server import EmbeddedServer
+from occ.local.server import EmbeddedServer
 from tests.deploy.manifests import ROOT
 
 

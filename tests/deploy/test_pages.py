@@ -10,10 +10,10 @@ import click
 import pytest
 import yaml
 
-from integrations.oracle_commerce.causes import CAUSES
+from integrations.connections.causes import CAUSES
 from integrations.settings import Settings
-from tasks.cli.command_line import occ
-from tasks.metrics.metric import METRICS
+from occ.cli.command_line import occ
+from tasks.worker.metric import METRICS
 from tests.deploy.manifests import ROOT, UNITS, services
 
 PAGES = [

@@ -105,4 +105,4 @@ def test_they_start_the_same_as_containers(name: str) -> None:
     command = " ".join(str(services()[COMPOSE_NAME[name]]["command"]).split())
     (line,) = re.findall(r"^ExecStart=\S+ -m (.+)$", text(name), re.MULTILINE)
     # Names are the host's here; what watches the process is the timer.
-    assert re.sub(r" --hostname \S+", "", line) == command.replace(" --include tasks.heartbeat", "")
+    assert re.sub(r" --hostname \S+", "", line) == command.replace(" --include tasks.worker.heartbeat", "")

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from occ.simulator.store import SimulatedStore
 from tests.pipeline import Pipeline, running
-from tests.simulator.store import SimulatedStore
 
 BRISK_IDS = {
     "order-submit": "production-submitOrder",  # as a real tenant has it, with a twin on the preview server

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from occ.simulator.application_keys import make_application_key
+from occ.simulator.store import SimulatedStore
 from tests.pipeline import Pipeline
-from tests.simulator.application_keys import make_application_key
-from tests.simulator.store import SimulatedStore
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.server]

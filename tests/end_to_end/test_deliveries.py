@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from integrations.oracle_commerce.deliveries import GROUP, RECEIVER
-from integrations.oracle_commerce.records import EVENTS
+from integrations.connections.records import EVENTS
+from integrations.deliveries.deliveries import GROUP, RECEIVER
 from tests.pipeline import Pipeline, running
 from tests.receiving import SECRET, ReceiverServer
 from tests.waiting import wait_until

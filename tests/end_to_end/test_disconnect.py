@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from integrations.oracle_commerce.change import Moment
-from integrations.oracle_commerce.departures import disconnect as depart
-from integrations.oracle_commerce.schedule import Pace
+from integrations.connections.change import Moment
+from integrations.connections.lifecycle.disconnection import disconnect as depart
+from integrations.connections.schedule import Pace
+from occ.simulator.store import SimulatedStore
 from tests.end_to_end.wishes import (
     CARRYING_THEIRS,
     SLOTS,
@@ -30,7 +31,6 @@ from tests.end_to_end.wishes import (
     told,
 )
 from tests.pipeline import Pipeline, running
-from tests.simulator.store import SimulatedStore
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.server]
 

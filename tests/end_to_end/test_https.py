@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import trustme
 
+from occ.simulator.runner import TlsFiles, address_of
 from tests.pipeline import Pipeline, running
-from tests.simulator.runner import TlsFiles, address_of
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.server]
 

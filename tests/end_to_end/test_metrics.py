@@ -12,7 +12,7 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from integrations.settings import load_settings
-from tasks.metrics.exporter import Exporter, registry_of
+from occ.metrics.exporter import Exporter, registry_of
 from tests.pipeline import Pipeline
 from tests.waiting import wait_until
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from occ.simulator.store import SimulatedStore
 from tests.end_to_end.wishes import ask, await_true, connect, events
 from tests.pipeline import Pipeline, running
-from tests.simulator.store import SimulatedStore
 
 pytestmark = pytest.mark.end_to_end
 

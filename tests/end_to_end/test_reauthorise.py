@@ -6,6 +6,8 @@ from collections.abc import Callable
 import pytest
 
 from integrations.oracle_commerce.application_key import fingerprint
+from occ.simulator.application_keys import make_application_key
+from occ.simulator.store import SimulatedStore
 from tests.end_to_end.wishes import (
     A_LOOK,
     CARRYING_THEIRS,
@@ -32,8 +34,6 @@ from tests.end_to_end.wishes import (
     where,
 )
 from tests.pipeline import Pipeline
-from tests.simulator.application_keys import make_application_key
-from tests.simulator.store import SimulatedStore
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.server]
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from integrations.sealing import SealingKey, seal
+from integrations.sealing.keyring import SealingKey, seal
+from occ.simulator.application_keys import make_application_key
+from occ.simulator.store import SimulatedStore
 from tests.pipeline import Pipeline
-from tests.simulator.application_keys import make_application_key
-from tests.simulator.store import SimulatedStore
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.server]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from occ.simulator.store import SimulatedStore
 from tests.end_to_end.conftest import BRISK_IDS
 from tests.end_to_end.wishes import (
     A_LOOK,
@@ -30,7 +31,6 @@ from tests.end_to_end.wishes import (
     told,
 )
 from tests.pipeline import Pipeline, running
-from tests.simulator.store import SimulatedStore
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.server]
 

@@ -10,11 +10,11 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from occ.simulator.store import SimulatedStore
 from tests.end_to_end.collector import Collector, Span
 from tests.end_to_end.wishes import look, ours
 from tests.pipeline import Pipeline
 from tests.secrets import canaries, stores
-from tests.simulator.store import SimulatedStore
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.server]

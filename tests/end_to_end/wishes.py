@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from integrations.oracle_commerce.connection import Connection
+from integrations.connections.record import Connection
+from occ.simulator.store import SimulatedStore
 from tests.pipeline import Pipeline
-from tests.simulator.store import SimulatedStore
 from tests.waiting import PATIENCE, wait_until
 
 SLOTS = ("order-submit", "order-update", "shipment-create", "shipment-update")

@@ -3,15 +3,15 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from integrations.oracle_commerce.change import any_work
-from integrations.oracle_commerce.connection import (
+from integrations.connections.change import any_work
+from integrations.connections.findings import findings_of
+from integrations.connections.record import (
     ConnectionStatus,
     KeyVerdict,
     ShippingVerdict,
     SlotStatus,
     Target,
 )
-from integrations.oracle_commerce.findings import findings_of
 from tests.fault_matrix.stand import Stand, Wait
 
 _MOST_LOOKS = 60

@@ -8,11 +8,11 @@ from typing import Any
 
 from integrations.errors import IntegrationError
 from integrations.settings import SlotSpec
+from occ.simulator import make_application_key
+from occ.simulator.faults import fault_from
 from tests.fault_matrix.on_the_wire import WIRE
 from tests.fault_matrix.stand import OTHERS_HEADERS, OTHERS_LOGIN, OTHERS_URL, Stand
 from tests.integrations.oracle_commerce.by_hand import ours
-from tests.simulator import make_application_key
-from tests.simulator.faults import fault_from
 
 FAULTY = "order-submit"
 """The slot that the faults of slots are about; the other one shows whether its neighbours feel them."""

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import structlog
 
+from occ.simulator import make_application_key
 from tests.fault_matrix import faults
 from tests.fault_matrix.course import Course, Look
 from tests.fault_matrix.faults import SLOTS, Fault, Occasion
 from tests.fault_matrix.sections import Section
 from tests.fault_matrix.stand import OTHERS_URL, Stand
-from tests.simulator import make_application_key
 
 _AN_HOUR = 3600.0
 """Between the run and what people ask for: by then the access token has ended."""

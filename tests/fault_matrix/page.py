@@ -6,8 +6,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from integrations.oracle_commerce.causes import CAUSES, explain
-from integrations.oracle_commerce.schedule import Pace
+from integrations.connections.causes import CAUSES, explain
+from integrations.connections.schedule import Pace
 from tests.fault_matrix.course import Look, State
 from tests.fault_matrix.faults import FAULTY, Occasion, scripted
 from tests.fault_matrix.matrix import Result, quiet, results_of, struck

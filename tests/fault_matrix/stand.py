@@ -8,15 +8,15 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
-from integrations.answer import Answer
-from integrations.deadline import Deadline
+from integrations.connections.record import Connection, Target
+from integrations.egress.answer import Answer
+from integrations.egress.deadline import Deadline
 from integrations.errors import IntegrationError
-from integrations.oracle_commerce.connection import Connection, Target
+from occ.simulator.clocks import StoppedClock
+from occ.simulator.direct import DirectSession
+from occ.simulator.store import SimulatedStore
 from tasks.retry import RetryPolicy
 from tests.integrations.oracle_commerce.by_hand import Desk
-from tests.simulator.clocks import StoppedClock
-from tests.simulator.direct import DirectSession
-from tests.simulator.store import SimulatedStore
 
 EPOCH = 1_799_971_200.0  # a midnight: where the period of the first connection begins
 OTHERS_URL = "https://orders.example.net/inbound"

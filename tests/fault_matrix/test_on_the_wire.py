@@ -1,6 +1,6 @@
 """What the matrix takes for the session's errors is what the real session raises.
 
-That the simulated store without sockets means the same as one with them is held by tests/simulator/test_direct.py.
+That the simulated store without sockets means the same as one with them is held by tests/occ/simulator/test_direct.py.
 """
 
 import socket
@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import trustme
 
-from integrations.deadline import Deadline
-from integrations.egress import Resolve
+from integrations.egress.deadline import Deadline
+from integrations.egress.guard import Resolve
+from integrations.egress.session import GuardedSession
 from integrations.errors import IntegrationError
-from integrations.session import GuardedSession
 from integrations.settings import EgressProxy
 from tests.fault_matrix.on_the_wire import WIRE
 from tests.integrations.wire_servers import (

@@ -6,13 +6,13 @@ from functools import cache
 
 import pytest
 
-from integrations.oracle_commerce.causes import CAUSES
-from integrations.oracle_commerce.connection import ConnectionStatus, SlotStatus
+from integrations.connections.causes import CAUSES
+from integrations.connections.record import ConnectionStatus, SlotStatus
+from occ.simulator.faults import KINDS
 from tests.fault_matrix import page
 from tests.fault_matrix.faults import FAULTY
 from tests.fault_matrix.matrix import Result
 from tests.fault_matrix.sections import SECTIONS, Section
-from tests.simulator.faults import KINDS
 
 IN_ORDER = {ConnectionStatus.ACTIVE, ConnectionStatus.DISCONNECTED}
 LOSSES = {

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from signal import SIGKILL
 
-from tasks.local.tether import tethered
+from occ.local.tether import tethered
 from tests.faults.scenarios import SCENARIOS
 from tests.pipeline import REPOSITORY
 

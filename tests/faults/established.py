@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from integrations.connections.record import Connection, SlotStatus
+from integrations.connections.records import Snapshot
 from integrations.oracle_commerce.application_key import fingerprint
-from integrations.oracle_commerce.connection import Connection, SlotStatus
-from integrations.oracle_commerce.records import Snapshot
-from tests.simulator.application_keys import make_application_key
-from tests.simulator.store import SimulatedStore
+from occ.simulator.application_keys import make_application_key
+from occ.simulator.store import SimulatedStore
 
 if TYPE_CHECKING:
     from tests.faults.rig import Rig

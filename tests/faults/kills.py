@@ -3,11 +3,11 @@
 import math
 import signal
 
+from occ.simulator.application_keys import make_application_key
 from tests.faults.established import SLOTS
 from tests.faults.report import Report
 from tests.faults.rig import HEALS_WITHIN, Rig
 from tests.faults.trial import Trial
-from tests.simulator.application_keys import make_application_key
 
 LATENCY = 0.1  # so that a kill finds work in hand
 

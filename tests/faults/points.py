@@ -86,11 +86,12 @@ def _around(owner: Any, name: str, wrapper: Callable[..., Any]) -> None:
 
 
 def _wrap_points() -> None:
-    from integrations.oracle_commerce.acceptance import Acceptance
+    from integrations.connections.records import Records
+    from integrations.oracle_commerce.accept import Acceptance
     from integrations.oracle_commerce.access_token import AccessTokens
     from integrations.oracle_commerce.client import CommerceCloud
-    from integrations.oracle_commerce.records import Records
-    from tasks import onboarding, step
+    from tasks import step
+    from tasks import tasks as onboarding
 
     _around(Acceptance, "accept", _accept)
     _around(Acceptance, "look", _wish("look"))
@@ -216,7 +217,7 @@ def _take_due(take_due: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 
 
 def _wrap_deadly(prefix: str) -> None:
-    from integrations.oracle_commerce.acceptance import Acceptance
+    from integrations.oracle_commerce.accept import Acceptance
     from tasks import step
 
     def attempt(original: Callable[..., Any], turn: Any, snapshot: Any, connection: Any) -> Any:
@@ -234,7 +235,7 @@ def _wrap_deadly(prefix: str) -> None:
 
 
 def _wrap_sending(copies: int) -> None:
-    from tasks import onboarding
+    from tasks import tasks as onboarding
 
     def send(apply_async: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         for _ in range(copies - 1):

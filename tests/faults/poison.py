@@ -1,12 +1,12 @@
 """Messages nobody can handle, and merchants whose work kills its process."""
 
-from integrations.oracle_commerce.findings import findings_of
+from integrations.connections.findings import findings_of
 from integrations.quarantine import list_quarantine
 from tests.faults.established import SLOTS
 from tests.faults.report import Report
 from tests.faults.rig import HEALS_WITHIN, Rig
 from tests.faults.trial import Trial
-from tests.tasks.broker.messages import MORE_POISON, NOTE, POISON, generated
+from tests.tasks.worker.broker.messages import MORE_POISON, NOTE, POISON, generated
 
 _TASK = b"occ.register_slot"
 _BETWEEN_GOOD_ONES = 25
@@ -16,7 +16,7 @@ def poison_matrix(trial: Trial) -> Report:
     """Each shape of malformed message that is known to end workers, and generated ones, into the product's queues.
 
     After each known shape, and among the generated ones, good requests are handled; no worker ends; every known shape
-    is in the quarantine. (That each generated one is either run or kept is counted in tests/tasks/broker.)
+    is in the quarantine. (That each generated one is either run or kept is counted in tests/tasks/worker/broker.)
     """
     count = trial.size(120, 500)
     report = trial.report()

@@ -20,15 +20,15 @@ from kombu.exceptions import OperationalError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from integrations.oracle_commerce.connection import Connection
-from integrations.oracle_commerce.records import Records
+from integrations.connections.record import Connection
+from integrations.connections.records import Records
+from occ.simulator.store import SimulatedStore
 from tasks.inbox import STREAM
 from tasks.queues import QUARANTINE
 from tests.faults.established import FOREIGN_URL, SLOTS, Established
 from tests.faults.report import Report
 from tests.faults.trial import Trial
 from tests.pipeline import Pipeline, ended
-from tests.simulator.store import SimulatedStore
 
 LEASE = 6.0
 PACE = {

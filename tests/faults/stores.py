@@ -5,10 +5,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from statistics import quantiles
 
+from occ.simulator.store import SimulatedStore
 from tests.faults.report import Report
 from tests.faults.rig import HEALS_WITHIN, Rig
 from tests.faults.trial import Trial
-from tests.simulator.store import SimulatedStore
 
 LATENCY = 0.1
 HUNG_RATE = 6.0  # requests a second

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from integrations.oracle_commerce.connection import Connection, Credential, Departure, Step
+from integrations.connections.record import Connection, Credential, Departure, Step
 from tests.faults.report import Report, is_a_loss, table
 from tests.faults.rig import _in_order, says_twice
 from tests.faults.server import _cut_back

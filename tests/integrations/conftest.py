@@ -3,9 +3,11 @@
 from collections.abc import Iterator
 
 import pytest
+import redis
 import trustme
 
-from integrations.session import GuardedSession
+from integrations.connections.records import Records
+from integrations.egress.session import GuardedSession
 from tests.integrations.wire_servers import LOOPBACK, resolve_to
 
 
@@ -37,3 +39,16 @@ def tls_session(ca_bundle: str) -> Iterator[GuardedSession]:
     session = GuardedSession(dev_stores=LOOPBACK, resolve=resolve_to("127.0.0.1"), ca_bundle=ca_bundle)
     yield session
     session.close()
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[redis.Redis]:
+    """A client of an empty server; answers are text."""
+    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
+        yield client
+
+
+@pytest.fixture
+def records(client: redis.Redis) -> Records:
+    """The records on an empty server."""
+    return Records(client)

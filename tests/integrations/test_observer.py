@@ -6,11 +6,11 @@ from contextlib import suppress
 
 import pytest
 
-from integrations.deadline import Deadline
+from integrations.egress.deadline import Deadline
+from integrations.egress.session import GuardedSession
 from integrations.errors import IntegrationError
 from integrations.observer import CallOutcome
 from integrations.oracle_commerce.client import CommerceCloud, Endpoint
-from integrations.session import GuardedSession
 from tests.integrations.wire_servers import WireServer, answering, http
 
 LOGIN = json.dumps({"access_token": "t.t.t", "expires_in": 300}).encode()

@@ -21,7 +21,7 @@ from integrations.quarantine import (
     quarantine,
     requeue,
 )
-from tests.simulator.application_keys import make_application_key
+from occ.simulator.application_keys import make_application_key
 
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJtLTEifQ.c2lnbmF0dXJlLW9mLXRoZS1rZXk"
 SEALED = "sealed.v1.k1." + base64.urlsafe_b64encode(bytes(range(97, 177))).decode().rstrip("=")

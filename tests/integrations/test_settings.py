@@ -10,7 +10,7 @@ from kombu import Connection
 from kombu.transport.redis import Channel
 
 from integrations.errors import SettingsError
-from integrations.sealing import SealingKey
+from integrations.sealing.keyring import SealingKey
 from integrations.setting_values import duration
 from integrations.settings import (
     DevStore,

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from integrations.redaction import redact_text
+from integrations.sealing.redaction import redact_text
 from integrations.signing import SigningSecret, signature
 
 KEYS = st.binary(min_size=24, max_size=64)

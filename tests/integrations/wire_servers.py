@@ -13,10 +13,10 @@ from typing import Self
 import pytest
 import trustme
 
-from integrations.deadline import Deadline
-from integrations.egress import Resolve
+from integrations.egress.deadline import Deadline
+from integrations.egress.guard import Resolve
+from integrations.egress.session import Answer, GuardedSession
 from integrations.errors import TransientError
-from integrations.session import Answer, GuardedSession
 from integrations.settings import DevStore
 
 STORE = "ccadmin-z1a2.oracleoutsourcing.com"

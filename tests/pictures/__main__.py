@@ -15,9 +15,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from tasks.cli.timeline_svg import timeline_svg
-from tasks.local.cast import cast
-from tasks.local.processes import PROJECT
+from occ.cli.timeline_svg import timeline_svg
+from occ.demo.merchants import cast
+from occ.local.processes import PROJECT
 from tests.browser import NO_CHROMIUM, Browser, chromium
 from tests.window import opened, window
 
@@ -30,7 +30,7 @@ _COLUMNS = 106
 
 def demo(_: Path) -> Mapping[str, bytes]:
     """What `./run demo` says on a terminal."""
-    text = Text.from_ansi(_output_of([sys.executable, "-m", "tasks.local.demo"]))
+    text = Text.from_ansi(_output_of([sys.executable, "-m", "occ.demo.demo"]))
     console = Console(record=True, width=_COLUMNS, file=Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
     with console.file:
         console.print(text)

@@ -9,8 +9,8 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from tests.simulator.application_keys import HEADER, segment
-from tests.simulator.tokens import Token, TokenBook
+from occ.simulator.application_keys import HEADER, segment
+from occ.simulator.tokens import Token, TokenBook
 
 KEY = "CanaryKeyQ7zx"
 """In every application key."""

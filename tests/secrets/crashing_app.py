@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from integrations.connections.record import Step
 from integrations.oracle_commerce import steps
-from integrations.oracle_commerce.connection import Step
-from tasks import onboarding
+from tasks import tasks as onboarding
 from tasks.celery import app
 from tasks.step import run_step
 

@@ -18,8 +18,8 @@ import pytest
 import redis
 import requests
 
-from tasks.cli.command_line import run
-from tasks.local.commands import flower_command
+from occ.cli.command_line import run
+from occ.local.commands import flower_command
 from tests.pipeline import REPOSITORY, Pipeline
 from tests.waiting import wait_until
 

@@ -3,11 +3,11 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 
+from occ.simulator.faults import CONNECTION_KINDS, KINDS
+from occ.simulator.message import Reply, Request
+from occ.simulator.runner import Simulator
+from occ.simulator.store import SimulatedStore
 from tests.secrets.canaries import CanaryTokens, application_key
-from tests.simulator.faults import CONNECTION_KINDS, KINDS
-from tests.simulator.message import Reply, Request
-from tests.simulator.runner import Simulator
-from tests.simulator.store import SimulatedStore
 
 STEP_ENDPOINTS = ("shipping_methods", "read_slot", "write_slot")
 ENDS_A_STEP = frozenset(

@@ -14,7 +14,7 @@ import redis
 from prometheus_client import generate_latest
 
 from integrations.settings import load_settings
-from tasks.metrics.exporter import Exporter, registry_of
+from occ.metrics.exporter import Exporter, registry_of
 from tests.pipeline import REPOSITORY, Pipeline
 from tests.receiving import SECRET as RECEIVER_SECRET
 from tests.receiving import ReceiverServer

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 import pytest
 import redis
 
+from occ.simulator.store import SimulatedStore
 from tests.pipeline import Pipeline, running
 from tests.secrets import places
 from tests.secrets.canaries import CLEAR, Search, application_key
-from tests.simulator.store import SimulatedStore
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.server, pytest.mark.timeout(240)]

@@ -11,18 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from requests.structures import CaseInsensitiveDict
 
-from integrations.answer import Answer
-from integrations.deadline import Deadline
+from integrations.egress.answer import Answer
+from integrations.egress.deadline import Deadline
+from integrations.egress.retry_after import retry_after
+from integrations.egress.session import GuardedSession
 from integrations.errors import IntegrationError, RequestRefused
 from integrations.oracle_commerce import answers
 from integrations.oracle_commerce.application_key import check_application_key, expiry_of, fingerprint
 from integrations.oracle_commerce.request import parse_request
 from integrations.oracle_commerce.store_url import normalise_store_url
 from integrations.quarantine import holds_clear_key
-from integrations.redaction import REDACTED, redact, redact_text
-from integrations.sealing import Keyring, SealingKey, seal
-from integrations.session import GuardedSession
-from tasks.message_view import ids_of
+from integrations.sealing.keyring import Keyring, SealingKey, seal
+from integrations.sealing.redaction import REDACTED, redact, redact_text
+from tasks.worker.message_view import ids_of
 from tests.integrations.hostile import HOSTILE_URLS, dialled
 from tests.integrations.wire_servers import resolve_to
 from tests.secrets.canaries import KEY, TOKEN, Search, application_key
@@ -107,7 +108,7 @@ def test_any_answer_means_something_and_no_refusal_repeats_it(status: int, head:
         else:
             if read is answers.login:
                 assert SEARCH.hits(repr(value).encode()) == []
-    wait = answers.retry_after(answer.headers, answer.received_at)
+    wait = retry_after(answer.headers, answer.received_at)
     assert wait is None or wait >= 0
 
 

@@ -20,8 +20,9 @@ import pytest
 import redis
 
 from integrations.errors import RequestRefused
+from occ.local.commands import worker_command
+from occ.simulator.store import SimulatedStore
 from tasks import queues
-from tasks.local.commands import worker_command
 from tasks.queues import QUEUES
 from tests.pipeline import REPOSITORY, Pipeline, ended
 from tests.receiving import SECRET as RECEIVER_SECRET
@@ -30,7 +31,6 @@ from tests.secrets import places
 from tests.secrets.canaries import KEY, TOKEN, Search
 from tests.secrets.crashing_app import CRASHES
 from tests.secrets.stores import add, echoing_stores, faulty_stores
-from tests.simulator.store import SimulatedStore
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.server, pytest.mark.timeout(600)]
@@ -148,7 +148,7 @@ def connect_all(suite: Suite) -> None:
     for number, store in enumerate(suite.stores):
         (pipeline.send if number % 2 else pipeline.post)(pipeline.request(store))
     suite.stores.append(by_hand)
-    command = [sys.executable, "-m", "tasks.cli", "connect", by_hand.name, "--store-url", by_hand.url]
+    command = [sys.executable, "-m", "occ.cli", "connect", by_hand.name, "--store-url", by_hand.url]
     told = subprocess.run(
         [*command, "--application-key-file", "-", "--wait", "--timeout", "60", "--json"],
         input=by_hand.application_key.encode(),

@@ -15,17 +15,17 @@ from pathlib import Path
 
 import pytest
 
-from integrations.oracle_commerce import beginnings
-from integrations.oracle_commerce.beginnings import Desired
-from integrations.oracle_commerce.change import Change, Moment, Stop
-from integrations.oracle_commerce.connection import Connection
-from integrations.oracle_commerce.rotation import Rotation
-from integrations.oracle_commerce.schedule import Pace
-from integrations.oracle_commerce.sealed_keys import SealedKeys
-from integrations.sealing import Keyring, SealingKey, seal
+from integrations.connections.change import Change, Moment, Stop
+from integrations.connections.lifecycle import requests
+from integrations.connections.lifecycle.requests import Desired
+from integrations.connections.record import Connection
+from integrations.connections.rotation import Rotation
+from integrations.connections.schedule import Pace
+from integrations.connections.sealed_keys import SealedKeys
+from integrations.sealing.keyring import Keyring, SealingKey, seal
+from occ.simulator.application_keys import make_application_key
 from tasks.flow import FLOW
 from tests.pipeline import REPOSITORY, Pipeline, running
-from tests.simulator.application_keys import make_application_key
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.server, pytest.mark.timeout(600)]
@@ -43,13 +43,13 @@ def fill(pipeline: Pipeline, old: SealingKey) -> None:
         wanted = Desired(merchant_id, "https://ccadmin-z1.example", sealed, str(number), None, {"order-submit": True})
 
         def decide(connection: Connection | None, now: float, wanted: Desired = wanted) -> Change | Stop:
-            return beginnings.begin(connection, wanted, FLOW.first, Moment(now, pace))
+            return requests.begin(connection, wanted, FLOW.first, Moment(now, pace))
 
         assert not isinstance(pipeline.records.change(merchant_id, decide), Stop)
 
 
 def rotate(pipeline: Pipeline, *options: str) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-m", "tasks.cli", "rotate-keys", "--json", *options]
+    command = [sys.executable, "-m", "occ.cli", "rotate-keys", "--json", *options]
     return subprocess.Popen(command, env=pipeline.environment, cwd=REPOSITORY, stdout=subprocess.PIPE)
 
 

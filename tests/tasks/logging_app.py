@@ -8,11 +8,11 @@ import structlog
 from celery import Celery, Task
 
 from integrations.settings import load_settings
-from tasks.logs import connect_signals
+from tasks.worker.logs import connect_signals
 
 
 class Quiet(Task):  # type: ignore[type-arg]
-    Request = "tasks.message_view:Request"
+    Request = "tasks.worker.message_view:Request"
 
 
 app: Celery[Any] = Celery("logging", task_cls=Quiet, set_as_current=False)

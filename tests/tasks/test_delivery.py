@@ -11,8 +11,8 @@ import pytest
 import redis
 from structlog.testing import capture_logs
 
-from integrations.oracle_commerce.deliveries import WORK, Deliveries, Rules
-from integrations.oracle_commerce.records import DUE, EVENTS
+from integrations.connections.records import DUE, EVENTS
+from integrations.deliveries.deliveries import WORK, Deliveries, Rules
 from tasks import delivery
 from tasks.wiring import Wiring
 from tests.pipeline import REPOSITORY

@@ -1,6 +1,6 @@
 """The order of the steps, as the specification has it."""
 
-from integrations.oracle_commerce.connection import Step
+from integrations.connections.record import Step
 from integrations.oracle_commerce.steps import STEPS
 from tasks.flow import FLOW
 

@@ -4,11 +4,11 @@ import dataclasses
 
 import pytest
 
-from integrations.deadline import Deadline
+from integrations.connections.record import Connection, Credential, Step
+from integrations.connections.records import Snapshot
+from integrations.egress.deadline import Deadline
 from integrations.errors import PermanentError
-from integrations.oracle_commerce.connection import Connection, Credential, Step
-from integrations.oracle_commerce.records import Snapshot
-from integrations.sealing import SealingKey
+from integrations.sealing.keyring import SealingKey
 from integrations.settings import load_settings
 from tasks.wiring import Wiring
 

@@ -11,31 +11,31 @@ from urllib.parse import urlsplit
 
 import redis
 
-from integrations.answer import Answer
+from integrations.connections.change import Change, Moment, Note, Stop
+from integrations.connections.events import other_events, status_event
+from integrations.connections.findings import findings_of
+from integrations.connections.lifecycle import outcomes
+from integrations.connections.record import Connection, Step, Target
+from integrations.connections.records import _RECORD, Committed, Records, Snapshot
+from integrations.connections.schedule import Pace
+from integrations.connections.timeline import is_news
+from integrations.egress.answer import Answer
+from integrations.egress.session import GuardedSession
 from integrations.errors import RequestRefused
-from integrations.oracle_commerce import transitions
-from integrations.oracle_commerce.acceptance import Acceptance, Accepted, Asked, Door
+from integrations.oracle_commerce.accept import Acceptance, Accepted, Asked, Door
 from integrations.oracle_commerce.access_token import AccessToken, AccessTokens
-from integrations.oracle_commerce.change import Change, Moment, Note, Stop
-from integrations.oracle_commerce.connection import Connection, Step, Target
-from integrations.oracle_commerce.events import other_events, status_event
-from integrations.oracle_commerce.findings import findings_of
-from integrations.oracle_commerce.outages import Outages
-from integrations.oracle_commerce.records import _RECORD, Committed, Records, Snapshot
-from integrations.oracle_commerce.schedule import Pace
-from integrations.oracle_commerce.timeline import is_news
-from integrations.sealing import Keyring, SealingKey, seal
-from integrations.session import GuardedSession
+from integrations.outages.outages import Outages
+from integrations.sealing.keyring import Keyring, SealingKey, seal
 from integrations.settings import Settings
-from tasks.metrics.counts import Counts
+from occ.simulator.application_keys import make_application_key
+from occ.simulator.clocks import StoppedClock
+from occ.simulator.direct import DirectSession
+from occ.simulator.store import SimulatedStore
 from tasks.retry import RetryPolicy
 from tasks.step import run_step
 from tasks.wiring import Wiring
+from tasks.worker.counting import Counts
 from tests.integrations.oracle_commerce.fakes import NOON, SLOTS
-from tests.simulator.application_keys import make_application_key
-from tests.simulator.clocks import StoppedClock
-from tests.simulator.direct import DirectSession
-from tests.simulator.store import SimulatedStore
 
 THEIRS = "https://oms.example.net/in"
 OURS = SealingKey.generate()
@@ -277,7 +277,7 @@ class Desk:
 
         def decide(connection: Connection | None, _: float) -> Change | Stop:
             assert connection is not None
-            return transitions.claim(connection, run, target, "held", moment)
+            return outcomes.claim(connection, run, target, "held", moment)
 
         assert isinstance(self.records.change("m-1", decide), Committed)
 

@@ -6,12 +6,12 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+from integrations.connections.change import Change, Moment, Note, Stop
+from integrations.connections.lifecycle import disconnection, key_verdicts, outcomes, requests
+from integrations.connections.lifecycle.requests import Desired
+from integrations.connections.record import Cause, Connection, Departure, SlotStatus, Step, Target
+from integrations.connections.schedule import Pace
 from integrations.errors import CredentialRejected, IntegrationError, TransientError
-from integrations.oracle_commerce import beginnings, departures, refusals, transitions
-from integrations.oracle_commerce.beginnings import Desired
-from integrations.oracle_commerce.change import Change, Moment, Note, Stop
-from integrations.oracle_commerce.connection import Cause, Connection, Departure, SlotStatus, Step, Target
-from integrations.oracle_commerce.schedule import Pace
 
 SLOTS = ("order-submit", "order-update", "shipment-create", "shipment-update")
 NOON = 1_700_000_000.0
@@ -33,7 +33,7 @@ def desired(
 
 def started(at: Moment, wanted: Desired | None = None) -> Connection:
     """A connection whose first run has just begun."""
-    return changed(beginnings.begin(None, wanted or desired(), Step.VALIDATE_KEY, at))
+    return changed(requests.begin(None, wanted or desired(), Step.VALIDATE_KEY, at))
 
 
 def changed(result: Change | Stop) -> Connection:
@@ -44,8 +44,8 @@ def changed(result: Change | Stop) -> Connection:
 
 def claimed(connection: Connection, target: Target, at: Moment, owner: str = "worker") -> Connection:
     """The record after a claim that must have been granted."""
-    after = changed(transitions.claim(connection, connection.run, target, owner, at))
-    assert transitions.is_mine(after, after.run, target, owner)
+    after = changed(outcomes.claim(connection, connection.run, target, owner, at))
+    assert outcomes.is_mine(after, after.run, target, owner)
     return after
 
 
@@ -67,12 +67,12 @@ def outcome(error: IntegrationError | None, connection: Connection, target: Targ
     if target.step is Step.DISCONNECT:
         soon = isinstance(error, TransientError)
         until = at.now + (wait if soon else 0.0)
-        return departures.left_behind(connection, target, cause, at, until=until, soon=soon)
+        return disconnection.left_behind(connection, target, cause, at, until=until, soon=soon)
     if isinstance(error, CredentialRejected):
-        return refusals.key_refused(connection, target, cause, at)
+        return key_verdicts.key_refused(connection, target, cause, at)
     if isinstance(error, TransientError):
-        return transitions.waits(connection, target, cause, at.now + wait, at)
-    return transitions.ended(connection, target, cause, at)
+        return outcomes.waits(connection, target, cause, at.now + wait, at)
+    return outcomes.ended(connection, target, cause, at)
 
 
 def departed(connection: Connection) -> Connection:
@@ -87,12 +87,12 @@ def departed(connection: Connection) -> Connection:
 def success(connection: Connection, target: Target, at: Moment) -> Change:
     """What a healthy store makes of the record."""
     if target.step is Step.VALIDATE_KEY:
-        return transitions.key_proven(connection, target, FOLLOWING[target.step], at)
+        return outcomes.key_proven(connection, target, FOLLOWING[target.step], at)
     if target.step is Step.CHECK_SHIPPING_METHODS:
-        return transitions.shipping_checked(connection, target, 2, FOLLOWING[target.step], at)
+        return outcomes.shipping_checked(connection, target, 2, FOLLOWING[target.step], at)
     if target.step is Step.DISCONNECT:
-        return departures.slot_removed(connection, target, {"wrote": True}, at)
-    return transitions.slot_registered(connection, target, transitions.Registered(wrote=True), at)
+        return disconnection.slot_removed(connection, target, {"wrote": True}, at)
+    return outcomes.slot_registered(connection, target, outcomes.Registered(wrote=True), at)
 
 
 Script = Callable[[Target, int, float], IntegrationError | None]
@@ -146,11 +146,11 @@ class Drive:
         at = Moment(self.now, self.pace)
         work = self.connection.work_on(target)
         alone = work is not None and work.is_suspect
-        claim = transitions.claim(self.connection, self.connection.run, target, "worker", at, alone=alone)
+        claim = outcomes.claim(self.connection, self.connection.run, target, "worker", at, alone=alone)
         if isinstance(claim, Stop):  # what was done before it at this moment has settled it
             return
         self._take(claim)
-        if not transitions.is_mine(self.connection, self.connection.run, target, "worker"):
+        if not outcomes.is_mine(self.connection, self.connection.run, target, "worker"):
             return
         work = self.connection.work_on(target)
         assert work is not None

@@ -9,12 +9,12 @@ from typing import TypeVar
 import pytest
 import redis
 
-from integrations.oracle_commerce import beginnings, transitions
-from integrations.oracle_commerce.beginnings import Desired
-from integrations.oracle_commerce.change import Change, Moment, Stop
-from integrations.oracle_commerce.connection import Connection, Step, Target
-from integrations.oracle_commerce.records import Committed, Records
-from integrations.oracle_commerce.schedule import Pace
+from integrations.connections.change import Change, Moment, Stop
+from integrations.connections.lifecycle import outcomes, requests
+from integrations.connections.lifecycle.requests import Desired
+from integrations.connections.record import Connection, Step, Target
+from integrations.connections.records import Committed, Records
+from integrations.connections.schedule import Pace
 from tests.integrations.oracle_commerce.fakes import SHIPPING, VALIDATE, desired, success
 
 T = TypeVar("T")
@@ -28,7 +28,7 @@ def wanted(merchant_id: str, key: str = "key-1") -> Desired:
 
 def begin(records: Records, merchant_id: str = "m-1", *, key: str = "key-1", durably: bool = False) -> Committed:
     def decide(connection: Connection | None, now: float) -> Change | Stop:
-        return beginnings.begin(connection, wanted(merchant_id, key), Step.VALIDATE_KEY, Moment(now, PACE))
+        return requests.begin(connection, wanted(merchant_id, key), Step.VALIDATE_KEY, Moment(now, PACE))
 
     return committed(records.change(merchant_id, decide, durably=durably))
 
@@ -41,7 +41,7 @@ def committed(result: Committed | Stop) -> Committed:
 def claim(records: Records, target: Target, owner: str = "worker", pace: Pace = PACE) -> Committed | Stop:
     def decide(connection: Connection | None, now: float) -> Change | Stop:
         assert connection is not None
-        return transitions.claim(connection, connection.run, target, owner, Moment(now, pace))
+        return outcomes.claim(connection, connection.run, target, owner, Moment(now, pace))
 
     return records.change("m-1", decide)
 
@@ -94,6 +94,6 @@ def at_once(number: int, work: Callable[[int], T]) -> list[T]:
 
 def begin_again(records: Records) -> Committed | Stop:
     def decide(connection: Connection | None, now: float) -> Change | Stop:
-        return beginnings.begin(connection, wanted("m-1"), Step.VALIDATE_KEY, Moment(now, PACE))
+        return requests.begin(connection, wanted("m-1"), Step.VALIDATE_KEY, Moment(now, PACE))
 
     return records.change("m-1", decide, durably=True)

@@ -13,10 +13,10 @@ from typing import Literal, TypeVar
 
 from hypothesis import strategies as st
 
-from integrations.deadline import Deadline
+from integrations.egress.deadline import Deadline
 from integrations.errors import PermanentError, SlotNotFound, TransientError
-from tests.simulator.direct import DirectCommerceCloud
-from tests.simulator.store import SimulatedStore
+from occ.simulator.direct import DirectCommerceCloud
+from occ.simulator.store import SimulatedStore
 
 T = TypeVar("T")
 

@@ -10,19 +10,19 @@ from threading import Barrier
 import pytest
 import redis
 
+from integrations.connections.change import Change, Keys, Moment, Stop
+from integrations.connections.lifecycle import outcomes
+from integrations.connections.lifecycle.outcomes import claim
+from integrations.connections.record import Connection, ConnectionStatus, Step, Target
+from integrations.connections.records import Records
+from integrations.connections.schedule import Pace
 from integrations.errors import RequestRefused
-from integrations.oracle_commerce import transitions
-from integrations.oracle_commerce.acceptance import Acceptance, Accepted, Door
-from integrations.oracle_commerce.change import Change, Keys, Moment, Stop
-from integrations.oracle_commerce.connection import Connection, ConnectionStatus, Step, Target
-from integrations.oracle_commerce.records import Records
-from integrations.oracle_commerce.schedule import Pace
-from integrations.oracle_commerce.transitions import claim
-from integrations.sealing import Keyring, SealingKey, seal
+from integrations.oracle_commerce.accept import Acceptance, Accepted, Door
+from integrations.sealing.keyring import Keyring, SealingKey, seal
 from integrations.settings import Settings
+from occ.simulator.application_keys import make_application_key
+from tests.integrations.connections.test_record import healthy
 from tests.integrations.oracle_commerce.fakes import SLOTS, VALIDATE
-from tests.integrations.oracle_commerce.test_connection import healthy
-from tests.simulator.application_keys import make_application_key
 
 pytestmark = pytest.mark.server
 
@@ -167,11 +167,11 @@ def proven(records: Records) -> None:
 
     def decide(connection: Connection | None, now: float) -> Change | Stop:
         assert connection is not None
-        return transitions.claim(connection, connection.run, VALIDATE, "worker", Moment(now, Pace()))
+        return outcomes.claim(connection, connection.run, VALIDATE, "worker", Moment(now, Pace()))
 
     def outcome(connection: Connection | None, now: float) -> Change | Stop:
         assert connection is not None
-        return transitions.key_proven(connection, VALIDATE, Step.CHECK_SHIPPING_METHODS, Moment(now, Pace()))
+        return outcomes.key_proven(connection, VALIDATE, Step.CHECK_SHIPPING_METHODS, Moment(now, Pace()))
 
     records.change("m-1", decide)
     records.change("m-1", outcome)

@@ -15,12 +15,12 @@ import redis
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from integrations.deadline import Deadline
+from integrations.egress.deadline import Deadline
 from integrations.errors import CredentialRejected, TransientError
 from integrations.oracle_commerce.access_token import MARGIN, AccessToken, AccessTokens
 from integrations.oracle_commerce.client import Login
-from integrations.sealing import Keyring, SealingKey
-from tasks.local.processes import PROJECT
+from integrations.sealing.keyring import Keyring, SealingKey
+from occ.local.processes import PROJECT
 from tests.waiting import wait_until
 
 NOON = 1_700_000_000.0

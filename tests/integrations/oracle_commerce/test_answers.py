@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from requests.structures import CaseInsensitiveDict
 
-from integrations.answer import Answer
+from integrations.egress.answer import Answer
+from integrations.egress.retry_after import retry_after
 from integrations.errors import (
     AccessTokenRefused,
     CredentialRejected,
@@ -21,7 +22,7 @@ from integrations.errors import (
     TransientError,
 )
 from integrations.oracle_commerce import answers
-from integrations.oracle_commerce.answers import FailedMessages, Login, ShippingMethod, retry_after
+from integrations.oracle_commerce.answers import FailedMessages, Login, ShippingMethod
 
 NOON = 1_780_000_000.0
 HTML = b"<!DOCTYPE html><html><body>Access Denied</body></html>"

@@ -3,7 +3,8 @@ from collections.abc import Callable
 
 import pytest
 
-from integrations.deadline import Deadline
+from integrations.egress.deadline import Deadline
+from integrations.egress.session import GuardedSession
 from integrations.errors import (
     AccessTokenRefused,
     CredentialRejected,
@@ -13,7 +14,6 @@ from integrations.errors import (
     TransientError,
 )
 from integrations.oracle_commerce.client import CommerceCloud, FailedMessages, Login, ShippingMethod
-from integrations.session import GuardedSession
 from tests.integrations.wire_servers import WireServer, answering, http
 
 KEY = "aGVhZGVy.Y2xhaW1z.c2ln+/bmF0dXJl=="

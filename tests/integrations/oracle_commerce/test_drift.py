@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from integrations.connections.drift import MENDABLE, Drift, Seen
 from integrations.errors import PermanentError, SlotNotFound, TransientError
-from integrations.oracle_commerce.drift import MENDABLE, Drift, Seen, drift_of, lost_settings, preview_of, remember
+from integrations.oracle_commerce.drift import drift_of, lost_settings, preview_of, remember
 from integrations.oracle_commerce.registration import Registration, register
+from occ.simulator.store import SimulatedStore
 from tests.integrations.oracle_commerce.slot_stores import (
     FOREIGN,
     OURS,
@@ -22,7 +24,6 @@ from tests.integrations.oracle_commerce.slot_stores import (
     foreign,
     ours,
 )
-from tests.simulator.store import SimulatedStore
 
 PRODUCTION, PREVIEW = "production-submitOrder", "publishing-submitOrder"
 CHANGED = (

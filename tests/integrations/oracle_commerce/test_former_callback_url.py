@@ -3,7 +3,7 @@
 import pytest
 
 from integrations.errors import TransientError
-from integrations.oracle_commerce.slots import check_removed
+from integrations.oracle_commerce.slot import check_removed
 from tests.integrations.oracle_commerce.by_hand import THEIRS, Desk, connected, ours
 from tests.integrations.oracle_commerce.fakes import SLOTS
 

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from integrations.deadline import Deadline
+from integrations.egress.deadline import Deadline
 from integrations.errors import CredentialRejected, IntegrationError, PermanentError, TransientError
 from integrations.oracle_commerce.client import FailedMessages
 from integrations.oracle_commerce.missed_events import Missed, Replayed, missed, replay
-from tests.simulator import SimulatedStore, StoppedClock
-from tests.simulator.direct import DirectCommerceCloud
+from occ.simulator import SimulatedStore, StoppedClock
+from occ.simulator.direct import DirectCommerceCloud
 
 SLOT = "order-submit"
 OURS = "https://hooks.example.com/occ/m-1/order-submit"

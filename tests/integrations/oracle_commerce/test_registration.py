@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from integrations.errors import PermanentError, TransientError
 from integrations.oracle_commerce.registration import Registration, SlotStore, register
-from integrations.oracle_commerce.slots import BodyStyle
+from integrations.oracle_commerce.slot import BodyStyle
+from occ.simulator.store import SimulatedStore
 from tests.integrations.oracle_commerce.slot_stores import (
     ANSWERS,
     FOREIGN,
@@ -29,7 +30,6 @@ from tests.integrations.oracle_commerce.slot_stores import (
     settings_of_others,
     store_like_occ,
 )
-from tests.simulator.store import SimulatedStore
 
 
 @dataclass

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from integrations.errors import PermanentError, TransientError
 from integrations.oracle_commerce.registration import Removal, register, unregister
+from occ.simulator.store import SimulatedStore
 from tests.integrations.oracle_commerce.slot_stores import (
     ANSWERS,
     FOREIGN,
@@ -26,7 +27,6 @@ from tests.integrations.oracle_commerce.slot_stores import (
     settings_of_others,
     store_like_occ,
 )
-from tests.simulator.store import SimulatedStore
 
 
 def removed(slot: SlotInMemory) -> Removal | None:

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from integrations.oracle_commerce.connection import Cause, SlotStatus
-from integrations.oracle_commerce.drift import Drift
+from integrations.connections.drift import Drift
+from integrations.connections.record import Cause, SlotStatus
+from occ.simulator.store import SimulatedStore
 from tests.integrations.oracle_commerce.by_hand import THEIRS, Desk, connected, ours
 from tests.integrations.oracle_commerce.fakes import SLOTS, VALIDATE
-from tests.simulator.store import SimulatedStore
 
 DAY = 86400.0
 SLOT = "order-submit"

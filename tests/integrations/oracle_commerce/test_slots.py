@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from integrations.errors import PermanentError, TransientError
-from integrations.oracle_commerce import slots
+from integrations.oracle_commerce import slot as slots
 
 OURS = "https://hooks.example.com/occ/m-1/order-submit"
 THEIRS = "https://oms.example.net/in?slot=Order"

@@ -7,15 +7,15 @@ from threading import Barrier
 import pytest
 import redis
 
-from integrations.deadline import Deadline
+from integrations.egress.deadline import Deadline
 from integrations.errors import CredentialRejected, IntegrationError, PermanentError, SlotNotFound, TransientError
 from integrations.oracle_commerce.access_token import AccessTokens
 from integrations.oracle_commerce.registration import register
 from integrations.oracle_commerce.store import Store
-from integrations.sealing import Keyring, SealingKey
+from integrations.sealing.keyring import Keyring, SealingKey
+from occ.simulator.direct import DirectCommerceCloud
+from occ.simulator.store import SimulatedStore
 from tests.integrations.oracle_commerce.fakes import SLOTS
-from tests.simulator.direct import DirectCommerceCloud
-from tests.simulator.store import SimulatedStore
 
 pytestmark = pytest.mark.server
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from integrations.addresses import is_host_name
+from integrations.egress.addresses import is_host_name
 from integrations.errors import RequestRefused
 from integrations.oracle_commerce.store_url import DEFAULT_ALLOWED_HOSTS, normalise_store_url
 from integrations.settings import DevStore

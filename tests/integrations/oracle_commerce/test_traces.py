@@ -6,17 +6,17 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from integrations.oracle_commerce import transitions
-from integrations.oracle_commerce.acceptance import Door
-from integrations.oracle_commerce.beginnings import is_at_rest
-from integrations.oracle_commerce.change import Change, Moment
-from integrations.oracle_commerce.connection import Cause, KeyVerdict, Step, Target
-from integrations.oracle_commerce.records import _RECORD
-from integrations.sealing import seal
-from tasks.tracing.otlp import OtlpTracing
+from integrations.connections.change import Change, Moment
+from integrations.connections.lifecycle import outcomes
+from integrations.connections.lifecycle.requests import is_at_rest
+from integrations.connections.record import Cause, KeyVerdict, Step, Target
+from integrations.connections.records import _RECORD
+from integrations.oracle_commerce.accept import Door
+from integrations.sealing.keyring import seal
+from occ.simulator.application_keys import make_application_key
+from occ.simulator.store import SimulatedStore
+from tasks.worker.tracing.otlp import OtlpTracing
 from tests.integrations.oracle_commerce.by_hand import OURS, SECOND, Desk
-from tests.simulator.application_keys import make_application_key
-from tests.simulator.store import SimulatedStore
 
 PRODUCER = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 ANOTHER = "00-11111111111111111111111111111111-2222222222222222-01"
@@ -132,9 +132,9 @@ def test_work_that_gave_way_to_another_worker_is_not_at_rest(desk: TracedDesk) -
     rested = desk.connection
     assert is_at_rest(rested)
     target, at = Target(Step.VALIDATE_KEY), Moment((rested.due_at or 0) + 1, desk.pace)
-    claimed = transitions.claim(rested, rested.run, target, "worker", at)
+    claimed = outcomes.claim(rested, rested.run, target, "worker", at)
     assert isinstance(claimed, Change)
-    again = transitions.gives_way(claimed.connection, target, Cause("token_renewal_pending"), at.now + 1, at)
+    again = outcomes.gives_way(claimed.connection, target, Cause("token_renewal_pending"), at.now + 1, at)
     assert not is_at_rest(claimed.connection)
     assert not is_at_rest(again.connection)
 

@@ -10,10 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import redis
 
-from integrations.deadline import Deadline
+from integrations.egress.deadline import Deadline
 from integrations.oracle_commerce.access_token import AccessTokens
 from integrations.oracle_commerce.client import Login
-from integrations.sealing import Keyring, SealingKey
+from integrations.sealing.keyring import Keyring, SealingKey
 
 
 def main() -> None:

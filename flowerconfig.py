@@ -1,0 +1,26 @@
+"""Flower's settings: `celery -A tasks flower --conf=flowerconfig.py`.
+
+Flower reads this file after both, so that what they say is known here; what the command line says, counts in the end.
+"""
+
+import sys
+
+from tornado.options import options
+
+from occ import flower_text
+
+if not (options.basic_auth or options.auth):
+    sys.exit("Flower shows the work of every merchant: give it a login, as USER:PASSWORD in FLOWER_BASIC_AUTH.")
+
+# --- Who gets to see it -----------------------------------------------------------------------------------------------
+address = options.address or "127.0.0.1"  # /metrics and /healthcheck ask for no login
+read_only = True  # a window: with it, whoever guesses the login can neither stop workers nor send tasks
+
+# --- What it shows: time, who, what, why; then what only some look for ------------------------------------------------
+tasks_columns = "received,name,kwargs,state,result,runtime,worker,uuid"
+format_task = flower_text.in_words
+
+# --- What it keeps ----------------------------------------------------------------------------------------------------
+persistent = True
+state_save_interval = 60_000  # milliseconds
+max_tasks = 20_000

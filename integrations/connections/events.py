@@ -1,0 +1,100 @@
+"""Events for other systems, as CloudEvents 1.0: what a change of a connection means to them. Pure.
+
+`id` is the same however often an event is delivered; `sequence` grows with the events of one merchant.
+"""
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+
+from integrations.connections.causes import explain
+from integrations.connections.findings import findings_of
+from integrations.connections.record import Connection, ConnectionStatus, KeyVerdict, merchant_of
+
+_About = tuple[str, str, Mapping[str, object]]
+"""What happened, what sets its id apart from others of the same change, and the particulars."""
+
+TROUBLED = frozenset({ConnectionStatus.DEGRADED, ConnectionStatus.UNREACHABLE, ConnectionStatus.NEEDS_REAUTHORISATION})
+
+
+def status_event(before: Connection | None, after: Connection, *, version: int, now: float) -> dict[str, object] | None:
+    """The event about a new status, None if the status stayed. A store that was left is nobody's status."""
+    return status_event_since(before.status if before else None, after, version=version, now=now)
+
+
+def status_event_since(
+    was: ConnectionStatus | None, after: Connection, *, version: int, now: float
+) -> dict[str, object] | None:
+    """The same, told by the status that other systems heard of last."""
+    if after.status is was or merchant_of(after.merchant_id) != after.merchant_id:
+        return None
+    recovered = after.status is ConnectionStatus.ACTIVE and was in TROUBLED
+    data = {
+        "status": after.status,
+        "previous_status": was,
+        "findings": [
+            {"code": finding.code, "slot": finding.slot, "actor": explain(finding.code).actor}
+            for finding in findings_of(after)
+        ],
+    }
+    return _event("recovered" if recovered else after.status, after, "", data, version=version, now=now)
+
+
+def other_events(before: Connection | None, after: Connection, *, version: int, now: float) -> list[dict[str, object]]:
+    """The events about what is worth knowing while the status stays: the key's end, a new key, drift."""
+    if before is None:
+        return []
+    return [
+        _event(what, after, f".{suffix}", data, version=version, now=now)
+        for what, suffix, data in (*_about_key(before, after), *_about_slots(before, after))
+    ]
+
+
+def _about_key(before: Connection, after: Connection) -> Iterator[_About]:
+    told, expires_at = after.credential.expiry_told, after.credential.expires_at
+    if told is not None and expires_at is not None and told != before.credential.expiry_told:
+        yield "key_expiring", "expiry", {"days": told, "expires_at": _iso(expires_at)}
+    if before.candidate is None or after.candidate is not None:
+        return
+    credential = after.credential
+    if credential.fingerprint == before.candidate.fingerprint and credential.verdict is KeyVerdict.VALID:
+        yield "reauthorised", "key", {"fingerprint": after.credential.fingerprint}
+    elif after.key_refusal is not None:
+        refused: dict[str, object] = {"fingerprint": before.candidate.fingerprint, "code": after.key_refusal.code}
+        yield "reauthorisation_failed", "key", refused
+
+
+def _about_slots(before: Connection, after: Connection) -> Iterator[_About]:
+    for name, slot in after.slots.items():
+        was = before.slots.get(name)
+        if was is None or not slot.drift:
+            continue
+        repaired = slot.in_order_at != was.in_order_at and slot.repairs[-1:] not in {(), was.repairs[-1:]}
+        if repaired or {*slot.drift} - {*was.drift}:
+            drift: dict[str, object] = {
+                "slot": name,
+                "drift": list(slot.drift),
+                "repaired": repaired,
+                "missed_events": slot.missed,
+            }
+            yield "drifted", f"drift.{name}", drift | {"missed_events": slot.missed}
+
+
+def _event(
+    what: str, connection: Connection, suffix: str, data: Mapping[str, object], *, version: int, now: float
+) -> dict[str, object]:
+    about = {"merchant_id": connection.merchant_id, "store_url": connection.store_url, "run": connection.run}
+    return {
+        "specversion": "1.0",
+        "id": f"{connection.merchant_id}.{version}{suffix}",
+        "source": "occ-connect",
+        "type": f"occ.connection.{what}",
+        "subject": merchant_of(connection.merchant_id),
+        "time": _iso(now),
+        "sequence": f"{version:012d}",
+        "datacontenttype": "application/json",
+        "data": {**about, **data},
+    }
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(min(seconds, 253402300799.0), UTC).isoformat(timespec="milliseconds")

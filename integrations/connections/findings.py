@@ -1,0 +1,71 @@
+"""What there is to report of a connection. Pure."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from integrations.connections.record import (
+    Connection,
+    KeyVerdict,
+    ShippingVerdict,
+    Slot,
+    SlotStatus,
+)
+
+_OF_THE_KEY = {"key_rejected", "key_doubted", "new_key_doubted"}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing a check has to report. `code` is explained in `causes.py`."""
+
+    code: str
+    detail: str = ""
+    slot: str | None = None
+    next_attempt_at: float | None = None
+
+
+def findings_of(connection: Connection) -> tuple[Finding, ...]:
+    """Everything there is to report, the connection's first, then slot by slot."""
+    leaving = connection.departure is not None
+    reported = ((name, slot) for name, slot in connection.slots.items() if slot.wanted or leaving)
+    slots = (finding for name, slot in reported for finding in _of_slot(connection, name, slot))
+    if leaving:
+        return tuple(slots)
+    return (*_of_key(connection), *_of_steps(connection), *slots)
+
+
+def _again(connection: Connection) -> float | None:
+    return connection.work.not_before if connection.work else None
+
+
+def _of_key(connection: Connection) -> Iterator[Finding]:
+    credential, again = connection.credential, _again(connection)
+    if credential.verdict is KeyVerdict.REJECTED:
+        said = connection.cause.detail if connection.cause and connection.cause.code == "key_rejected" else ""
+        yield Finding("key_rejected", said, next_attempt_at=again)
+    elif credential.verdict is KeyVerdict.DOUBTED:
+        yield Finding("key_doubted", next_attempt_at=again)
+    if connection.candidate is not None and connection.candidate.doubted_since is not None:
+        yield Finding("new_key_doubted", next_attempt_at=again)
+    if connection.key_refusal is not None:
+        yield Finding("new_key_rejected", connection.key_refusal.detail or connection.key_refusal.code)
+    if credential.expiry_told is not None and credential.verdict is not KeyVerdict.REJECTED:
+        yield Finding("key_expiring", f"{credential.expiry_told} days or less")
+
+
+def _of_steps(connection: Connection) -> Iterator[Finding]:
+    again = _again(connection)
+    if connection.trouble is not None:
+        yield Finding(connection.trouble.cause.code, connection.trouble.cause.detail, next_attempt_at=again)
+    elif connection.cause is not None and connection.cause.code not in _OF_THE_KEY:  # told above
+        yield Finding(connection.cause.code, connection.cause.detail, next_attempt_at=again)
+    if connection.shipping_methods.verdict is ShippingVerdict.MISSING:
+        yield Finding("no_shipping_methods", next_attempt_at=again)
+
+
+def _of_slot(connection: Connection, name: str, slot: Slot) -> Iterator[Finding]:
+    again = slot.next_attempt_at
+    if slot.verdict is SlotStatus.LEFT_BEHIND:
+        yield Finding("left_behind", slot.cause.code if slot.cause else "", slot=name, next_attempt_at=again)
+    elif slot.cause is not None:
+        yield Finding(slot.cause.code, slot.cause.detail, slot=name, next_attempt_at=again or _again(connection))

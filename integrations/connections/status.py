@@ -1,0 +1,74 @@
+"""A connection as other programs read it: the JSON object behind `occ status --json`. Pure."""
+
+from datetime import UTC, datetime
+
+from integrations.connections.causes import explain
+from integrations.connections.findings import Finding, findings_of
+from integrations.connections.record import Connection, Slot, merchant_of
+
+LEFT = "left"
+
+
+def counted_as(connection: Connection) -> str:
+    """What a record counts as where connections are counted: its status, or a store that its merchant has left."""
+    return connection.status if merchant_of(connection.merchant_id) == connection.merchant_id else LEFT
+
+
+def status_object(connection: Connection) -> dict[str, object]:
+    """The contract with those who read it: fields may be added (some are there only when there is something to
+    tell), never removed. Times are ISO 8601, UTC."""
+    return {
+        "merchant_id": connection.merchant_id,
+        "store_url": connection.store_url,
+        "run": connection.run,
+        "status": connection.status,
+        "credential": {
+            "verdict": connection.credential.verdict,
+            "fingerprint": connection.credential.fingerprint,
+            "expires_at": iso(connection.credential.expires_at),
+            **({"candidate": connection.candidate.fingerprint} if connection.candidate else {}),
+        },
+        "shipping_methods": {
+            "verdict": connection.shipping_methods.verdict,
+            "enabled": connection.shipping_methods.enabled,
+        },
+        "slots": {name: _slot(slot) for name, slot in connection.slots.items()},
+        "findings": [finding_object(finding) for finding in findings_of(connection)],
+        "due_at": iso(connection.due_at),
+        "updated_at": iso(connection.updated_at),
+    }
+
+
+def finding_object(finding: Finding) -> dict[str, object]:
+    """A finding with its explanation."""
+    explanation = explain(finding.code)
+    return {
+        "code": finding.code,
+        "actor": explanation.actor,
+        "explanation": explanation.sentence,
+        "detail": finding.detail or None,
+        "slot": finding.slot,
+        "next_attempt_at": iso(finding.next_attempt_at),
+    }
+
+
+def _slot(slot: Slot) -> dict[str, object]:
+    return {
+        "status": slot.status,
+        "attempts": slot.attempts,
+        "cause": slot.cause.code if slot.cause else None,
+        "next_attempt_at": iso(slot.next_attempt_at),
+        **({"drift": list(slot.drift)} if slot.drift else {}),
+        **({"missed_events": slot.missed} if slot.missed is not None else {}),
+    }
+
+
+def iso(seconds: float | None) -> str | None:
+    """Seconds since the epoch as `2026-11-23T15:02:00.000Z`; a time beyond the calendar as its end."""
+    if seconds is None:
+        return None
+    try:
+        moment = datetime.fromtimestamp(seconds, UTC)
+    except (OverflowError, ValueError, OSError):
+        moment = datetime.max.replace(tzinfo=UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

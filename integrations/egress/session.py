@@ -1,0 +1,337 @@
+"""HTTP calls to stores that keep to their bounds: where they go, how long they take, how much they read.
+
+Built on requests and urllib3, with everything taken away that acts behind a call's back: redirects, retries, cookies,
+and proxies, `.netrc` and certificate settings from the environment. A proxy is used if we are given one.
+"""
+
+import json as json_format
+import re
+import socket
+import ssl
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from http.client import HTTPException, IncompleteRead, RemoteDisconnected
+from http.cookiejar import DefaultCookiePolicy
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import urlencode
+
+import certifi
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from requests.structures import CaseInsensitiveDict
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+from integrations.egress.answer import Answer
+from integrations.egress.deadline import Deadline, DeadlineTLSSocket, obeyed
+from integrations.egress.guard import Egress, Resolve, tunnel_trouble
+from integrations.errors import IntegrationError, PermanentError, SettingsError, TransientError
+from integrations.settings import DevStore, EgressProxy
+
+__all__ = ["Answer", "GuardedSession"]
+
+# Strict, so that our reading of a URL and that of the libraries below cannot differ.
+_URL = re.compile(r"(https?)://([a-z0-9.-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?(?:/[!-\[\]-~]*)?", re.ASCII)
+_REDIRECT_TARGET = re.compile(r"(?:https?:)?//([A-Za-z0-9.-]{1,253})(?::[0-9]{1,5})?(?:[/?#].*)?", re.ASCII | re.DOTALL)
+_DEFAULT_PORTS = MappingProxyType({"http": 80, "https": 443})
+_HEADERS = MappingProxyType({"User-Agent": "occ-connect", "Accept": "application/json", "Accept-Encoding": "gzip"})
+_REDIRECTS = range(300, 400)
+_CHUNK = 64 * 1024
+_PIECE = 6  # letters
+
+# A run makes a handful of calls in a few seconds, its four slots side by side, and then none for a day: more idle
+# connections than this would only use up file descriptors.
+_HOSTS_KEPT = 256
+_IDLE_PER_HOST = 4
+_IDLE_PER_DEV_STORE = 64  # a simulator serves all its merchants at one address
+
+
+class GuardedSession:
+    """Calls stores over https, under a total deadline; one per process, for any number of threads.
+
+    What does not end in an Answer ends in an IntegrationError. Statuses are not judged here, except redirects: they are
+    never followed, because the key would travel along.
+    """
+
+    def __init__(
+        self,
+        *,
+        dev_stores: Sequence[DevStore] = (),
+        proxy: EgressProxy | None = None,
+        connect_timeout: float = 5.0,
+        call_deadline: float = 35.0,
+        ca_bundle: str | None = None,
+        max_body: int = 2 * 1024 * 1024,
+        resolve: Resolve = socket.getaddrinfo,
+    ) -> None:
+        self._egress = Egress(dev_stores, resolve, proxy)
+        self._proxies = {"https": proxy.url} if proxy else {}
+        self._call_deadline = call_deadline
+        self._max_body = max_body
+        self._session = _Session()
+        adapter = _Adapter(
+            self._egress,
+            _tls_context(ca_bundle),
+            connect_timeout,
+            proxy,
+            idle_per_host=_IDLE_PER_DEV_STORE if dev_stores else _IDLE_PER_HOST,
+        )
+        self._session.mount("https://", adapter)
+        self._session.mount("http://", adapter)
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        deadline: Deadline,
+        form: Mapping[str, str] | None = None,
+        json: object | None = None,
+        content: bytes | None = None,
+    ) -> Answer:
+        """Make one call, once, and read the whole answer before `deadline` or the session's own, whichever is earlier.
+
+        Raises PermanentError `egress_blocked` or `redirected`, and TransientError `store_unreachable`, `store_timeout`,
+        `tls_failed`, `proxy_failed`, `answer_too_large` or `unreadable_answer`.
+        """
+        proxies = self._way_to(url)
+        body, body_type = _encoded(form, json) if content is None else (content, {})  # its type is among the headers
+        deadline = deadline.within(self._call_deadline)
+        seconds = deadline.remaining()
+        if seconds <= 0:
+            raise TransientError("store_timeout", "no time left")
+        try:
+            with obeyed(deadline):
+                return self._exchange(method, url, {**headers, **body_type}, body, proxies)
+        except IntegrationError:
+            raise
+        except Exception as caught:  # noqa: BLE001 - whatever it is: its text may hold a header or a URL
+            trouble = _translated(caught, seconds)
+        # Outside of the handler, so that nothing of the original stays attached as the context.
+        raise trouble
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        self._session.close()
+
+    def _way_to(self, url: str) -> dict[str, str]:
+        """The proxy for a call, in requests' words, once it is known that the call may be made."""
+        match = _URL.fullmatch(url)
+        if match is None:
+            raise PermanentError("egress_blocked", "not a URL we call")
+        scheme, host, port = match.groups()
+        destination = scheme, host.strip("[]"), int(port or _DEFAULT_PORTS[scheme])
+        self._egress.check(*destination)
+        return self._proxies if self._egress.proxied(*destination) else {}
+
+    def _exchange(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, proxies: dict[str, str]
+    ) -> Answer:
+        response = self._session.request(
+            method, url, headers=headers, data=body, stream=True, allow_redirects=False, proxies=proxies
+        )
+        received_at = time.time()
+        with closing(response):
+            if response.status_code in _REDIRECTS:
+                raise PermanentError("redirected", _target(response, url, headers.get("Authorization", "")))
+            answer_headers = CaseInsensitiveDict(response.headers)
+            return Answer(response.status_code, answer_headers, self._body(response), received_at)
+
+    def _body(self, response: requests.Response) -> bytes:
+        body = bytearray()
+        # At most one chunk is decompressed at a time, so that the cap is noticed before memory is.
+        while chunk := response.raw.read1(_CHUNK, decode_content=True):
+            body += chunk
+            if len(body) > self._max_body:
+                raise TransientError("answer_too_large", f"more than {self._max_body} bytes")
+        return bytes(body)
+
+
+class _Session(requests.Session):
+    """A requests session that takes nothing from the environment and keeps nothing between calls."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trust_env = False
+        self.headers = CaseInsensitiveDict(_HEADERS)
+        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """No redirect leads anywhere.
+
+        Even with `allow_redirects=False`, requests would prepare the next call, and read the whole body to do so.
+        """
+
+
+class _Adapter(HTTPAdapter):
+    """Makes connections through `egress`, checked by one TLS context of ours, and never tries twice."""
+
+    def __init__(
+        self,
+        egress: Egress,
+        tls: ssl.SSLContext,
+        connect_timeout: float,
+        proxy: EgressProxy | None,
+        *,
+        idle_per_host: int,
+    ) -> None:
+        self._pools = _pools(egress, connect_timeout)
+        self._tls = tls
+        super().__init__(pool_connections=_HOSTS_KEPT, pool_maxsize=idle_per_host, max_retries=0)
+        self._headers_for_proxy = proxy.headers if proxy else {}
+        if proxy:  # made at once: threads would race to make it
+            self._tunnels = super().proxy_manager_for(proxy.url, ssl_context=tls)
+            self._tunnels.pool_classes_by_scheme = self._pools
+
+    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **pool_kwargs: Any) -> None:  # noqa: FBT001, FBT002
+        """Pools of our own connections."""
+        super().init_poolmanager(connections, maxsize, block, ssl_context=self._tls, **pool_kwargs)
+        self.poolmanager.pool_classes_by_scheme = self._pools
+
+    def proxy_manager_for(self, proxy: str, **proxy_kwargs: Any) -> Any:  # noqa: ARG002
+        """Pools of our own connections through the one proxy, however its URL is spelt."""
+        return self._tunnels
+
+    def proxy_headers(self, proxy: str) -> dict[str, str]:  # noqa: ARG002
+        """The login, which goes with CONNECT and is no part of the URL."""
+        return self._headers_for_proxy
+
+    def cert_verify(self, conn: object, url: str, verify: object, cert: object) -> None:
+        """Leave it to the TLS context: requests would have its own authorities read anew for every connection."""
+
+
+def _pools(egress: Egress, connect_timeout: float) -> dict[str, type[HTTPConnectionPool]]:
+    """Connection pools whose connections are dialled by `egress`; pool, SNI and certificate keep to the host name."""
+
+    class GuardedHTTPConnection(HTTPConnection):
+        def _new_conn(self) -> socket.socket:
+            return egress.dial("http", self._dns_host, self.port, connect_timeout)
+
+    class GuardedHTTPSConnection(HTTPSConnection):
+        def _new_conn(self) -> socket.socket:
+            if self.proxy is not None:
+                return egress.dial_proxy(self._tunnel_host or "", self._tunnel_port or 0, connect_timeout)
+            return egress.dial("https", self._dns_host, self.port, connect_timeout)
+
+        def _tunnel(self) -> None:
+            try:
+                return super()._tunnel()
+            except Exception as caught:  # noqa: BLE001 - its text quotes the proxy's words
+                trouble = tunnel_trouble(caught)
+            raise trouble
+
+    class GuardedHTTPPool(HTTPConnectionPool):
+        ConnectionCls = GuardedHTTPConnection
+
+    class GuardedHTTPSPool(HTTPSConnectionPool):
+        ConnectionCls = GuardedHTTPSConnection
+
+    return {"http": GuardedHTTPPool, "https": GuardedHTTPSPool}
+
+
+def _tls_context(ca_bundle: str | None) -> ssl.SSLContext:
+    """Trusts the public authorities, and those of `ca_bundle` beside them.
+
+    Not `ssl.create_default_context`, which writes session keys wherever SSLKEYLOGFILE in the environment says.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.sslsocket_class = DeadlineTLSSocket
+    context.load_verify_locations(certifi.where())
+    if ca_bundle is not None:
+        try:
+            context.load_verify_locations(ca_bundle)
+        except OSError:  # ssl.SSLError is one
+            raise SettingsError(["OCC_CA_BUNDLE: the file cannot be read as certificates in PEM form"]) from None
+    return context
+
+
+def _encoded(form: Mapping[str, str] | None, json: object | None) -> tuple[bytes | None, dict[str, str]]:
+    if form is not None:
+        return urlencode(form).encode(), {"Content-Type": "application/x-www-form-urlencoded"}
+    if json is not None:
+        return json_format.dumps(json, allow_nan=False).encode(), {"Content-Type": "application/json"}
+    return None, {}
+
+
+def _target(response: requests.Response, url: str, credential: str) -> str:
+    """The host a redirect leads to: never its path or query, which could carry a token."""
+    location = response.headers.get("Location", "").strip()
+    match = _REDIRECT_TARGET.fullmatch(location)
+    if match is None and re.match(r"/(?!/)", location):
+        match = _REDIRECT_TARGET.fullmatch(url)
+    if match is None or _repeats(match[1], credential):
+        return f"HTTP {response.status_code}"
+    return match[1].lower()
+
+
+def _repeats(host: str, credential: str) -> bool:
+    """Whether a host name holds a piece of the credential: a store may send back what it was sent, also in there."""
+    name, sent = (re.sub(r"[^a-z0-9]", "", text.lower()) for text in (host, credential))
+    return any(name[at : at + _PIECE] in sent for at in range(len(name) - _PIECE + 1))
+
+
+# https://docs.openssl.org/3.0/man1/openssl-verification-options/ and X509_verify_cert_error_string
+_CERTIFICATE_REASONS = MappingProxyType(
+    {
+        **dict.fromkeys((2, 18, 19, 20, 21, 22, 27), "certificate chain is not trusted"),
+        9: "certificate is not valid yet",
+        10: "certificate has expired",
+        23: "certificate was revoked",
+        62: "certificate is for another name",
+        64: "certificate is for another name",
+    }
+)
+_HANDSHAKE_REASONS = MappingProxyType(
+    {
+        **dict.fromkeys(("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL"), "the other side speaks no TLS"),
+        **dict.fromkeys(("UNSUPPORTED_PROTOCOL", "TLSV1_ALERT_PROTOCOL_VERSION"), "no common version of TLS"),
+    }
+)
+_TLS_FAILURES = (ssl.SSLError, urllib3.exceptions.SSLError, requests.exceptions.SSLError)
+# A connection that ends without TLS's own goodbye says nothing about certificates.
+_TLS_CUT_OFF = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
+_TIMEOUTS = (TimeoutError, urllib3.exceptions.ReadTimeoutError, requests.Timeout)
+_WIRE_FAILURES: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = (
+    ((RemoteDisconnected, *_TLS_CUT_OFF), "store_unreachable", "connection closed without an answer"),
+    ((ConnectionError,), "store_unreachable", "connection reset"),
+    ((IncompleteRead,), "store_unreachable", "the answer was cut off"),
+    ((urllib3.exceptions.DecodeError,), "unreadable_answer", "the answer cannot be decompressed"),
+    ((HTTPException,), "unreadable_answer", "the answer is not HTTP"),
+)
+
+
+def _translated(caught: Exception, seconds: float) -> TransientError:
+    """What went wrong on the wire, in our words: the texts of the libraries quote headers and URLs."""
+    chain = _chain(caught)
+    if any(isinstance(error, _TLS_FAILURES) for error in chain) and not any(isinstance(e, _TLS_CUT_OFF) for e in chain):
+        return TransientError("tls_failed", _tls_reason(chain))
+    if any(isinstance(error, _TIMEOUTS) for error in chain):
+        return TransientError("store_timeout", f"no whole answer within {seconds:.3g} s")
+    for kinds, code, detail in _WIRE_FAILURES:
+        if any(isinstance(error, kinds) for error in chain):
+            return TransientError(code, detail)
+    return TransientError("store_unreachable", type(caught).__name__)
+
+
+def _chain(caught: BaseException) -> list[BaseException]:
+    """An exception and all it was made from, outermost first: the libraries wrap each other's in several ways."""
+    chain: list[BaseException] = []
+    waiting: list[object] = [caught]
+    while waiting:
+        error = waiting.pop(0)
+        if isinstance(error, BaseException) and not any(error is known for known in chain):
+            chain.append(error)
+            waiting += [*error.args, getattr(error, "reason", None), error.__cause__, error.__context__]
+    return chain
+
+
+def _tls_reason(chain: list[BaseException]) -> str:
+    original = next((error for error in chain if isinstance(error, ssl.SSLError)), None)
+    if isinstance(original, ssl.SSLCertVerificationError):
+        return _CERTIFICATE_REASONS.get(getattr(original, "verify_code", 0), "certificate is not acceptable")
+    return _HANDSHAKE_REASONS.get(str(getattr(original, "reason", "")), "TLS handshake failed")

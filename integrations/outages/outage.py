@@ -1,0 +1,218 @@
+"""What is an outage, and what it means for the events it held: many stores fail alike, so it is us, or all of Oracle.
+
+Pure. Counting is in `outages.py`, holding in `records.py`, telling in `held_events.py`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import Enum, StrEnum
+
+from integrations.connections.events import TROUBLED
+from integrations.connections.findings import findings_of
+from integrations.connections.record import Connection, ConnectionStatus
+
+DAY = 86400.0
+
+
+class Kind(StrEnum):
+    """In which way stores fail alike."""
+
+    NETWORK = "network"  # our connectivity, our DNS, our proxy
+    STORE = "store"  # Oracle's application
+    EDGE = "edge"  # what stands before it: a firewall that no longer knows us, a page about maintenance
+    KEY = "key"  # Oracle's identity service refuses every key
+
+
+_KINDS: Mapping[str, Kind] = {
+    "store_unreachable": Kind.NETWORK,
+    "store_timeout": Kind.NETWORK,
+    "tls_failed": Kind.NETWORK,
+    "proxy_failed": Kind.NETWORK,
+    "egress_blocked": Kind.NETWORK,  # a resolver that answers everything with an address of its own
+    "store_error": Kind.STORE,
+    "store_overloaded": Kind.STORE,
+    "store_busy": Kind.STORE,
+    "unreadable_answer": Kind.STORE,
+    "answer_too_large": Kind.STORE,
+    "edge_refused": Kind.EDGE,
+    "redirected": Kind.EDGE,
+    "not_an_admin_host": Kind.EDGE,
+    "key_rejected": Kind.KEY,
+    "key_doubted": Kind.KEY,
+}
+# Common where a connection is new, and then the merchant's own mistake.
+_MISTAKES = {"egress_blocked", "redirected", "not_an_admin_host", "key_rejected", "key_doubted"}
+# These say nothing of the store: it was not asked.
+_NOT_ASKED = {"credential_unusable", "credential_forgotten", "token_renewal_pending", "internal_error", "worker_lost"}
+
+
+class Evidence(Enum):
+    """What an attempt tells where it did not fail in a way that many might share."""
+
+    ANSWERED = "answered"
+    NOTHING = "nothing"
+
+
+def evidence(connection: Connection, code: str | None) -> Kind | Evidence:
+    """What the outcome of an attempt tells of the world; `connection` is as it was before the outcome.
+
+    Only news counts. A store that is known to be in such trouble is asked again and again: some dead stores would soon
+    be most of those that are asked.
+    """
+    if code in _NOT_ASKED:
+        return Evidence.NOTHING
+    kind = _KINDS.get(code or "")
+    if kind is None:
+        return Evidence.ANSWERED
+    if connection.departure is not None or _is_known_to_fail(connection):
+        return Evidence.NOTHING
+    untried = connection.status is ConnectionStatus.ONBOARDING or connection.candidate is not None
+    return Evidence.NOTHING if untried and code in _MISTAKES else kind
+
+
+def _is_known_to_fail(connection: Connection) -> bool:
+    return connection.status in TROUBLED and any(finding.code in _KINDS for finding in findings_of(connection))
+
+
+# --- When an outage begins and ends -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """From which share of the merchants asked, and from how many, failing alike is an outage. `window`: seconds."""
+
+    share: float = 0.3
+    merchants: int = 20
+    window: float = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How many merchants' stores were asked in a span of time, and how many of them failed, by kind."""
+
+    asked: int
+    failing: Mapping[Kind, int] = field(default_factory=dict)
+
+    def share(self, kind: Kind) -> float:
+        """Of those asked. The counts are estimates: more may seem to fail than were asked."""
+        return min(1.0, self.failing.get(kind, 0) / self.asked) if self.asked else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """An outage with the figures it was declared on. `since`: seconds since the epoch, by the server's clock."""
+
+    kind: str  # a `Kind`, perhaps one of a newer release
+    since: float
+    share: float
+    failing: int
+    asked: int
+
+
+def beginning(rules: Rules, tallies: Sequence[Tally], now: float) -> Outage | None:
+    """The outage that begins, if one does. `tallies`: of the whole window, and of its latest part.
+
+    The latest part is enough: a window full of good answers would hide for minutes that nothing works any more.
+    """
+    if not rules.share:
+        return None
+    outages = [
+        Outage(kind, now, tally.share(kind), failing, tally.asked)
+        for tally in tallies
+        for kind, failing in tally.failing.items()
+        if failing >= rules.merchants and tally.share(kind) >= rules.share
+    ]
+    return max(outages, key=lambda outage: (outage.share, outage.failing), default=None)
+
+
+def goes_on(rules: Rules, tallies: Sequence[Tally], outage: Outage, now: float, *, held: int) -> bool:
+    """Whether it is still on: until the share is under half of what it takes, for any way of failing.
+
+    Where nobody was asked there is nothing to judge by: it goes on while merchants' events are held, for a day at most.
+    """
+    if not rules.share:
+        return False
+    if not any(tally.asked for tally in tallies):
+        return held > 0 and now - outage.since < DAY
+    return any(tally.share(kind) >= rules.share / 2 for tally in tallies for kind in tally.failing)
+
+
+# --- What becomes of a held event -------------------------------------------------------------------------------------
+
+
+class Next(Enum):
+    """What becomes of the news that is held of a merchant."""
+
+    DROP = "drop"  # all is as other systems know it
+    TELL = "tell"
+    LOOK = "look"  # what is recorded comes from the outage: see how it is now
+    WAIT = "wait"
+
+
+def next_for_held(
+    connection: Connection | None,
+    heard: str | None,
+    now: float,
+    *,
+    outage_is_on: bool,
+    ended_at: float,
+    patience: float,
+) -> Next:
+    """What to do about held news. `heard`: the status that other systems know.
+
+    Trouble is told only if it was found after the outage: until somebody has looked again, it may be the outage's.
+    Stores that are still being tried `patience` seconds after its end are told of as they are.
+    """
+    if connection is None or heard is None or connection.status == heard:
+        return Next.DROP
+    if connection.status not in TROUBLED:
+        return Next.TELL
+    resting = all(
+        work.claim is None and work.attempts == 0 and work.not_before > now for _, work in connection.unfinished()
+    )
+    if outage_is_on:
+        return Next.LOOK if resting else Next.WAIT
+    if not resting:
+        return Next.TELL if now > ended_at + patience else Next.WAIT
+    return Next.TELL if connection.updated_at > ended_at else Next.LOOK
+
+
+# --- What operators are told ------------------------------------------------------------------------------------------
+
+
+def started_event(outage: Outage, number: int) -> dict[str, object]:
+    """The CloudEvent for operators; `number` grows with each of them."""
+    return _operator_event("outage_started", outage, number, outage.since, {})
+
+
+def ended_event(outage: Outage, number: int, now: float, *, held: int) -> dict[str, object]:
+    """The same at its end. `held`: of how many merchants there is news that may have to be told now."""
+    return _operator_event("outage_ended", outage, number, now, {"ended_at": _iso(now), "held": held})
+
+
+def _operator_event(
+    what: str, outage: Outage, number: int, now: float, more: Mapping[str, object]
+) -> dict[str, object]:
+    return {
+        "specversion": "1.0",
+        "id": f"operator:{int(now)}.{number}",  # no merchant id holds a colon
+        "source": "occ-connect",
+        "type": f"occ.operator.{what}",
+        "subject": "operator",
+        "time": _iso(now),
+        "sequence": f"{number:012d}",
+        "datacontenttype": "application/json",
+        "data": {
+            "kind": outage.kind,
+            "share": round(outage.share, 3),
+            "failing": outage.failing,
+            "asked": outage.asked,
+            "since": _iso(outage.since),
+            **more,
+        },
+    }
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,190 @@
+"""The metrics as Prometheus asks for them: read from the server at each scrape, kept nowhere."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import product
+from typing import Any, cast
+
+import redis
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.core import Metric as Family
+from prometheus_client.registry import Collector
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from integrations.deliveries.deliveries import ReceiverState, receiver_state
+from integrations.figures import Figures, Reader, figures
+from integrations.outages.outage import Kind as OutageKind
+from integrations.settings import KeylessSettings
+from occ.metrics.messages import Messages, broker_of, messages
+from tasks.worker import metric
+from tasks.worker.counting import BEYOND, MICROSECONDS, TOTALS
+from tasks.worker.metric import CALL_SECONDS_BUCKETS, METRICS, Kind, Metric
+
+_Values = Mapping[tuple[str, ...], float]
+_LONGEST_LABEL = 64
+
+
+class Exporter(Collector):
+    """Everything there is to tell, for any number of workers."""
+
+    def __init__(self, settings: KeylessSettings) -> None:
+        """Connects at the first scrape."""
+        self._records = _client(settings.redis_url)
+        broker = broker_of(settings)
+        self._broker = self._records if broker == settings.redis_url else broker and _client(broker)
+
+    def describe(self) -> Iterable[Family]:
+        """Without asking the server, which need not be there yet."""
+        return [_family(known) for known in METRICS.values()]
+
+    def collect(self) -> Iterator[Family]:
+        """Read everything; without the server with the records only that it is away."""
+        try:
+            told = figures(self._records)
+            totals = cast("dict[str, str]", self._records.hgetall(TOTALS))
+            deliveries = receiver_state(self._records)
+            waiting = messages(self._records, self._broker or None)
+        except redis.RedisError:
+            yield _with({(): 0.0}, metric.UP)
+            return
+        yield _with({(): 1.0}, metric.UP)
+        yield from _of_figures(told)
+        yield from _of_deliveries(deliveries)
+        yield from _of_messages(waiting)
+        yield from _of_totals(totals)
+
+    def close(self) -> None:
+        """Hang up."""
+        self._records.close()
+        if self._broker:
+            self._broker.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where the metrics are served."""
+
+    url: str
+    _server: object
+    _thread: object
+
+    def close(self) -> None:
+        """Serve no more."""
+        self._server.shutdown()  # type: ignore[attr-defined]
+        self._server.server_close()  # type: ignore[attr-defined]
+        self._thread.join()  # type: ignore[attr-defined]
+
+
+def serve(exporter: Exporter, host: str, port: int) -> Endpoint:
+    """Serve the metrics over HTTP, in threads of their own. Raises OSError when the port is taken."""
+    server, thread = start_http_server(port, addr=host, registry=registry_of(exporter))
+    shown = f"[{host}]" if ":" in host else host
+    return Endpoint(f"http://{shown}:{server.server_port}/metrics", server, thread)
+
+
+def registry_of(exporter: Exporter) -> CollectorRegistry:
+    """Ours alone: nothing about this process, which does no work."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(exporter)
+    return registry
+
+
+# --- From the server's figures ----------------------------------------------------------------------------------------
+
+
+def _of_figures(told: Figures) -> Iterator[Family]:
+    if told.connections is not None:
+        yield _with({(status,): count for status, count in told.connections.items()}, metric.CONNECTIONS)
+        yield _with({(): told.left}, metric.STORES_LEFT)
+        yield _with({(): told.unreadable}, metric.UNREADABLE)
+    yield _with({(): told.due}, metric.DUE)
+    yield _with({(): told.overdue}, metric.OVERDUE)
+    yield _with({(): told.oldest_overdue_age}, metric.OVERDUE_AGE)
+    yield _with({(): told.held}, metric.HELD)
+    yield _with({(): told.refused}, metric.REFUSED)
+    yield _with({(kind,): float(told.outage is kind) for kind in OutageKind}, metric.OUTAGE)
+    yield _with({(): told.events}, metric.EVENTS)
+    yield from _of_readers({name[:_LONGEST_LABEL]: reader for name, reader in told.readers.items()})
+
+
+def _of_readers(readers: Mapping[str, Reader]) -> Iterator[Family]:
+    lags: dict[tuple[str, ...], float] = {
+        (name,): float(reader.lag) for name, reader in readers.items() if reader.lag is not None
+    }
+    yield _with(lags, metric.EVENTS_LAG)
+    yield _with({(name,): reader.pending for name, reader in readers.items()}, metric.EVENTS_PENDING)
+    yield _with({(name,): reader.oldest_unread_age for name, reader in readers.items()}, metric.EVENTS_UNREAD_AGE)
+
+
+def _of_deliveries(told: ReceiverState) -> Iterator[Family]:
+    yield _with({(): told.waiting}, metric.WAITING)
+    yield _with({(): told.undelivered}, metric.UNDELIVERED)
+    yield _with({(): told.failing_seconds}, metric.RECEIVER_FAILING)
+
+
+def _of_messages(waiting: Messages) -> Iterator[Family]:
+    if waiting.queues is not None:
+        yield _with({(queue,): length for queue, length in waiting.queues.items()}, metric.QUEUE)
+        yield _with({(): waiting.unacknowledged}, metric.UNACKNOWLEDGED)
+    yield _with({(): waiting.quarantined}, metric.QUARANTINED)
+    yield _with({(): waiting.inbox}, metric.INBOX)
+    yield _with({(): waiting.inbox_pending}, metric.INBOX_PENDING)
+
+
+# --- From what workers counted ----------------------------------------------------------------------------------------
+
+
+def _of_totals(totals: Mapping[str, str]) -> Iterator[Family]:
+    by_metric: defaultdict[str, dict[tuple[str, ...], float]] = defaultdict(dict)
+    for field, total in totals.items():
+        name, *labels = field.split("|")
+        by_metric[name][tuple(labels)] = float(total)
+    for known in METRICS.values():
+        if known.kind is Kind.COUNTER:
+            # From the beginning on: an increase from nothing to one would be seen by nobody.
+            zeros = dict.fromkeys(product(*known.values), 0.0) if len(known.values) == len(known.labels) else {}
+            counted = {labels: n for labels, n in by_metric[known.name].items() if len(labels) == len(known.labels)}
+            yield _with(zeros | counted, known)
+    yield _histogram(metric.CALL_SECONDS, by_metric[metric.CALL_SECONDS.name])
+
+
+def _histogram(known: Metric, counted: _Values) -> Family:
+    family = HistogramMetricFamily(known.name, known.meaning, labels=known.labels)
+    for endpoint in sorted({labels[0] for labels in counted}):
+        so_far, buckets = 0.0, []
+        for bound in (*map(str, CALL_SECONDS_BUCKETS), BEYOND):
+            so_far += counted.get((endpoint, bound), 0.0)
+            buckets.append((bound, so_far))
+        family.add_metric([endpoint], buckets, sum_value=counted.get((endpoint, MICROSECONDS), 0.0) / 1e6)
+    return family
+
+
+# --- As Prometheus wants it -------------------------------------------------------------------------------------------
+
+
+_FAMILIES: Mapping[Kind, type[GaugeMetricFamily | CounterMetricFamily | HistogramMetricFamily]] = {
+    Kind.GAUGE: GaugeMetricFamily,
+    Kind.COUNTER: CounterMetricFamily,
+    Kind.HISTOGRAM: HistogramMetricFamily,
+}
+
+
+def _family(known: Metric) -> Any:
+    return _FAMILIES[known.kind](known.name, known.meaning, labels=known.labels)
+
+
+def _with(values: _Values, known: Metric) -> Family:
+    family: Any = _family(known)
+    for labels, value in values.items():
+        family.add_metric(labels, value)
+    return cast("Family", family)
+
+
+def _client(url: str) -> redis.Redis:
+    """For a scrape, which comes again: better none this time than a late one."""
+    return redis.Redis.from_url(
+        url, decode_responses=True, socket_timeout=5, socket_connect_timeout=3, retry=Retry(NoBackoff(), 1)
+    )

@@ -1,0 +1,19 @@
+"""Celery's Redis broker, hardened for kombu and celery 5.7.
+
+    transport.py  what is no message at all goes to the quarantine; one client per channel; a closed channel says so
+    consumer.py   what is a message but no task we can run goes to the quarantine
+    envelope.py   what a message and a task look like
+
+`tests/tasks/broker` runs the stock classes too, and says which override a newer kombu or celery makes needless.
+"""
+
+from kombu import transport as kombu_transport
+
+_TRANSPORT = "tasks.worker.broker.transport:Transport"
+
+
+def install() -> None:
+    """Make `redis://`, `rediss://` and `redis+socket://` brokers use the hardened transport. Twice is harmless."""
+    for alias in ("redis", "rediss"):  # kombu reads redis+socket://... as the alias redis
+        kombu_transport.TRANSPORT_ALIASES[alias] = _TRANSPORT
+        getattr(kombu_transport, "_transport_cache").pop(alias, None)  # noqa: B009 - the stubs leave it out

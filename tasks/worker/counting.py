@@ -1,0 +1,185 @@
+"""What this process counts: in memory, and now and then added to what all processes have counted, on the server.
+
+Nobody who counts waits for the server: a thread of our own talks to it, about once a second. A killed process loses
+what it counted since. A total never goes down; where an answer of the server was lost, a second may be in it twice.
+"""
+
+import atexit
+import threading
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import redis
+import structlog
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from integrations.connections.causes import CAUSES as KNOWN_CAUSES
+from integrations.connections.record import Connection, Target
+from integrations.connections.records import Committed
+from integrations.observer import CallOutcome, TokenSource
+from tasks.worker import metric
+from tasks.worker.metric import CALL_SECONDS_BUCKETS, Metric
+
+log = structlog.get_logger(__name__)
+
+TOTALS = "occ:metrics"
+"""Hash: `<metric>|<label>|...` -> total; of the histogram `|<bound>` -> count, and `|us` -> microseconds."""
+
+BEYOND = "+Inf"
+MICROSECONDS = "us"
+
+_EVERY = 1.0  # seconds
+
+# KEYS: totals. ARGV: field, what to add, field, ... Two commands whatever the number of fields.
+_ADD = """
+local fields = {}
+for index = 1, #ARGV, 2 do fields[#fields + 1] = ARGV[index] end
+local totals = redis.call('HMGET', KEYS[1], unpack(fields))
+local written = {}
+for index, field in ipairs(fields) do
+  written[#written + 1] = field
+  written[#written + 1] = string.format('%.0f', (totals[index] or 0) + ARGV[2 * index])
+end
+redis.call('HSET', KEYS[1], unpack(written))
+"""
+
+
+def field(counted: Metric, *labels: str) -> str:
+    """Where a total is kept."""
+    return "|".join((counted.name, *labels))
+
+
+class Counts:
+    """Counts what this process does; an `integrations.observer.Observer`. Safe to share between threads."""
+
+    def __init__(self, redis_url: str, *, every: float = _EVERY, counts: bool = True) -> None:
+        """Nothing connects, and no thread runs, before there is something to count."""
+        self._redis_url = redis_url
+        self._every = every
+        self._counts = counts
+        self._lock = threading.Lock()
+        self._counted: Counter[str] = Counter()
+        self._thread: threading.Thread | None = None
+        self._over = threading.Event()
+        self._writing = threading.Lock()
+        self._client: redis.Redis | None = None
+        self._add_script: Any = None
+        self._failing = False
+
+    # --- Counting ---------------------------------------------------------------------------------------------------
+
+    def called(self, endpoint: str, outcome: CallOutcome, seconds: float) -> None:
+        """One call to a store."""
+        bound = next((str(bound) for bound in CALL_SECONDS_BUCKETS if seconds <= bound), BEYOND)
+        self._add(
+            {
+                field(metric.CALLS, endpoint, outcome): 1,
+                field(metric.CALL_SECONDS, endpoint, bound): 1,
+                field(metric.CALL_SECONDS, endpoint, MICROSECONDS): max(0, round(seconds * 1e6)),
+            }
+        )
+
+    def token_taken(self, source: TokenSource) -> None:
+        """An access token was needed."""
+        self._add({field(metric.TOKENS, source): 1})
+
+    def nothing_done(self, target: Target) -> None:
+        """A message about a step had nothing to it: doubled, late, or overtaken."""
+        self._add({field(metric.STEPS, target.step, "nothing_to_do"): 1})
+
+    def step_done(self, target: Target, claimed: Connection, recorded: Committed, told: Mapping[str, object]) -> None:
+        """A step has an outcome: `told` is how `tasks/step.py` tells of it."""
+        waits = target.slot is not None and "next_attempt_at" in told
+        counted = {field(metric.STEPS, target.step, "waits" if waits else str(told["outcome"])): 1}
+        work = claimed.work_on(target)
+        if work is not None and work.attempts > 1:
+            counted[field(metric.RETRIES, target.step)] = 1
+        cause = told.get("cause")
+        if cause is not None:
+            counted[field(metric.CAUSES, str(cause) if cause in KNOWN_CAUSES else "other")] = 1
+        if _was_repaired(target, recorded):
+            counted[field(metric.REPAIRS)] = 1
+        self._add(counted)
+
+    def delivered(self, outcome: CallOutcome) -> None:
+        """One delivery of an event to the receiver ended so."""
+        self._add({field(metric.DELIVERIES, outcome): 1})
+
+    def events_missed(self, events: int) -> None:
+        """So many events were trimmed from the stream before anybody could deliver them."""
+        self._add({field(metric.EVENTS_MISSED): events})
+
+    def ticked(self, *, handed_out: int, taken_from_inbox: int) -> None:
+        """A tick ran."""
+        self._add(
+            {
+                field(metric.TICKS): 1,
+                field(metric.HANDED_OUT): handed_out,
+                field(metric.INBOX_TAKEN): taken_from_inbox,
+            }
+        )
+
+    def _add(self, counted: Mapping[str, int]) -> None:
+        if not self._counts:
+            return
+        with self._lock:
+            for name, number in counted.items():
+                if number:
+                    self._counted[name] += number
+            if self._thread is None and not self._over.is_set():
+                self._thread = threading.Thread(target=self._write_now_and_then, name="metrics", daemon=True)
+                self._thread.start()
+                atexit.register(self.close)
+
+    # --- Writing ----------------------------------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Add what was counted to the totals. What the server does not take is kept for the next time."""
+        with self._writing:
+            with self._lock:
+                counted, self._counted = self._counted, Counter()
+            if not counted:
+                return
+            try:
+                self._write(counted)
+                self._failing = False
+            except redis.RedisError as error:
+                with self._lock:
+                    self._counted.update(counted)  # a handful of numbers, however long this goes on
+                if not self._failing:
+                    log.warning("metrics_not_written", error=type(error).__name__)
+                self._failing = True
+
+    def close(self) -> None:
+        """Write what is left, and end the thread."""
+        atexit.unregister(self.close)
+        self._over.set()
+        if self._thread is not None:
+            self._thread.join(timeout=10)
+        self.flush()
+        if self._client is not None:
+            self._client.close()
+
+    def _write_now_and_then(self) -> None:
+        while not self._over.wait(self._every):
+            self.flush()
+
+    def _write(self, counted: Mapping[str, int]) -> None:
+        if self._client is None:
+            # Never twice: the server may have counted what it did not confirm.
+            self._client = redis.Redis.from_url(
+                self._redis_url, socket_timeout=5, socket_connect_timeout=3, retry=Retry(NoBackoff(), 0)
+            )
+            self._add_script = self._client.register_script(_ADD)
+        args = [part for name, number in counted.items() for part in (name, number)]
+        self._add_script(keys=[TOTALS], args=args)
+
+
+def _was_repaired(target: Target, recorded: Committed) -> bool:
+    before, after = (
+        connection.slots.get(target.slot or "") if connection else None
+        for connection in (recorded.before, recorded.after)
+    )
+    return before is not None and after is not None and after.repairs[-1:] not in {(), before.repairs[-1:]}

@@ -1,0 +1,425 @@
+"""Looks: what they find of key, role and reachability, how often they come, and that people may ask for one."""
+
+import json
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+
+from integrations.connections.change import Change, Moment, Stop
+from integrations.connections.lifecycle import requests
+from integrations.connections.record import Cause, KeyVerdict, SlotStatus, Step, Trouble
+from integrations.connections.schedule import Pace
+from occ.simulator.store import SimulatedStore
+from tests.integrations.connections.test_record import ENDED, UNREACHED, healthy
+from tests.integrations.oracle_commerce.by_hand import Desk, connected, ours
+from tests.integrations.oracle_commerce.fakes import NOON, SHIPPING, SLOTS, VALIDATE, departed, slot
+
+PACE = Pace()
+DAY = 86400.0
+SIX = {"login": 1, "shipping_methods": 1, "read_slot": 4}
+
+
+# --- A healthy connection --------------------------------------------------------------------------------------------
+
+
+def test_a_look_at_a_healthy_connection_is_six_calls_and_no_write_once_a_period() -> None:
+    desk, store = connected()
+    desk.next_look()
+    assert dict(store.calls.endpoints) == SIX
+    for _ in range(5):
+        store.reset_counts()
+        last = desk.now
+        desk.next_look()
+        assert desk.now - last == DAY
+        assert dict(store.calls.endpoints) == SIX
+    assert (desk.events(), desk.findings()) == ([], [])
+
+
+def test_an_attempt_that_failed_says_so_while_the_verdict_stands() -> None:
+    desk, store = connected()
+    store.fail("read_slot:order-update", 503)
+    desk.look()
+    for target in (VALIDATE, SHIPPING):
+        desk.message("m-1", 1, target)
+    told = desk.message("m-1", 1, slot("order-update"))
+    assert (told["outcome"], told["cause"]) == ("retrying", "store_error")
+    assert desk.slots["order-update"] == "registered"
+
+
+def test_a_url_that_a_store_drops_after_a_while_is_put_back_at_the_second_look() -> None:
+    desk = Desk()
+    store = desk.store(drops_url_after=15, drops_times=1)
+    desk.connect(store)
+    desk.wait(20)
+    assert ours("order-submit") not in store.urls("order-submit")
+    desk.wait(desk.pace.second_look)
+    assert all(ours(name) in store.urls(name) for name in SLOTS)
+    assert desk.status == "active"
+
+
+def test_a_restart_moves_no_look() -> None:
+    desk, _ = connected()
+    due = desk.connection.due_at
+    desk.restart()
+    desk.at_once()
+    assert desk.connection.due_at == due
+
+
+# --- What the store says to the key ----------------------------------------------------------------------------------
+
+
+def test_three_minutes_of_refusals_are_told_to_nobody() -> None:
+    desk, store = connected()
+    store.fail("login", {"fault": "unauthorized", "seconds": 180})
+    desk.look()
+    desk.wait(179)
+    assert (desk.status, desk.findings()) == ("active", [("key_doubted", None)])
+    desk.wait(DAY)
+    assert (desk.status, desk.findings(), desk.events()) == ("active", [], [])
+    assert desk.connection.credential.verdict is KeyVerdict.VALID
+
+
+def test_a_revoked_key_is_one_event_within_the_confirmation_time() -> None:
+    desk, store = connected()
+    store.change(revoke_keys=True, kill_tokens=True)
+    due = desk.connection.due_at
+    assert due is not None
+    desk.until(due + desk.pace.confirm_rejection - 1)
+    assert (desk.events(), desk.status) == ([], "active")
+    desk.wait(1)
+    assert desk.events() == ["needs_reauthorisation"]
+    assert desk.last_events[0]["data"]["findings"] == [{"code": "key_rejected", "slot": None, "actor": "merchant"}]
+    desk.wait(30 * DAY)
+    assert (desk.events(), desk.status) == ([], "needs_reauthorisation")
+    assert store.calls.endpoints["login"] <= 2 + 31, "once a period from then on"
+
+
+def test_a_key_that_works_again_is_noticed() -> None:
+    desk, store = connected()
+    store.change(revoke_keys=True, kill_tokens=True)
+    desk.look()
+    desk.wait(desk.pace.confirm_rejection)
+    store.change(accept_keys=[store.application_key])
+    desk.wait(DAY)
+    assert desk.events() == ["needs_reauthorisation", "recovered"]
+
+
+def test_a_refusal_that_a_slot_meets_is_confirmed_like_any_other() -> None:
+    desk, store = connected()
+    desk.look()
+    desk.message("m-1", 1, VALIDATE)
+    desk.one()
+    store.change(revoke_keys=True, kill_tokens=True)
+    desk.at_once()
+    assert (desk.events(), desk.status) == ([], "active")
+    desk.wait(desk.pace.confirm_rejection)
+    assert desk.events() == ["needs_reauthorisation"]
+
+
+# --- Outages ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", [None, "hang", "unavailable", "not_http", "forbidden_page"])
+def test_thirty_days_of_outage_are_never_a_verdict_on_the_key(fault: str | None) -> None:
+    desk, store = connected()
+    if fault is None:
+        store.change(reachable=False)
+    else:
+        store.fail("*", {"fault": fault, "times": "always"})
+    desk.wait((30 if fault is None else 3) * DAY)
+    assert desk.status == "unreachable"
+    assert desk.events() == ["unreachable"]
+    assert desk.connection.credential.verdict is KeyVerdict.VALID
+    assert set(desk.slots.values()) == {"registered"}
+    store.change(reachable=True, faults=None)
+    desk.next_look()
+    assert (desk.status, desk.events(), desk.findings()) == ("active", ["recovered"], [])
+
+
+def test_looks_in_trouble_come_less_and_less_often_but_four_times_a_period_at_least() -> None:
+    desk, store = connected()
+    store.change(reachable=False)
+    desk.wait(10 * DAY)
+    given_up = [at for at, _, note in desk.records.lines if note.what == "gave_up"]
+    pauses = [round(later - earlier, -3) for earlier, later in pairwise(given_up)]
+    assert pauses[0] < pauses[1] < pauses[2] <= DAY / 4 + 1000
+    for day in range(2, 9):
+        begins = desk.now - 10 * DAY + day * DAY
+        looks = [at for at in given_up if begins <= at < begins + DAY]
+        assert len(looks) >= 3, "a look lasts some minutes here, so that one may fall into the next day"
+    assert max(later - earlier for earlier, later in pairwise(given_up)) < DAY / 4 + 600
+
+
+def test_after_trouble_the_pace_of_looks_is_the_regular_one_again() -> None:
+    desk, store = connected()
+    store.change(reachable=False)
+    desk.wait(5 * DAY)
+    store.change(reachable=True)
+    desk.next_look()
+    assert desk.connection.looks_in_trouble == 0
+    store.reset_counts()
+    desk.wait(5 * DAY)
+    assert 4 <= store.calls.endpoints["login"] <= 6
+
+
+def test_a_store_that_comes_back_in_part_is_not_called_recovered() -> None:
+    """The key is exchanged again, but shipping methods cannot be read: nothing works yet."""
+    desk, store = connected()
+    store.change(reachable=False)
+    desk.wait(2 * DAY)
+    assert desk.events() == ["unreachable"]
+    store.change(reachable=True)
+    store.fail("shipping_methods", {"fault": "unavailable", "times": "always"})
+    desk.wait(DAY)
+    assert (desk.status, desk.events()) == ("unreachable", [])
+    store.heal()
+    desk.wait(DAY)
+    assert (desk.status, desk.events()) == ("active", ["recovered"])
+
+
+@pytest.mark.parametrize("fault", ["forbidden_role"])
+@pytest.mark.parametrize("call", ["shipping_methods", "read_slot"])
+def test_too_narrow_a_role_is_told_apart_from_a_dead_key_and_recovers(fault: str, call: str) -> None:
+    desk, store = connected()
+    store.fail(call, {"fault": fault, "times": "always"})
+    desk.wait(3 * DAY)
+    assert desk.status == "degraded"
+    assert {code for code, _ in desk.findings()} == {"permission_denied"}
+    assert desk.connection.credential.verdict is KeyVerdict.VALID
+    assert desk.events() == ["degraded"]
+    store.heal()
+    desk.wait(DAY / 4)
+    assert (desk.status, desk.findings(), desk.events()) == ("active", [], ["recovered"])
+
+
+def test_shipping_methods_that_are_gone_are_a_finding_and_it_goes_on_when_they_are_back() -> None:
+    desk, store = connected()
+    store.change(shipping_methods=[])
+    desk.wait(3 * DAY)
+    assert (desk.status, desk.findings()) == ("degraded", [("no_shipping_methods", None)])
+    assert desk.events() == ["degraded"]
+    assert set(desk.slots.values()) == {"registered"}
+    store.change(shipping_methods=2)
+    desk.wait(DAY / 4)
+    assert (desk.status, desk.findings(), desk.events()) == ("active", [], ["recovered"])
+
+
+def test_a_key_that_is_revoked_while_shipping_methods_are_missing_is_noticed() -> None:
+    desk, store = connected()
+    store.change(shipping_methods=[])
+    desk.wait(2 * DAY)
+    store.change(revoke_keys=True, kill_tokens=True)
+    desk.wait(DAY)
+    assert desk.events() == ["degraded", "needs_reauthorisation"]
+
+
+# --- On request ------------------------------------------------------------------------------------------------------
+
+
+def test_a_look_that_is_asked_for_is_done_at_once_and_the_regular_ones_stay_where_they_are() -> None:
+    desk, store = connected()
+    desk.next_look()
+    regular = desk.connection.due_at
+    desk.wait(3600)
+    store.reset_counts()
+    assert desk.look().outcome == "accepted"
+    desk.at_once()
+    assert dict(store.calls.endpoints) == SIX
+    assert desk.connection.due_at == regular
+
+
+def test_a_look_asked_for_twice_is_one_look() -> None:
+    desk, store = connected()
+    assert [desk.look().outcome for _ in range(3)] == ["accepted", "under_way", "under_way"]
+    desk.at_once()
+    assert dict(store.calls.endpoints) == SIX
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"work": None, "step": Step.REGISTER_SLOT}, "under_way"),
+        ({"cause": Cause("store_timeout")}, "under_way"),
+        ({"cause": Cause("key_doubted")}, "under_way"),
+    ],
+)
+def test_what_is_under_way_is_not_started_again(changes: dict[str, object], reason: str) -> None:
+    assert requests.look_now(healthy(**changes), Moment(NOON, PACE)) == Stop(reason)
+
+
+@pytest.mark.parametrize("trouble", [UNREACHED, ENDED])
+def test_a_connection_in_trouble_is_looked_at_when_somebody_asks(trouble: Trouble) -> None:
+    asked = requests.look_now(healthy(trouble=trouble), Moment(NOON, PACE))
+    assert isinstance(asked, Change)
+    assert asked.connection.ready(NOON) == {VALIDATE}
+
+
+def test_a_wait_the_store_asked_for_is_kept_whoever_asks() -> None:
+    trouble = replace(UNREACHED, not_before=NOON + 3600)
+    asked = requests.look_now(healthy(trouble=trouble), Moment(NOON, PACE))
+    assert isinstance(asked, Change)
+    assert asked.connection.due_at == NOON + 3600
+
+
+def test_there_is_nothing_to_look_at_where_nobody_is_connected() -> None:
+    assert requests.look_now(None, Moment(NOON, PACE)) == Stop("unknown_connection")
+    for repair in (False, True):
+        assert requests.look_now(departed(healthy()), Moment(NOON, PACE), repair=repair) == Stop("disconnected")
+
+
+def test_a_rejected_key_is_tried_again_when_somebody_asks() -> None:
+    desk, store = connected()
+    store.change(revoke_keys=True, kill_tokens=True)
+    desk.look()
+    desk.wait(desk.pace.confirm_rejection)
+    store.change(accept_keys=[store.application_key])
+    assert desk.look().outcome == "accepted"
+    desk.at_once()
+    assert desk.status == "active"
+
+
+# --- Settings that want other slots ----------------------------------------------------------------------------------
+
+
+def ids(*names: str) -> dict[str, object]:
+    """OCC_SLOTS with these slots."""
+    return {"slots": json.dumps({name: name for name in names})}
+
+
+def with_slots(*names: str) -> tuple[Desk, SimulatedStore]:
+    desk = Desk(**ids(*names))
+    store = desk.store(slots={name: {"urls": []} for name in SLOTS})
+    desk.connect(store)
+    desk.wait(600)
+    assert set(desk.slots) == set(names)
+    desk.events()
+    return desk, store
+
+
+def there(store: SimulatedStore) -> set[str]:
+    return {name for name in SLOTS if ours(name) in store.urls(name)}
+
+
+def test_slots_the_settings_want_now_are_registered_at_the_next_look() -> None:
+    desk, store = with_slots(*SLOTS[:2])
+    desk.restart(**ids(*SLOTS))
+    desk.at_once()
+    assert there(store) == set(SLOTS[:2]), "nothing happens before"
+    desk.next_look()
+    assert there(store) == set(SLOTS)
+    assert desk.slots == dict.fromkeys(SLOTS, "registered")
+    assert desk.status == "active"
+    assert desk.connection.run == 1
+
+
+def test_slots_the_settings_no_longer_name_are_left_alone_and_taken_out_when_we_leave() -> None:
+    desk, store = with_slots(*SLOTS)
+    desk.restart(**ids(*SLOTS[2:]))
+    desk.next_look()
+    store.reset_counts()
+    desk.wait(3 * DAY)
+    assert store.calls.slots["read_slot:order-submit"] == 0
+    assert there(store) == set(SLOTS)
+    assert (desk.status, desk.findings()) == ("active", [])
+    desk.disconnect()
+    desk.at_once()
+    assert there(store) == set()
+    assert set(desk.slots.values()) == {"removed"}
+
+
+def test_a_slot_the_settings_no_longer_name_troubles_nobody_any_more() -> None:
+    """Whoever cannot win a slot takes it out of the settings."""
+    desk, store = with_slots(*SLOTS)
+    store.change(slots={"order-submit": None})
+    desk.look()
+    desk.at_once()
+    assert (desk.status, desk.findings()) == ("degraded", [("slot_not_offered", "order-submit")])
+    desk.restart(**ids(*SLOTS[1:]))
+    desk.look()
+    desk.at_once()
+    assert (desk.status, desk.findings()) == ("active", [])
+
+
+def test_a_slot_where_we_never_were_is_forgotten_with_the_settings() -> None:
+    desk = Desk()
+    store = desk.store(slots={"order-submit": None})
+    desk.connect(store)
+    desk.at_once()
+    assert desk.status == "degraded"
+    desk.restart(**ids(*SLOTS[1:]))
+    desk.look()
+    desk.at_once()
+    assert (set(desk.slots), desk.status) == (set(SLOTS[1:]), "active")
+
+
+def test_a_slot_that_waits_for_its_next_attempt_when_the_settings_drop_it_is_not_tried_again() -> None:
+    desk, store = with_slots(*SLOTS)
+    store.fail("read_slot:order-submit", {"fault": "throttled", "retry_after": 100, "times": 1})
+    store.fail("login", "healthy", {"fault": "unauthorized", "times": 1})
+    desk.look()
+    desk.message("m-1", 1, VALIDATE)
+    desk.one()
+    desk.one()  # order-submit is asked to wait
+    store.change(kill_tokens=True)
+    desk.one()  # order-update meets a refusal: everything waits for the key
+    assert desk.connection.credential.verdict is KeyVerdict.DOUBTED
+    assert desk.connection.slots["order-submit"].work is not None
+    store.heal()
+    store.reset_counts()
+    desk.restart(**ids(*SLOTS[1:]))
+    desk.wait(DAY)
+    assert store.calls.slots["read_slot:order-submit"] == 0
+    assert desk.status == "active"
+
+
+def test_a_slot_that_is_wanted_again_is_looked_at_again() -> None:
+    desk, store = with_slots(*SLOTS)
+    desk.restart(**ids(*SLOTS[1:]))
+    desk.next_look()
+    store.change(slots={"order-submit": {"urls": []}})
+    desk.restart(**ids(*SLOTS))
+    desk.next_look()
+    assert there(store) == set(SLOTS)
+    assert desk.connection.slots["order-submit"].verdict is SlotStatus.REGISTERED
+
+
+def test_a_slot_dropped_from_the_settings_is_remembered_through_a_new_key() -> None:
+    desk, store = with_slots(*SLOTS)
+    desk.restart(**ids(*SLOTS[1:]))
+    desk.next_look()
+    store.change(revoke_keys=True, kill_tokens=True)
+    desk.look()
+    desk.wait(600)
+    store.change(application_key=store.application_key[:-4] + "abcd")
+    desk.connect(store)
+    desk.at_once()
+    assert desk.status == "active"
+    desk.disconnect()
+    desk.at_once()
+    assert there(store) == set()
+
+
+def test_a_slot_is_left_under_the_id_it_was_registered_under() -> None:
+    desk = Desk(slots='{"order-submit": "production-submitOrder"}')
+    store = desk.store(slots={})
+    desk.connect(store)
+    desk.at_once()
+    assert store.urls("production-submitOrder") == [ours("order-submit")]
+    desk.restart(**ids("order-submit"))
+    desk.disconnect()
+    desk.at_once()
+    assert store.urls("production-submitOrder") == []
+
+
+def test_a_slot_that_becomes_optional_no_longer_degrades_the_connection() -> None:
+    desk, store = with_slots(*SLOTS)
+    store.change(slots={"order-submit": None})
+    desk.look()
+    desk.at_once()
+    assert desk.status == "degraded"
+    optional = {name: {"id": name, "required": name != "order-submit"} for name in SLOTS}
+    desk.restart(slots=json.dumps(optional))
+    desk.look()
+    desk.at_once()
+    assert desk.status == "active"

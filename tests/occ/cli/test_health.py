@@ -1,0 +1,80 @@
+"""`occ health` and `occ quarantine`: what an operator looks at first."""
+
+import json
+import time
+from typing import Any
+
+import pytest
+import redis
+
+from integrations import quarantine
+from tests.occ.cli.conftest import Occ
+
+pytestmark = [pytest.mark.server, pytest.mark.usefixtures("installation")]
+
+
+def test_an_idle_installation_is_healthy(occ: Occ, redis_client: redis.Redis) -> None:
+    told = occ("health", "--no-workers", "--json")
+    assert told.exit_code == 0
+    facts = json.loads(told.stdout)
+    assert facts["healthy"] is True
+    assert (facts["overdue"], facts["oldest_overdue_seconds"]) == (0, 0.0)
+
+
+def test_work_that_nobody_takes_is_not_healthy_whatever_is_up(occ: Occ, redis_client: redis.Redis) -> None:
+    redis_client.zadd("occ:due", {"m-1": time.time() - 1000, "m-2": time.time() - 5, "m-3": time.time() + 100})
+    told = occ("health", "--no-workers", "--json")
+    assert told.exit_code == 1
+    facts = json.loads(told.stdout)
+    assert facts["overdue"] == 2
+    assert facts["oldest_overdue_seconds"] >= 1000
+    assert "healthy                 no" in occ("health", "--no-workers").stdout
+
+
+def test_a_receiver_that_fails_is_told_of_and_is_nothing_we_could_mend(occ: Occ, redis_client: redis.Redis) -> None:
+    redis_client.hset("occ:receiver", mapping={"failing_since": time.time() - 500, "reason": "HTTP 503", "failures": 9})
+    told = occ("health", "--no-workers", "--json")
+    assert told.exit_code == 0
+    facts = json.loads(told.stdout)
+    assert facts["receiver_failing_seconds"] >= 500
+    assert facts["receiver_fails_with"] == "HTTP 503"
+
+
+def test_events_that_were_set_aside_are_listed(occ: Occ, redis_client: redis.Redis) -> None:
+    assert "No event was set aside." in occ("undelivered").stderr
+    entry: dict[str, str] = {"event": '{"id": "m-1.7"}', "reason": "HTTP 422", "lane": "m-1"}
+    redis_client.xadd("occ:undelivered", entry)  # type: ignore[arg-type]
+    (line,) = occ("undelivered", "--json").stdout.splitlines()
+    told = json.loads(line)
+    assert {name: told[name] for name in entry} == entry
+    assert "m-1  HTTP 422" in occ("undelivered").stdout
+    assert json.loads(occ("health", "--no-workers", "--json").stdout)["events_undelivered"] == 1
+
+
+def test_nobody_answers_when_no_worker_runs(occ_process: Occ, redis_client: redis.Redis) -> None:
+    assert json.loads(occ_process("health", "--json").stdout)["workers"] == 0
+
+
+def test_a_request_of_the_inbox_that_was_set_aside_is_listed_once_without_its_key_and_returned(
+    occ: Occ, redis_client: redis.Redis
+) -> None:
+    request = b'{"merchant_id": "m-1", "application_key": "sealed.v1.k1.AAAAAAAAAAAAAAAA"}'
+    quarantine.quarantine(redis_client, queue="occ:inbox", reason="KeyError", message=request, now=time.time())
+    (listed,) = occ("quarantine", "--json").stdout.splitlines()
+    assert "AAAA" not in listed
+    assert "m-1" in listed
+    assert occ("quarantine", "--requeue", json.loads(listed)["id"]).exit_code == 0
+    entries: Any = redis_client.xrange("occ:inbox")
+    assert [fields for _, fields in entries] == [{b"request": request}]
+
+
+def test_a_message_that_was_set_aside_is_listed_returned_and_discarded(occ: Occ, redis_client: redis.Redis) -> None:
+    for message in (b"not json", b"{}"):
+        quarantine.quarantine(redis_client, queue="occ", reason="not JSON", message=message, now=time.time())
+    listed = [json.loads(line) for line in occ("quarantine", "--json").stdout.splitlines()]
+    assert [entry["reason"] for entry in listed] == ["not JSON", "not JSON"]
+    assert occ("quarantine", "--requeue", listed[0]["id"]).exit_code == 0
+    assert redis_client.lrange("occ", 0, -1) == [b"{}"]
+    assert occ("quarantine", "--discard", listed[1]["id"]).exit_code == 0
+    assert "No message was set aside." in occ("quarantine").stderr
+    assert occ("quarantine", "--discard", listed[1]["id"]).exit_code == 2
