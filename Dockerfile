@@ -5,7 +5,8 @@ ARG PYTHON=python:3.13-slim-trixie
 FROM ${PYTHON} AS packages
 COPY requirements.lock /
 RUN python -m venv /venv \
-    && /venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes --only-binary :all: -r /requirements.lock
+    && /venv/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --require-hashes --only-binary :all: -r /requirements.lock \
+    && /venv/bin/pip check
 COPY celeryconfig.py flowerconfig.py /app/
 COPY integrations /app/integrations
 COPY tasks /app/tasks

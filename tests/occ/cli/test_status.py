@@ -1,6 +1,7 @@
 """`occ status`, `occ timeline` and `occ explain` on connections in all states."""
 
 import json
+import re
 
 import pytest
 
@@ -174,7 +175,7 @@ def test_an_explanation_tells_who_acts_and_what_comes_next(occ: Occ, worker: Wor
     assert told.startswith("m-1 works in part (degraded).")
     assert "Slots registered: order-submit, shipment-create, shipment-update; seen there " in told
     assert "the operator of this installation acts" in told
-    assert "We look again in 60 min" in told
+    assert re.search(r"We look again in \d+ min", told)  # an hour, or sooner: the daily one may come first
 
 
 def test_a_slot_that_waits_is_told_with_its_next_attempt(occ: Occ, worker: Worker) -> None:
