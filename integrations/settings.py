@@ -113,6 +113,9 @@ class KeylessSettings(BaseModel):
     allow_unsafe_server: bool = False
     """Use a server that may forget accepted work (eviction, no append-only file): for development."""
 
+    server_program: str = ""
+    """The Redis or Valkey that the embedded set-up runs instead of the one that comes with it: a name or a path."""
+
     data_dir: Annotated[Path, AfterValidator(values.folder)] = Path(".data")
     concurrency: Annotated[Count, Field(le=1000)] = 64
     """Threads (or, with that pool, processes) per worker."""

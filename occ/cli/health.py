@@ -8,6 +8,7 @@ import redis
 from integrations.connections.records import Records
 from integrations.deliveries.deliveries import receiver_state
 from integrations.quarantine import INBOX, QUARANTINE
+from integrations.server_safety import dangers_of
 from integrations.settings import KeylessSettings
 from occ.cli.exit_codes import ExitCode
 from occ.cli.parameters import json_option
@@ -26,15 +27,17 @@ def command(context: click.Context, *, ask_workers: bool, as_json: bool) -> None
     """Tell whether work is done when it is due.
 
     The figure that counts is the age of the oldest overdue work: it grows when nobody takes work, whatever processes
-    claim to be up. Ends with 1 when it is more than a lease and 30 seconds. A receiver of events that fails is told of,
-    and is no reason to end with 1: nothing of ours would mend it.
+    claim to be up. Ends with 1 when it is more than a lease and 30 seconds, or when the server may forget accepted work
+    (older than 7.2, evicting, without an append-only file) and that is not allowed. A receiver of events that fails is
+    shown, and is no reason to end with 1: nothing of ours would mend it.
     """
     settings = settings_of_what_runs()
     with records_of(settings) as records:
         facts = _facts(settings, records)
     facts["workers"] = _workers() if ask_workers else None
     age = facts["oldest_overdue_seconds"]
-    facts["healthy"] = not isinstance(age, float) or age <= settings.lease + _PATIENCE
+    in_time = not isinstance(age, float) or age <= settings.lease + _PATIENCE
+    facts["healthy"] = in_time and (settings.allow_unsafe_server or not facts["server_dangers"])
     if as_json:
         click.echo(json.dumps(facts))
     else:
@@ -52,6 +55,7 @@ def _facts(settings: KeylessSettings, records: Records) -> dict[str, object]:
         waiting = {name: server.llen(name) for name in (*QUEUES, QUARANTINE_LANE)} if with_broker else None
         set_aside = server.llen(QUARANTINE) if with_broker else None
         receiver = receiver_state(server)
+        dangers = _dangers(server)
     return {
         "overdue": overdue.count,
         "oldest_overdue_seconds": round(overdue.oldest_age, 1),
@@ -61,7 +65,16 @@ def _facts(settings: KeylessSettings, records: Records) -> dict[str, object]:
         "receiver_failing_seconds": round(receiver.failing_seconds, 1),
         "receiver_fails_with": receiver.reason or "nothing",
         "events_undelivered": receiver.undelivered,
+        "server_dangers": dangers,
     }
+
+
+def _dangers(server: redis.Redis) -> list[str]:
+    """Why the server may forget accepted work; none where it does not say."""
+    try:
+        return dangers_of(server)
+    except redis.exceptions.NoPermissionError:
+        return []
 
 
 def _workers() -> int:
@@ -74,4 +87,6 @@ def _workers() -> int:
 def _plain(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, list):
+        return "; ".join(value) or "none"
     return ", ".join(f"{name} {count}" for name, count in value.items()) if isinstance(value, dict) else str(value)

@@ -17,7 +17,7 @@ from redis.retry import Retry
 from occ.local.folder_lock import is_taken, taken
 from occ.local.private_files import private_folder
 from occ.local.server_address import ServerAddress, address_in, clear_away, known_address
-from occ.local.server_binary import ServerBinary, ServerError, find_server_binary
+from occ.local.server_binary import SETTING, ServerBinary, ServerError, find_server_binary
 from occ.local.tether import tethered
 
 _LOCK = "lock"
@@ -100,7 +100,7 @@ class EmbeddedServer:
     def binary(self) -> ServerBinary:
         """The program that runs, or will."""
         if self._binary is None:
-            self._binary = find_server_binary()
+            self._binary = find_server_binary(os.environ.get(SETTING, "").strip())
         return self._binary
 
     @property

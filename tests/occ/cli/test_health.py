@@ -31,6 +31,20 @@ def test_work_that_nobody_takes_is_not_healthy_whatever_is_up(occ: Occ, redis_cl
     assert "healthy                 no" in occ("health", "--no-workers").stdout
 
 
+def test_a_server_that_may_forget_accepted_work_is_not_healthy_unless_that_is_allowed(
+    occ: Occ, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    redis_client.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        ended = occ("health", "--no-workers")
+        assert ended.exit_code == 1
+        assert "maxmemory-policy is allkeys-lru" in ended.stdout
+        monkeypatch.setenv("OCC_ALLOW_UNSAFE_SERVER", "yes")
+        assert occ("health", "--no-workers").exit_code == 0
+    finally:
+        redis_client.config_set("maxmemory-policy", "noeviction")
+
+
 def test_a_receiver_that_fails_is_told_of_and_is_nothing_we_could_mend(occ: Occ, redis_client: redis.Redis) -> None:
     redis_client.hset("occ:receiver", mapping={"failing_since": time.time() - 500, "reason": "HTTP 503", "failures": 9})
     told = occ("health", "--no-workers", "--json")

@@ -237,15 +237,35 @@ def test_our_settings_are_not_handed_to_the_server(tmp_path: Path, monkeypatch: 
         assert b"not-for-the-server" not in Path(f"/proc/{server.pid}/environ").read_bytes()
 
 
-def test_an_old_or_foreign_server_on_the_path_is_passed_over(tmp_path: Path) -> None:
-    on_path(tmp_path, "redis-server", "Redis server v=6.2.14 sha=00000000:0 malloc=libc bits=64")
-    on_path(tmp_path, "valkey-server", "hello")
-    assert find_server_binary(str(tmp_path)).path.startswith(sys.prefix)
+def test_a_server_on_the_path_is_not_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_path(tmp_path, "redis-server", "Redis server v=7.0.15 sha=00000000:0 malloc=libc bits=64")
+    on_path(tmp_path, "valkey-server", "Valkey server v=99.1.3 sha=00000000:0 malloc=jemalloc bits=64")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert find_server_binary().path.startswith(sys.prefix)
 
 
-def test_a_recent_server_on_the_path_is_preferred(tmp_path: Path) -> None:
-    path = on_path(tmp_path, "valkey-server", "Valkey server v=8.1.3 sha=00000000:0 malloc=jemalloc bits=64")
-    assert find_server_binary(str(tmp_path)) == ServerBinary(str(path), "Valkey", (8, 1, 3))
+def test_a_program_that_is_named_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    named = on_path(tmp_path, "valkey-server", "Valkey server v=8.1.3 sha=00000000:0 malloc=jemalloc bits=64")
+    expected = ServerBinary(str(named), "Valkey", (8, 1, 3))
+    assert find_server_binary(str(named)) == expected
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert find_server_binary("valkey-server") == expected
+    monkeypatch.setenv("OCC_SERVER_PROGRAM", str(named))
+    assert EmbeddedServer(tmp_path / "data").binary == expected
+
+
+def test_a_program_that_is_named_and_too_old_is_refused_with_what_is_needed(tmp_path: Path) -> None:
+    named = on_path(tmp_path, "redis-server", "Redis server v=7.0.15 sha=00000000:0 malloc=libc bits=64")
+    with pytest.raises(ServerError, match=r"Redis 7\.0\.15, and 7\.2 or newer is needed"):
+        find_server_binary(str(named))
+
+
+@pytest.mark.parametrize("does", ["echo hello", "exit 1"])
+def test_a_program_that_is_named_and_is_no_server_is_refused(tmp_path: Path, does: str) -> None:
+    named = program(tmp_path / "mine", does)
+    for name in (str(named), str(tmp_path / "nowhere")):
+        with pytest.raises(ServerError, match=r"OCC_SERVER_PROGRAM: .* is no program"):
+            find_server_binary(name)
 
 
 def test_a_url_shows_its_password_only_where_urls_have_one(server: EmbeddedServer) -> None:

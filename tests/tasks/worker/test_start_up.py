@@ -4,6 +4,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import cast
 
 import pytest
 import redis
@@ -33,6 +34,26 @@ def test_each_danger_is_named_with_its_remedy(redis_client: redis.Redis) -> None
     assert len(dangers) == 2
     assert "noeviction" in dangers[0]
     assert "appendonly" in dangers[1]
+
+
+class Answering:
+    """A client of a server that says what it is."""
+
+    def __init__(self, **server: str) -> None:
+        sections = {"server": server, "persistence": {"aof_enabled": 1}, "memory": {"maxmemory_policy": "noeviction"}}
+        self.info = sections.__getitem__
+
+
+@pytest.mark.parametrize("version", ["7.2.0", "7.2.4", "7.4.1", "8.0.0", "10.0.0"])
+def test_a_recent_server_is_no_danger(version: str) -> None:
+    assert dangers_of(cast("redis.Redis", Answering(redis_version=version))) == []
+
+
+@pytest.mark.parametrize("version", ["6.2.14", "7.0.15"])
+def test_an_older_server_is_named_with_what_is_needed(version: str) -> None:
+    (danger,) = dangers_of(cast("redis.Redis", Answering(redis_version=version)))
+    assert f"Redis {version}, and 7.2 or newer is needed" in danger
+    assert "upgrade" in danger
 
 
 @pytest.mark.server
