@@ -98,6 +98,7 @@ def fresh(shelf: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
         path = project.folder / module
         path.parent.mkdir(exist_ok=True, parents=True)
         path.write_text(SHOWS_ITSELF, encoding="ascii")
+    shutil.copy(ROOT / "occ" / "local" / "packages.py", project.folder / "occ" / "local")
     project.lock("requirements.lock", parcel(shelf, 1))
     project.lock("requirements-dev.lock", parcel(shelf, 1), shelf / "pytest-9-py3-none-any.whl")
     return project
@@ -224,7 +225,7 @@ def test_an_interrupted_installation_is_not_taken_for_a_finished_one(checkout: P
     os.killpg(cut_off.pid, signal.SIGKILL)
     cut_off.communicate()
     os.close(writing)
-    (packages,) = (checkout.folder / ".venv" / "lib").glob("python*/site-packages")
+    (packages,) = (checkout.folder / ".venvs").glob("*/lib/python*/site-packages")
     half_written = packages / "half-written"
     half_written.touch()
     pipe.unlink()
