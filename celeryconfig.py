@@ -72,7 +72,8 @@ beat_schedule = {
     "tick": {"task": "occ.tick", "schedule": 1.0},  # those that pile up while no worker runs end at once
 }
 beat_max_loop_interval = 1
-beat_schedule_filename = str(_settings.data_dir / "beat-schedule")
+beat_scheduler = "tasks.worker.beat:SteadyScheduler"  # Celery's own stands still when the clock is set back
+beat_schedule_filename = str(_settings.data_dir / "beat-schedule")  # its folder is all that counts: no file is written
 if "beat" in sys.argv:
     with suppress(OSError):  # where it cannot be made, beat says so
         _settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -107,11 +107,10 @@ class Pipeline:
         return self._start(name, [*worker_command(name), *options], environment or {})
 
     def start_beat(self) -> str:
-        """A beat with a schedule file of its own: there may be several."""
+        """A beat; there may be several."""
         self._started += 1
         name = f"beat-{self._started}"
-        schedule = f"--schedule={self.folder / name}"
-        return self._start(name, [*beat_command(), schedule], {})
+        return self._start(name, beat_command(), {})
 
     def await_workers(self) -> None:
         """Until every worker that was started consumes."""

@@ -42,12 +42,6 @@ def test_a_file_touched_lately_is_enough_and_nothing_else_is_asked(tmp_path: Pat
     assert alive(touched(tmp_path / NAME), health=1, folder=tmp_path) == (0, False)
 
 
-def test_a_schedule_is_found_under_whatever_name_it_was_written(tmp_path: Path) -> None:
-    touched(tmp_path / "beat-schedule.dat")
-    touched(tmp_path / "beat-schedule.dir", ago=OLD)
-    assert alive(tmp_path / "beat-schedule", health=1, folder=tmp_path) == (0, False)
-
-
 @pytest.mark.parametrize(
     ("health", "code"),
     [

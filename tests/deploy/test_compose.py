@@ -130,7 +130,7 @@ def test_whoever_can_stand_still_is_watched_for_progress() -> None:
     for name in ("worker", "quarantine", "demo-worker"):
         assert found[name]["healthcheck"]["test"] == ["CMD", "occ-alive", "/data/worker-alive", "2"]
         assert "--include tasks.worker.heartbeat" in command_of(found[name])
-    assert found["beat"]["healthcheck"]["test"] == ["CMD", "occ-alive", "/data/beat-schedule", "5"]
+    assert found["beat"]["healthcheck"]["test"] == ["CMD", "occ-alive", "/data/beat-alive", "2"]
 
 
 def test_metrics_and_flower_are_on_loopback_and_flower_has_a_login() -> None:
