@@ -59,9 +59,7 @@ worker_eta_task_limit = 1000  # a fuse: nothing of ours uses ETA or countdown
 task_publish_retry_policy = {"max_retries": 3, "interval_start": 0.1, "interval_step": 0.3, "interval_max": 1}
 
 # --- Processes --------------------------------------------------------------------------------------------------------
-worker_pool = (
-    _settings.pool
-)  # threads: the work is waiting for stores: a hung one holds a cheap thread, not one of few processes
+worker_pool = _settings.pool  # threads: the work is waiting for stores, and a hung store holds a cheap thread
 worker_concurrency = _settings.concurrency
 worker_consumer = "tasks.worker.broker.consumer:TolerantConsumer"  # sets aside what is no task we can run
 worker_soft_shutdown_timeout = 0  # warm shutdown: tasks are shorter than any sensible grace period
@@ -84,11 +82,13 @@ task_queues = [Queue(name, Exchange(name), routing_key=name) for name in (*QUEUE
 task_create_missing_queues = False  # a typo must not make a queue nobody reads
 task_routes = {
     "occ.connect": {"queue": REQUESTS},
+    "occ.revalidate": {"queue": REQUESTS},
+    "occ.disconnect": {"queue": REQUESTS},
     "occ.validate_key": {"queue": STEPS},
+    "occ.revalidate_key": {"queue": STEPS},
     "occ.check_shipping_methods": {"queue": STEPS},
     "occ.register_slot": {"queue": STEPS},
-    "occ.revalidate": {"queue": STEPS},
-    "occ.disconnect": {"queue": STEPS},
+    "occ.disconnect_slot": {"queue": STEPS},
     "occ.deliver": {"queue": STEPS},
     "occ.tick": {"queue": TICKS},
 }
@@ -106,4 +106,4 @@ task_track_started = False
 worker_hijack_root_logger = False  # structlog owns the logs
 worker_redirect_stdouts = False
 
-imports = ("tasks.tasks", "tasks.delivery", "tasks.tick")
+imports = ("tasks.tasks",)

@@ -1,6 +1,6 @@
-"""Flower's settings: `celery -A tasks flower --conf=flowerconfig.py`.
+"""Flower's settings. Flower reads a file of this name in its working directory by itself: `celery -A tasks flower`.
 
-Flower reads this file after both, so that what they say is known here; what the command line says, counts in the end.
+It reads the environment (FLOWER_...) and the command line first, so both are known here. The command line wins.
 """
 
 import sys

@@ -29,10 +29,10 @@ connect_signals(cache(load_keyless_settings))
 @worker_init.connect(weak=False)
 def _before_work(**_: object) -> None:
     try:
-        parts = wiring()
+        services = wiring()
     except SettingsError as error:
         sys.exit(str(error))  # Celery would log any other exception, and go on
-    await_safe_server(parts)
+    await_safe_server(services)
 
 
 @worker_shutdown.connect(weak=False)

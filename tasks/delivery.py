@@ -1,59 +1,55 @@
-"""Deliveries as tasks: what a tick does about them, and `occ.deliver`, which delivers what waits of one merchant."""
+"""Delivering events: what a tick does about it, and what `occ.deliver` does for one merchant."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import structlog
 from kombu.exceptions import OperationalError
 
 from integrations.deliveries.lane import run_lane
-from tasks.celery import app
-from tasks.queues import STEPS
-from tasks.wiring import Wiring, wiring
+from tasks.dispatch import send
+from tasks.wiring import Wiring
 
 log = structlog.get_logger(__name__)
 
 
-@app.task(name="occ.deliver", shared=False)
-def deliver(merchant_id: str) -> dict[str, object]:
-    """Deliver the events of a merchant that wait, oldest first. `:operators` stands for what operators are told."""
-    parts = wiring()
-    if parts.receiver is None:
+def deliver_outbox(services: Wiring, merchant_id: str) -> dict[str, object]:
+    """Deliver the events that wait in one outbox, unless another worker is doing it; summarises what came of it."""
+    if services.receiver is None:
         return {"outcome": "nothing_to_do", "reason": "no_receiver"}
-    told = run_lane(
-        parts.deliveries,
-        parts.receiver.deliver,
+    summary = run_lane(
+        services.deliveries,
+        services.receiver.deliver,
         merchant_id,
-        lease=parts.pace.lease,
-        count=parts.counts.delivered,
+        lease=services.pace.lease,
+        count=services.counts.delivered,
     )
-    log.info("deliveries", **told)
-    return told
+    log.info("deliveries", **summary)
+    return summary
 
 
-def deal_out(parts: Wiring) -> None:
-    """Have new events wait for their delivery, if there is a receiver."""
-    if parts.receiver is None:
+def fill_outboxes(services: Wiring) -> None:
+    """Move new events from the stream into their outboxes, if there is a receiver."""
+    if services.receiver is None:
         return
-    moved = parts.deliveries.move()
+    moved = services.deliveries.move()
     if moved.began_after:
-        log.warning("deliveries_begin", after_event=moved.began_after)  # what came before, nobody delivers
+        log.warning("deliveries_started", after_event=moved.began_after)  # earlier events are not delivered
     if moved.missed:
-        parts.counts.events_missed(moved.missed)
+        services.counts.events_missed(moved.missed)
         log.error("events_trimmed_before_delivery", events=moved.missed, remedy="docs/events.md: OCC_MAX_EVENTS")
     if moved.set_aside:
         log.error("event_unreadable", events=moved.set_aside, remedy="occ undelivered")
 
 
-def start(parts: Wiring, lanes: Iterable[str]) -> None:
-    """Send a message for each of these due lanes, as far as the receiver can bear it. Best effort, as for steps."""
-    due = list(lanes)
-    if not due:
+def dispatch_deliveries(services: Wiring, outboxes: Sequence[str]) -> None:
+    """Send a message for each of these due outboxes, as many as the receiver can bear. Best effort, as for steps."""
+    if not outboxes:
         return
-    if parts.receiver is None:
-        parts.deliveries.shelve(due)
+    if services.receiver is None:
+        services.deliveries.shelve(outboxes)
         return
-    for lane in parts.deliveries.startable(due):
+    for outbox in services.deliveries.startable(outboxes):
         try:
-            deliver.apply_async(kwargs={"merchant_id": lane}, queue=STEPS)
+            send("occ.deliver", {"merchant_id": outbox})
         except OperationalError as error:
-            log.warning("message_not_sent", lane=lane, error=type(error).__name__)
+            log.warning("message_not_sent", outbox=outbox, error=type(error).__name__)

@@ -26,8 +26,11 @@ from integrations.errors import (
     TransientError,
 )
 from integrations.oracle_commerce.steps import STEPS, Attempt, Outcome
+from tasks.celery import QuietTask
+from tasks.dispatch import dispatch
 from tasks.flow import FLOW
-from tasks.wiring import Wiring
+from tasks.queues import QUARANTINE
+from tasks.wiring import Wiring, wiring
 from tasks.worker.tracing.span import Span
 
 log = structlog.get_logger(__name__)
@@ -42,6 +45,12 @@ _PASSING_WHERE_IT_WORKED = {"not_an_admin_host", "redirected"}
 """A mistake in a new store URL; of a store that was connected, a maintenance page."""
 
 _CLAIM_HEADROOM = 2.0  # seconds of a lease kept to record the outcome in
+
+
+def run(task: QuietTask, merchant_id: str, run: int, target: Target) -> dict[str, object]:
+    """Run a step for one of the tasks; in the quarantine queue, alone."""
+    queue = (task.request.delivery_info or {}).get("routing_key")
+    return run_step(wiring(), dispatch, merchant_id, run, target, alone=queue == QUARANTINE)
 
 
 def run_step(

@@ -47,8 +47,10 @@ def test_tasks_routes_beat_and_queues_agree() -> None:
         "occ.connect",
         "occ.deliver",
         "occ.disconnect",
+        "occ.disconnect_slot",
         "occ.register_slot",
         "occ.revalidate",
+        "occ.revalidate_key",
         "occ.tick",
         "occ.validate_key",
     ]

@@ -86,11 +86,11 @@ def _accept(request: Mapping[str, str], settings: Settings, variables: Mapping[s
     if accepted.started:
         become(variables)  # Celery's own settings are read from this process's environment
         # Loading Celery takes longer than all the rest, and a refused request does not need it.
-        from tasks import tasks as onboarding  # noqa: PLC0415
+        from tasks.doors import start_run  # noqa: PLC0415
         from tasks.worker import logs  # noqa: PLC0415
 
         logs.configure("WARNING", settings.log_format)
-        onboarding.begin(accepted, Door.COMMAND_LINE)
+        start_run(accepted, Door.COMMAND_LINE)
     return accepted
 
 

@@ -31,13 +31,13 @@ class Installation:
     def prepare_to_send(self) -> None:
         """Load Celery, which takes longer than all the rest: only once there is something to send."""
         become(self._variables)  # Celery's own settings are read from this process's environment
-        from tasks import tasks as onboarding  # noqa: F401, PLC0415
+        from tasks import doors  # noqa: F401, PLC0415
         from tasks.worker import logs  # noqa: PLC0415
 
         logs.configure("WARNING", self.parts.settings.log_format)
 
     def start(self, asked: Asked) -> None:
         """Send the messages for a wish that was accepted. Best effort: if one is lost, the tick sends another."""
-        from tasks import tasks as onboarding  # noqa: PLC0415
+        from tasks.doors import start_work  # noqa: PLC0415
 
-        onboarding.follow_up(asked)
+        start_work(asked)

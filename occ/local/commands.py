@@ -7,8 +7,6 @@ from tasks.queues import QUARANTINE, QUEUES
 
 _CELERY = (sys.executable, "-m", "celery", "--quiet", "-A", "tasks")  # quiet: a banner is not a log line
 
-_FLOWER_SETTINGS = "flowerconfig.py"
-
 
 def worker_command(name: str, queues: Sequence[str] = QUEUES) -> Sequence[str]:
     """An ordinary worker. Pool and concurrency are celeryconfig's."""
@@ -31,7 +29,7 @@ def beat_command() -> Sequence[str]:
 def flower_command(*, port: int, database: str) -> Sequence[str]:
     """Flower on loopback. Its login is in the environment (FLOWER_BASIC_AUTH), not in a command line all can read."""
     return [
-        *(*_CELERY, "flower", f"--conf={_FLOWER_SETTINGS}", "--logging=warning"),
+        *(*_CELERY, "flower", "--logging=warning"),
         *("--address=127.0.0.1", f"--port={port}", f"--db={database}"),
     ]
 

@@ -111,12 +111,12 @@ class Counts:
         """So many events were trimmed from the stream before anybody could deliver them."""
         self._add({field(metric.EVENTS_MISSED): events})
 
-    def ticked(self, *, handed_out: int, taken_from_inbox: int) -> None:
+    def ticked(self, *, dispatched: int, taken_from_inbox: int) -> None:
         """A tick ran."""
         self._add(
             {
                 field(metric.TICKS): 1,
-                field(metric.HANDED_OUT): handed_out,
+                field(metric.HANDED_OUT): dispatched,
                 field(metric.INBOX_TAKEN): taken_from_inbox,
             }
         )

@@ -1,4 +1,4 @@
-"""What a worker sees to before it takes work: the server is there, and it is one that keeps what it is told."""
+"""What a worker checks before it takes work: the server answers, and keeps what it accepts."""
 
 import sys
 import time
@@ -11,24 +11,24 @@ from tasks.wiring import Wiring
 
 log = structlog.get_logger(__name__)
 
-_LOOK_EVERY = 1.0
+_ASK_EVERY = 1.0
 
 
-def await_safe_server(parts: Wiring) -> None:
+def await_safe_server(services: Wiring) -> None:
     """Wait for the server, however long it takes; end the process if it is unsafe and that is not allowed."""
-    dangers = _dangers_once_it_answers(parts)
-    if dangers and not parts.settings.allow_unsafe_server:
+    dangers = _dangers_once_it_answers(services)
+    if dangers and not services.settings.allow_unsafe_server:
         allowance = "OCC_ALLOW_UNSAFE_SERVER=yes lets it be used all the same, for development."
         sys.exit("\n".join(["This server may forget accepted work:", *(f"  * {one}" for one in dangers), allowance]))
     for danger in dangers:
         log.warning("unsafe_server", danger=danger)
 
 
-def _dangers_once_it_answers(parts: Wiring) -> list[str]:
+def _dangers_once_it_answers(services: Wiring) -> list[str]:
     waited = False
     while True:
         try:
-            return dangers_of(parts.redis)
+            return dangers_of(services.redis)
         except (redis.AuthenticationError, redis.exceptions.NoPermissionError) as error:
             log.warning("server_not_checked", error=type(error).__name__)
             return []
@@ -36,4 +36,4 @@ def _dangers_once_it_answers(parts: Wiring) -> list[str]:
             if not waited:
                 log.warning("waiting_for_server")
             waited = True
-            time.sleep(_LOOK_EVERY)
+            time.sleep(_ASK_EVERY)

@@ -94,7 +94,7 @@ def test_looks_come_by_themselves_when_they_are_due(restless: Pipeline) -> None:
     assert history(restless, store.name, "look_asked") == []
     lines = (json.loads(line) for name in restless.processes for line in restless.output(name).splitlines() if line)
     tasks = [line["task"] for line in lines if line.get("merchant_id") == store.name and line["event"] == "recorded"]
-    assert tasks.count("occ.revalidate") >= 2
+    assert tasks.count("occ.revalidate_key") >= 2
     assert tasks.count("occ.validate_key") == 1, "the first exchange, and no other"
 
 

@@ -36,8 +36,8 @@ SECTIONS = (
     ),
     Section(
         "Login",
-        "The exchange of the application key for an access token: `occ.validate_key`, `occ.revalidate`, and every call "
-        "whose token has ended.",
+        "The exchange of the application key for an access token: `occ.validate_key`, `occ.revalidate_key`, and every "
+        "call whose token has ended.",
         "login",
         _ALL,
         (*faults.KEY, *faults.KEY_WITH_AN_END, *faults.ANY_CALL),
@@ -51,7 +51,7 @@ SECTIONS = (
     ),
     Section(
         "Reading a slot",
-        "`occ.register_slot` and `occ.disconnect` read before they write.",
+        "`occ.register_slot` and `occ.disconnect_slot` read before they write.",
         f"read_slot:{FAULTY}",
         _SLOTS,
         (*faults.READ_SLOT, *faults.TOKEN, *faults.ANY_CALL),
@@ -59,8 +59,8 @@ SECTIONS = (
     ),
     Section(
         "Writing a slot",
-        "`occ.register_slot` where our URL is not in order, `occ.disconnect` where it is there. A re-validation writes "
-        "only what somebody has taken out, as here.",
+        "`occ.register_slot` where our URL is not in order, `occ.disconnect_slot` where it is there. A re-validation "
+        "writes only what somebody has taken out, as here.",
         f"write_slot:{FAULTY}",
         _SLOTS,
         (*faults.WRITE_SLOT, *faults.TOKEN, *faults.ANY_CALL),

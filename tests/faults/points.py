@@ -90,25 +90,24 @@ def _wrap_points() -> None:
     from integrations.oracle_commerce.accept import Acceptance
     from integrations.oracle_commerce.access_token import AccessTokens
     from integrations.oracle_commerce.client import CommerceCloud
-    from tasks import step
-    from tasks import tasks as onboarding
+    from tasks import dispatch, doors, step, tick
 
     _around(Acceptance, "accept", _accept)
     _around(Acceptance, "look", _wish("look"))
     _around(Acceptance, "disconnect", _wish("leave"))
-    _around(onboarding, "begin", _begin)
-    _around(onboarding, "follow_up", _follow_up)
+    _around(doors, "start_run", _begin)
+    _around(doors, "start_work", _follow_up)
     _around(step, "go_on", _go_on)
     _around(step, "_after_departure", _after_departure)
-    _around(onboarding, "run_step", _run_step)
-    _around(onboarding, "start", _start)
+    _around(step, "run_step", _run_step)
+    for sender in (doors, step, tick):
+        _around(sender, "dispatch", _start)
     _around(step._Turn, "attempt", _attempt)
     _around(Records, "take_due", _take_due)
     _around(AccessTokens, "_share", _before_and_after("share"))
     for call in ("login", "shipping_methods", "read_slot", "write_slot"):
         _around(CommerceCloud, call, _before_and_after(call))
-    for task in onboarding._TASKS.values():
-        _around(task, "apply_async", _send)
+    _around(dispatch, "send", _send)
 
 
 def _accept(accept: Callable[..., Any], acceptance: object, request: object, *args: Any, **kwargs: Any) -> Any:
@@ -202,11 +201,10 @@ def _start(start: Callable[..., Any], connection: Any, *args: Any, **kwargs: Any
     return _reached("tick:enqueued", connection.merchant_id)
 
 
-def _send(apply_async: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    sent = apply_async(*args, **kwargs)
+def _send(send: Callable[..., Any], task: str, arguments: Mapping[str, Any], *args: Any) -> None:
+    send(task, arguments, *args)
     if here.doing:
-        _reached(f"{here.doing}:sent/{(kwargs.get('kwargs') or {}).get('slot', '')}")
-    return sent
+        _reached(f"{here.doing}:sent/{arguments.get('slot', '')}")
 
 
 def _take_due(take_due: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -235,14 +233,13 @@ def _wrap_deadly(prefix: str) -> None:
 
 
 def _wrap_sending(copies: int) -> None:
-    from tasks import tasks as onboarding
+    from tasks import dispatch
 
-    def send(apply_async: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def send_several(send: Callable[..., Any], *args: Any) -> None:
         for _ in range(copies - 1):
-            later = threading.Timer(random.uniform(0, 2), apply_async, args, kwargs)  # noqa: S311 - dice
+            later = threading.Timer(random.uniform(0, 2), send, args)  # noqa: S311 - dice
             later.daemon = True
             later.start()
-        return apply_async(*args, **kwargs)
+        send(*args)
 
-    for task in onboarding._TASKS.values():
-        _around(task, "apply_async", send)
+    _around(dispatch, "send", send_several)

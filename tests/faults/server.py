@@ -125,7 +125,7 @@ def _spoken_of(rig: Rig) -> set[Acceptance]:
             if '"run_started"' in line:
                 said = json.loads(line)
                 found.add((str(said["merchant_id"]), f"connect {said['run']}"))
-            elif '"wish_taken"' in line and '"accepted"' in line:
+            elif '"request_accepted"' in line and '"accepted"' in line:
                 said = json.loads(line)
                 found.add((str(said["merchant_id"]), str(said["wish"])))
     return found

@@ -15,7 +15,7 @@ from typing import Any
 
 from integrations.connections.record import Step
 from integrations.oracle_commerce import steps
-from tasks import tasks as onboarding
+from tasks import step as running
 from tasks.celery import app
 from tasks.step import run_step
 
@@ -128,11 +128,11 @@ def _crashing(step: Callable[[steps.Attempt], steps.Outcome], kind: str) -> Call
 
 
 def _crashing_task(run: Callable[..., Any]) -> Callable[..., Any]:
-    def crash_or_run(parts: Any, start: Any, merchant_id: str, *rest: Any, **options: Any) -> Any:
+    def crash_or_run(services: Any, dispatch: Any, merchant_id: str, *rest: Any, **options: Any) -> Any:
         if merchant_id.startswith("crash-task-"):
-            secret = parts.keyring.open(parts.records.load(merchant_id).sealed_key, merchant_id)
+            secret = services.keyring.open(services.records.load(merchant_id).sealed_key, merchant_id)
             CRASHES[merchant_id.removeprefix("crash-task-")](secret)
-        return run(parts, start, merchant_id, *rest, **options)
+        return run(services, dispatch, merchant_id, *rest, **options)
 
     return crash_or_run
 
@@ -140,4 +140,4 @@ def _crashing_task(run: Callable[..., Any]) -> Callable[..., Any]:
 STEPS: Any = steps.STEPS
 STEPS[Step.VALIDATE_KEY] = _crashing(STEPS[Step.VALIDATE_KEY], "key")
 STEPS[Step.CHECK_SHIPPING_METHODS] = _crashing(STEPS[Step.CHECK_SHIPPING_METHODS], "token")
-onboarding.run_step = _crashing_task(run_step)  # type: ignore[attr-defined]
+running.run_step = _crashing_task(run_step)

@@ -20,7 +20,7 @@ from tests.pipeline import REPOSITORY
 pytestmark = pytest.mark.server
 
 
-class Parts:
+class Services:
     """As much of the wiring as a tick needs for deliveries; counts what was missed."""
 
     def __init__(self, client: redis.Redis, *, receiver: bool) -> None:
@@ -38,8 +38,8 @@ def client(redis_url: str) -> Iterator[redis.Redis]:
         yield client
 
 
-def deal_out(parts: Parts) -> None:
-    delivery.deal_out(cast("Wiring", parts))
+def fill_outboxes(services: Services) -> None:
+    delivery.fill_outboxes(cast("Wiring", services))
 
 
 def happens(client: redis.Redis, number: int) -> Any:
@@ -47,28 +47,28 @@ def happens(client: redis.Redis, number: int) -> Any:
     return client.xadd(EVENTS, {"event": json.dumps(event)})
 
 
-def test_what_was_trimmed_before_it_was_dealt_out_is_told_and_counted(client: redis.Redis) -> None:
-    parts = Parts(client, receiver=True)
-    deal_out(parts)
+def test_what_was_trimmed_before_it_was_moved_is_logged_and_counted(client: redis.Redis) -> None:
+    services = Services(client, receiver=True)
+    fill_outboxes(services)
     for number in range(5):
         happens(client, number)
     client.xtrim(EVENTS, maxlen=2, approximate=False)
     with capture_logs() as lines:
-        deal_out(parts)
-    assert parts.missed == 3
+        fill_outboxes(services)
+    assert services.missed == 3
     assert [(line["event"], line["events"]) for line in lines] == [("events_trimmed_before_delivery", 3)]
     assert client.llen("occ:deliveries:m-1") == 2
 
 
-def test_without_a_receiver_what_waits_is_kept_and_not_handed_out_again_and_again(client: redis.Redis) -> None:
-    with_one = Parts(client, receiver=True)
-    deal_out(with_one)
+def test_without_a_receiver_what_waits_is_kept_and_not_dispatched_again_and_again(client: redis.Redis) -> None:
+    with_one = Services(client, receiver=True)
+    fill_outboxes(with_one)
     happens(client, 1)
-    deal_out(with_one)
+    fill_outboxes(with_one)
     seconds, _ = client.time()
-    parts = Parts(client, receiver=False)
-    deal_out(parts)
-    delivery.start(cast("Wiring", parts), ["m-1"])
+    services = Services(client, receiver=False)
+    fill_outboxes(services)
+    delivery.dispatch_deliveries(cast("Wiring", services), ["m-1"])
     due = client.zscore(DUE, f"m-1|{WORK}")
     assert due is not None
     assert due >= seconds + 3600

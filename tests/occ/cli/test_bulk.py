@@ -33,7 +33,7 @@ def test_one_connection_is_looked_at_now(occ_process: Occ, records: Records, red
     rest(records, "m-1", "m-2")
     ended = occ_process("recheck", "m-1")
     assert (ended.exit_code, ended.stdout, ended.stderr) == (0, "m-1: being looked at\n", "")
-    assert messages(redis_client) == [("occ.revalidate", "m-1")]
+    assert messages(redis_client) == [("occ.revalidate_key", "m-1")]
     assert len(asked(records, "m-1")) == 1
     assert asked(records, "m-2") == []
 
@@ -155,7 +155,7 @@ def test_disconnecting_starts_work_on_every_slot(occ_process: Occ, worker: Worke
     worker.connect("m-1")
     ended = occ_process("disconnect", "m-1", "--yes")
     assert (ended.exit_code, ended.stdout, ended.stderr) == (0, "m-1: being disconnected\n", "")
-    assert messages(redis_client) == [("occ.disconnect", "m-1")] * 4
+    assert messages(redis_client) == [("occ.disconnect_slot", "m-1")] * 4
     assert "being disconnected already" in occ_process("disconnect", "m-1", "--yes").stdout
     assert "nothing to look at" in occ_process("recheck", "m-1").stdout
 

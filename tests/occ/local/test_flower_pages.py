@@ -55,10 +55,10 @@ def test_the_list_tells_who_what_and_why_and_ticks_are_not_in_it(shown: Window, 
     opened(browser, shown)
     assert "occ.tick" not in browser.text
     told = "\n".join(rows(browser))
-    assert "occ.disconnect healthy-1 · order-submit · attempt 1 · run 2 SUCCESS removed" in told
+    assert "occ.disconnect_slot healthy-1 · order-submit · attempt 1 · run 2 SUCCESS removed" in told
     opened(browser, shown, "kwargs:merchant_id=slot-refused")
     told = "\n".join(rows(browser))
-    assert "occ.revalidate slot-refused · attempt 1 · run 1 SUCCESS done, connection degraded" in told
+    assert "occ.revalidate_key slot-refused · attempt 1 · run 1 SUCCESS done, connection degraded" in told
     assert "occ.register_slot slot-refused · order-update · attempt 1 · run 1 FAILED failed: slot_refused" in told
 
 

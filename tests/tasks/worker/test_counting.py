@@ -46,7 +46,7 @@ def test_what_several_processes_count_adds_up(redis_url: str, redis_client: redi
             counts.called("login", outcome, seconds)
         counts.token_taken(TokenSource.CACHE)
         counts.nothing_done(Target(Step.REGISTER_SLOT, "order-submit"))
-        counts.ticked(handed_out=3, taken_from_inbox=0)
+        counts.ticked(dispatched=3, taken_from_inbox=0)
         counts.close()
     assert totals(redis_client) == {
         "occ_calls_total|login|2xx": 4,
@@ -80,17 +80,17 @@ def test_threads_that_count_at_once_lose_nothing(redis_url: str, redis_client: r
 def test_whoever_counts_never_waits_for_a_server_that_hangs_and_what_was_counted_is_kept(tmp_path: Path) -> None:
     with EmbeddedServer(tmp_path / "server") as server, redis.Redis.from_url(server.url) as client:
         counts = Counts(server.url, every=0.01)
-        counts.ticked(handed_out=0, taken_from_inbox=0)
+        counts.ticked(dispatched=0, taken_from_inbox=0)
         wait_until(lambda: totals(client) == {"occ_ticks_total": 1})
         assert server.pid is not None
         os.kill(server.pid, signal.SIGSTOP)
         for _ in range(50):
-            counts.ticked(handed_out=0, taken_from_inbox=0)
+            counts.ticked(dispatched=0, taken_from_inbox=0)
         os.kill(server.pid, signal.SIGCONT)
         wait_until(lambda: totals(client) == {"occ_ticks_total": 51})
         client.config_set("maxmemory", "1")  # refuses writes
         for _ in range(50):
-            counts.ticked(handed_out=0, taken_from_inbox=0)
+            counts.ticked(dispatched=0, taken_from_inbox=0)
         time.sleep(0.1)
         assert totals(client) == {"occ_ticks_total": 51}
         client.config_set("maxmemory", "0")

@@ -1,0 +1,117 @@
+"""What both doors share: a request is accepted or refused, and the work of an accepted one is dispatched.
+
+The doors are the queue `occ` and the inbox. Each function answers with a summary: `outcome`, and ids or the refusal.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import redis
+import structlog
+from celery import Task
+from celery.exceptions import Reject
+
+from integrations.errors import RequestRefused, TransientError
+from integrations.oracle_commerce.accept import Accepted, Asked, Door
+from integrations.traceparent import FIELD as TRACEPARENT
+from integrations.traceparent import parse_traceparent, traceparent_of
+from tasks.dispatch import dispatch
+from tasks.wiring import wiring
+
+log = structlog.get_logger(__name__)
+
+Summary = dict[str, object]
+
+
+def connect(request: object, door: Door, traceparent: str = "") -> Summary:
+    """Begin the run a connect request asks for: accepted, unchanged or refused.
+
+    `traceparent`: the trace its message came in. The trace a request itself names goes before it. Raises TransientError
+    or redis.RedisError if the request could not be recorded; then the producer still has it.
+    """
+    return _answer("connect", request, door, traceparent, _connect)
+
+
+def revalidate(request: object, door: Door, traceparent: str = "") -> Summary:
+    """Re-validate a connection now. Raises like `connect`."""
+    return _answer("revalidate", request, door, traceparent, _revalidate)
+
+
+def disconnect(request: object, door: Door, traceparent: str = "") -> Summary:
+    """Disconnect a merchant. Raises like `connect`."""
+    return _answer("disconnect", request, door, traceparent, _disconnect)
+
+
+def from_queue(
+    answer: Callable[[object, Door, str], Summary],
+    task: "Task[Any, Any]",
+    args: Sequence[object],
+    request: Mapping[str, object],
+) -> Summary:
+    """Answer a request that came as a Celery message. What could not be recorded goes back to the queue."""
+    # OpenTelemetry's Celery instrumentation puts the producer's trace among the headers of its message.
+    traceparent = parse_traceparent(getattr(task.request, TRACEPARENT, None))
+    try:
+        return answer(list(args) if args else request, Door.CELERY, traceparent)
+    except (redis.RedisError, TransientError) as error:
+        log.warning("request_put_back", error=type(error).__name__)
+        raise Reject(requeue=True) from None  # acknowledged, it would be gone
+
+
+def start_run(accepted: Accepted, door: Door) -> Summary:
+    """Dispatch the first work of an accepted connect request, and that of a store it moves away from."""
+    connection = accepted.connection
+    if accepted.started:
+        log.info("run_started", merchant_id=connection.merchant_id, run=connection.run, door=door)
+        if accepted.former is not None:
+            dispatch(accepted.former, [target for target, _ in accepted.former.unfinished()])
+        dispatch(connection, connection.ready(connection.updated_at))
+    outcome = "accepted" if accepted.started else "unchanged"
+    return {"outcome": outcome, "merchant_id": connection.merchant_id, "run": connection.run}
+
+
+def start_work(asked: Asked) -> None:
+    """Dispatch the work of an accepted request to revalidate or disconnect, if it made any."""
+    if asked.committed is not None:
+        now = asked.committed.snapshot.now()
+        dispatch(asked.committed.after, sorted(asked.committed.after.ready(now), key=str))
+
+
+def _answer(
+    kind: str, request: object, door: Door, traceparent: str, take: Callable[[object, Door, str], Summary]
+) -> Summary:
+    given = traceparent_of(request) or traceparent
+    with wiring().tracing.request(kind, given) as span:
+        try:
+            summary = take(request, door, given or span.traceparent)
+        except RequestRefused as refusal:
+            log.warning(
+                "request_refused",
+                request=kind,
+                field=refusal.field,
+                code=refusal.code,
+                remedy=refusal.remedy,
+                door=door,
+            )
+            summary = {"outcome": "refused", "field": refusal.field, "code": refusal.code, "remedy": refusal.remedy}
+        facts: dict[str, Any] = {name: summary.get(name) for name in ("outcome", "merchant_id", "run", "field", "code")}
+        span.tell(door=door, **facts)
+        return summary
+
+
+def _connect(request: object, door: Door, traceparent: str) -> Summary:
+    return start_run(wiring().acceptance.accept(request, door, traceparent=traceparent), door)
+
+
+def _revalidate(request: object, door: Door, traceparent: str) -> Summary:
+    return _started("revalidate", wiring().acceptance.look(request, door, traceparent=traceparent), door)
+
+
+def _disconnect(request: object, door: Door, traceparent: str) -> Summary:
+    return _started("disconnect", wiring().acceptance.disconnect(request, door, traceparent=traceparent), door)
+
+
+def _started(kind: str, asked: Asked, door: Door) -> Summary:
+    log.info("request_accepted", merchant_id=asked.merchant_id, request=kind, outcome=asked.outcome, door=door)
+    start_work(asked)
+    return {"outcome": asked.outcome, "merchant_id": asked.merchant_id}

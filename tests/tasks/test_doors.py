@@ -1,0 +1,82 @@
+"""A request that could not be recorded goes back to its queue; a step message of an earlier release is still read."""
+
+import json
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import redis
+from celery.exceptions import Reject
+
+from integrations.errors import TransientError
+from integrations.oracle_commerce.accept import Door
+from integrations.sealing.keyring import SealingKey
+from tasks import doors
+from tests.pipeline import REPOSITORY
+
+
+def task(**headers: object) -> Any:
+    return SimpleNamespace(request=SimpleNamespace(**headers))
+
+
+@pytest.mark.parametrize("error", [TransientError("server_full"), redis.ConnectionError("gone")])
+def test_a_request_that_could_not_be_recorded_goes_back_to_the_queue(error: Exception) -> None:
+    def answer(*_: object) -> dict[str, object]:
+        raise error
+
+    with pytest.raises(Reject) as rejected:
+        doors.from_queue(answer, task(), (), {"merchant_id": "m-1"})
+    assert rejected.value.requeue is True  # type: ignore[attr-defined]
+
+
+def test_a_request_comes_with_the_trace_of_its_producer() -> None:
+    trace = "00-" + "1" * 32 + "-" + "2" * 16 + "-01"
+    taken: list[object] = []
+
+    def answer(request: object, door: Door, traceparent: str) -> dict[str, object]:
+        taken.append((request, door, traceparent))
+        return {}
+
+    doors.from_queue(answer, task(traceparent=trace), (), {"merchant_id": "m-1"})
+    doors.from_queue(answer, task(traceparent="nonsense"), ("a", "b"), {})
+    assert taken == [({"merchant_id": "m-1"}, Door.CELERY, trace), (["a", "b"], Door.CELERY, "")]
+
+
+CALLS = """
+import json
+from tasks import tasks
+calls = [
+    (tasks.revalidate, {"run": 2, "attempt": 1}),
+    (tasks.disconnect, {"run": 2, "slot": "order-submit", "attempt": 1}),
+    (tasks.revalidate, {}),
+    (tasks.revalidate, {"run": "2"}),
+    (tasks.disconnect, {"forget": "now"}),
+    (tasks.disconnect, {"run": 2, "slot": 7}),
+]
+print(json.dumps([task.run(merchant_id="m-1", **rest) for task, rest in calls]))
+"""
+
+
+@pytest.mark.server
+def test_a_step_sent_under_the_name_of_a_request_is_still_run_and_all_else_is_a_request(redis_url: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CALLS],
+        env={
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(REPOSITORY),
+            "OCC_REDIS_URL": redis_url,
+            "OCC_SEALING_KEYS": SealingKey.generate().export(),
+            "OCC_CALLBACK_URL": "https://hooks.example.com/{merchant_id}/{slot}",
+        },
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    *steps, _, _, _, _ = answers = json.loads(done.stdout.splitlines()[-1])
+    assert steps == [{"outcome": "nothing_to_do", "reason": "unknown_connection"}] * 2
+    assert [answer["outcome"] for answer in answers[2:]] == ["refused"] * 4, "nobody has connected m-1"
