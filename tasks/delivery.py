@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import structlog
 from kombu.exceptions import OperationalError
 
-from integrations.deliveries.lane import run_lane
+from integrations.deliveries.delivering import deliver_waiting
 from tasks.dispatch import send
 from tasks.wiring import Wiring
 
@@ -16,7 +16,7 @@ def deliver_outbox(services: Wiring, merchant_id: str) -> dict[str, object]:
     """Deliver the events that wait in one outbox, unless another worker is doing it; summarises what came of it."""
     if services.receiver is None:
         return {"outcome": "nothing_to_do", "reason": "no_receiver"}
-    summary = run_lane(
+    summary = deliver_waiting(
         services.deliveries,
         services.receiver.deliver,
         merchant_id,

@@ -4,6 +4,7 @@ Worker children of the prefork pool must not share their parent's sockets, so a 
 """
 
 import os
+from dataclasses import replace
 from functools import cached_property
 from threading import Lock
 
@@ -17,7 +18,7 @@ from integrations.connections.records import Records, Snapshot
 from integrations.connections.schedule import Pace
 from integrations.connections.status_counts import StatusCounts
 from integrations.deliveries.deliveries import Deliveries
-from integrations.deliveries.deliveries import Rules as DeliveryRules
+from integrations.deliveries.outbox import DeliveryPace
 from integrations.deliveries.receiver import Receiver, receiver_of
 from integrations.egress.deadline import Deadline
 from integrations.egress.session import GuardedSession
@@ -110,15 +111,14 @@ class Wiring:
     @cached_property
     def deliveries(self) -> Deliveries:
         """Events on their way to the receiver."""
-        settings, usual = self.settings, DeliveryRules()
-        rules = DeliveryRules(
-            lease=settings.lease,
-            first_wait=settings.retry_first,
-            longest_pause=min(settings.retry_max, usual.longest_pause),
-            longest_wait=min(6 * settings.retry_max, usual.longest_wait),
-            patience=settings.receiver_patience,
+        settings = self.settings
+        pace = DeliveryPace(lease=settings.lease, first_wait=settings.retry_first, patience=settings.receiver_patience)
+        pace = replace(
+            pace,
+            longest_pause=min(settings.retry_max, pace.longest_pause),
+            longest_wait=min(6 * settings.retry_max, pace.longest_wait),
         )
-        return Deliveries(self.redis, rules)
+        return Deliveries(self.redis, pace)
 
     @cached_property
     def receiver(self) -> Receiver | None:

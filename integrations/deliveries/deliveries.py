@@ -1,107 +1,55 @@
-"""Events on their way to the receiver: a lane for each merchant, in which one event waits until the former has arrived.
+"""Events on their way to the receiver: an outbox for each merchant, in which an event waits until the former arrived.
 
-A part of `records.py`, in a file of its own. The stream of events stays the truth: a consumer group of ours holds how
-far it was dealt out to the lanes, and no commit knows of any of this. A lane with events is a member of the due set, so
-that ticks hand it out, put it off and find it again like any other work. Whoever delivers holds the lane for a lease,
-and counts only as long as nobody else took it.
+The stream of events stays the truth: a consumer group of ours holds how far events were moved into outboxes, and no
+commit knows of any of this. An outbox with events is a member of the due set, so ticks dispatch it, put it off and find
+it again like any other work. Whoever delivers holds the outbox for a lease, and counts only while nobody else took it.
 
-Trouble is of two kinds. What is not about one event pauses everything: nothing more comes into lanes, and one of them
-finds out whether it is over. An event that is refused holds back its own lane, until it is set aside.
+What a delivery changes is decided in `outbox.py` from what was read here; `write.lua` writes it if that still stands.
 
-    occ:receiver             hash    waiting (events in lanes), held_back (those of them in lanes that wait for an event
-                                     of their own); while it fails: failures, failing_since, paused_until, reason, probe
-                                     (the lane that finds out), probe_until; refused_in_a_row
-    occ:deliveries:<lane>    list    events that were not delivered yet, oldest first
-    occ:delivering           zset    lanes that somebody delivers, by the end of the lease
-    occ:delivering:<lane>    hash    owner; of an event that was refused: since, refusals, not_before
-    occ:undelivered          stream  events that were set aside, bounded
+    occ:receiver               hash    waiting (events in outboxes), held_back (those that wait behind a refused event);
+                                       refused_in_a_row; while it fails: failures, failing_since, paused_until, reason,
+                                       probe (the outbox that finds out), probe_until
+    occ:deliveries:<merchant>  list    events that were not delivered yet, oldest first
+    occ:delivering             zset    outboxes that somebody delivers, by the end of the lease
+    occ:delivering:<merchant>  hash    owner; of an event that was refused: since, refusals, not_before
+    occ:undelivered            stream  events that were set aside, bounded
 """
 
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import redis
 
 from integrations.connections.records import DUE, EVENTS
-from integrations.deliveries import delivery_scripts as scripts
+from integrations.deliveries import outbox as decide
+from integrations.deliveries.outbox import Claim, Decision, DeliveryPace, Failing, Failure, Outbox, Refusal
 
 RECEIVER = "occ:receiver"
 UNDELIVERED = "occ:undelivered"
 GROUP = "deliveries"
 """Ours among the readers of the stream."""
 OPERATORS = ":operators"
-"""The lane of what is told to operators; no merchant id holds a colon."""
+"""The outbox of events for operators; no merchant id holds a colon."""
 WORK = ">events"
 """Stands in the due set where the slot would; no slot is called so."""
 
 _IN_DUE_SET = f"|{WORK}"
 _BUSY = "occ:delivering"
 _UNDELIVERED_KEPT = 10_000
-_LONGEST_ASKED = 3600.0  # seconds. A receiver that asks for a longer pause is asked again after an hour.
-_AGAIN = 5.0  # seconds until lanes are looked at again while one finds out, or all hands are full
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """How deliveries are paced; durations in seconds."""
-
-    lease: float = 60.0
-    first_wait: float = 2.0
-    longest_pause: float = 300.0
-    longest_wait: float = 3600.0
-    """Of one event that is refused."""
-    patience: float = 3 * 86400.0
-    """How long such an event is tried."""
-    at_once: int = 16
-    """Deliveries under way: a receiver that hangs must not take all threads from the stores."""
-    waiting: int = 1000
-    """In lanes; the others wait in the stream."""
-    lanes_a_tick: int = 200
-    refused_in_a_row: int = 10
-    """As many events of different merchants, and none taken in between: it is not about them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """What came from the stream into lanes. `missed`: trimmed away before that; `began_after`: set the first time."""
+    """What came from the stream into outboxes. `missed`: trimmed away before; `began_after`: set the first time."""
 
     events: int = 0
     set_aside: int = 0
     missed: int = 0
     began_after: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """A lane that is ours: the event to be delivered, and the time by the server's clock.
-
-    Without one, `why` says why there is nothing to do: `taken`, `empty`, `waits`, `paused`, `busy`; `overtaken` after a
-    delivery that took longer than the lease; `done`; `failed`, and it is tried again `at`; `refused`, likewise.
-    """
-
-    lane: str
-    owner: str
-    event: str = ""
-    now: float = 0.0
-    why: str = ""
-    at: float = 0.0
-    failures: int = 0
-    """How often the receiver failed in a row: 1 in the first of those who notice, 0 in the others."""
-    refusals: int = 0
-    """How often the event was refused."""
-    set_aside: bool = False
-    recovered_after: float | None = None
-    """Seconds for which the receiver had been failing until this."""
-    seen: str = "0"
-    """How often the receiver had failed in a row when the event was taken: others may have told of it since."""
-
-    @property
-    def event_id(self) -> str:
-        """Of the CloudEvent."""
-        return str(json.loads(self.event)["id"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,115 +69,203 @@ class ReceiverState:
 
 
 class Deliveries:
-    """The lanes. Safe to share between threads and processes.
+    """The outboxes. Safe to share between threads and processes.
 
-    `clock` is the server's unless told otherwise; `dice` gives numbers from 0 to 1.
+    `clock` is the server's unless another is given; `dice` gives numbers from 0 to 1.
     """
 
     def __init__(
         self,
         client: redis.Redis,
-        rules: Rules,
+        pace: DeliveryPace,
         *,
         clock: Callable[[], float] = lambda: 0.0,
         dice: Callable[[], float] = random.random,
     ) -> None:
-        self._redis, self._rules, self._clock, self._dice = client, rules, clock, dice
-        self._move = client.register_script(scripts.MOVE)
-        self._start = client.register_script(scripts.START)
-        self._take = client.register_script(scripts.TAKE)
-        self._delivered = client.register_script(scripts.DELIVERED)
-        self._failed = client.register_script(scripts.FAILED)
-        self._refused = client.register_script(scripts.REFUSED)
+        self._redis, self._pace, self._clock, self._dice = client, pace, clock, dice
+        scripts = Path(__file__).parent
+        self._move = client.register_script((scripts / "move.lua").read_text())
+        self._write_script = client.register_script((scripts / "write.lua").read_text())
 
     # --- What ticks do ----------------------------------------------------------------------------------------------
 
     def move(self, at_most: int = 1000) -> Moved:
-        """Deal out to the lanes what is new in the stream: what there is room for, nothing while the receiver fails.
+        """Move new events into their outboxes: what there is room for, and nothing while the receiver fails.
 
         The very first time only notes where the stream ends: deliveries begin with what comes after.
         """
         keys = [RECEIVER, EVENTS, DUE, UNDELIVERED]
         args: list[Any] = [
-            self._clock(),
-            GROUP,
-            at_most,
-            self._rules.waiting,
-            _UNDELIVERED_KEPT,
-            OPERATORS,
-            _IN_DUE_SET,
+            *(self._clock(), GROUP, at_most, self._pace.waiting, _UNDELIVERED_KEPT, OPERATORS, _IN_DUE_SET)
         ]
         answer: Any = self._move(keys=keys, args=args)
         return Moved(*answer)
 
-    def startable(self, lanes: Sequence[str]) -> list[str]:
-        """Those of these due lanes that should be delivered now; the others are put off."""
-        rules = self._rules
-        args: list[Any] = [self._clock(), _IN_DUE_SET, rules.at_once, rules.lanes_a_tick, rules.lease, _AGAIN, *lanes]
-        started: Any = self._start(keys=[RECEIVER, _BUSY, DUE], args=args)
-        return list(started)
+    def startable(self, due: Sequence[str]) -> list[str]:
+        """Those of these due outboxes that should be delivered now; the others are put off."""
+        while True:  # until nobody else wrote in between
+            known, receiver = self._read("")
+            start = decide.start(due, known.failing, known.busy, known.now, self._pace)
+            others = due[len(start.outboxes) :]
+            after = _receiver_fields(start.failing, known.refused_in_a_row)
+            write = {
+                "expect": {"receiver": receiver},
+                "receiver": _changed(receiver, after),
+                "put_off": {f"{outbox}{_IN_DUE_SET}": _text(start.others_at) for outbox in others},
+            }
+            if self._write("", write):
+                return list(start.outboxes)
 
-    def shelve(self, lanes: Sequence[str], seconds: float = 3600.0) -> None:
-        """There is no receiver now; what waits for one is kept, and looked at again."""
-        self._redis.hdel(RECEIVER, "failures", "failing_since", "paused_until", "reason", "probe", "probe_until")
-        args: list[Any] = [self._clock(), _IN_DUE_SET, 0, 0, 0, seconds, *lanes]
-        self._start(keys=[RECEIVER, _BUSY, DUE], args=args)
+    def shelve(self, outboxes: Sequence[str], seconds: float = 3600.0) -> None:
+        """There is no receiver: what waits for one is kept, and due again in an hour."""
+        known, receiver = self._read("")
+        put_off = {f"{outbox}{_IN_DUE_SET}": _text(known.now + seconds) for outbox in outboxes}
+        forgotten = _changed(receiver, _receiver_fields(None, known.refused_in_a_row))
+        self._write("", {"expect": {}, "receiver": forgotten, "put_off": put_off})
 
     # --- What a worker does -----------------------------------------------------------------------------------------
 
-    def take(self, lane: str, owner: str) -> Turn:
-        """Take a lane for a lease, and with it its oldest event."""
-        answer: Any = self._take(keys=_keys(lane), args=[*self._about(lane, owner), self._rules.at_once])
-        why, now, event, failures = answer
-        return Turn(lane, owner, event, float(now), why, seen=failures)
+    def take(self, merchant_id: str, owner: str) -> Claim:
+        """Claim an outbox, and with it its oldest event, for a lease."""
+        return self._decide(merchant_id, lambda outbox: decide.take(outbox, owner, self._pace))
 
-    def delivered(self, turn: Turn, *, go_on: bool) -> Turn:
-        """The event has arrived: it leaves the lane, and the next one has its turn if we `go_on`."""
-        args = [*self._about(turn.lane, turn.owner), "1" if go_on else ""]
-        answer: Any = self._delivered(keys=_keys(turn.lane), args=args)
-        counts, now, event, failing_since = answer
-        why = "" if event else "done" if counts else "overtaken"
-        recovered_after = float(now) - float(failing_since) if failing_since else None
-        return Turn(turn.lane, turn.owner, event, float(now), why, recovered_after=recovered_after)
+    def delivered(self, claim: Claim, *, go_on: bool) -> Claim:
+        """The event arrived; the claim goes on to the next one if we `go_on` and there is one."""
+        return self._decide(claim.merchant_id, lambda outbox: decide.delivered(outbox, claim, self._pace, go_on=go_on))
 
-    def failed(self, turn: Turn, reason: str, retry_after: float | None) -> Turn:
+    def failed(self, claim: Claim, reason: str, retry_after: float | None) -> Claim:
         """It did not arrive, for a reason that is not about this event: all deliveries pause."""
-        args = [*self._about(turn.lane, turn.owner), *self._trouble(turn, reason, retry_after)]
-        answer: Any = self._failed(keys=_keys(turn.lane), args=args)
-        counts, failures, at = answer
-        why = "failed" if counts else "overtaken"
-        return Turn(turn.lane, turn.owner, why=why, at=float(at), failures=failures)
+        failure = Failure(reason, retry_after, self._dice())
+        return self._decide(claim.merchant_id, lambda outbox: decide.failed(outbox, claim, failure, self._pace))
 
-    def refused(self, turn: Turn, reason: str, retry_after: float | None, *, go_on: bool) -> Turn:
-        """The receiver turned this event down: it is tried again, at last set aside, and only its own lane waits."""
-        rules = self._rules
-        args = [
-            *self._about(turn.lane, turn.owner),
-            *self._trouble(turn, reason, retry_after),
-            *(rules.patience, _UNDELIVERED_KEPT, rules.refused_in_a_row, "1" if go_on else "", rules.longest_wait),
-        ]
-        answer: Any = self._refused(keys=_keys(turn.lane), args=args)
-        counts, refusals, at, now, event, failures, failing_since = answer
-        return Turn(
-            turn.lane,
-            turn.owner,
-            event,
-            float(now),
-            why="" if event else "refused" if counts else "overtaken",
-            at=float(at),
-            failures=failures,
-            refusals=refusals,
-            set_aside=bool(counts) and not refusals,
-            recovered_after=float(now) - float(failing_since) if failing_since else None,
+    def refused(self, claim: Claim, reason: str, retry_after: float | None, *, go_on: bool) -> Claim:
+        """The receiver refused this event: it is tried again, at last set aside, and only its own outbox waits."""
+        failure = Failure(reason, retry_after, self._dice())
+        return self._decide(
+            claim.merchant_id, lambda outbox: decide.refused(outbox, claim, failure, self._pace, go_on=go_on)
         )
 
-    def _about(self, lane: str, owner: str) -> list[Any]:
-        return [self._clock(), lane, _IN_DUE_SET, owner, self._rules.lease]
+    # --- Reading and writing ----------------------------------------------------------------------------------------
 
-    def _trouble(self, turn: Turn, reason: str, retry_after: float | None) -> list[Any]:
-        asked = min(max(retry_after or 0.0, 0.0), _LONGEST_ASKED)
-        rules = self._rules
-        return [turn.seen, reason, rules.first_wait, rules.longest_pause, asked, self._dice()]
+    def _decide(self, merchant_id: str, decision_on: Callable[[Outbox], Decision | Claim]) -> Claim:
+        while True:  # until nobody else wrote in between
+            outbox, receiver = self._read(merchant_id)
+            decision = decision_on(outbox)
+            if isinstance(decision, Claim):
+                return decision
+            if self._write(merchant_id, _document(outbox, receiver, decision, self._pace)):
+                return decision.claim
+
+    def _read(self, merchant_id: str) -> tuple[Outbox, dict[str, str]]:
+        """An outbox, and the receiver's fields as they stand there."""
+        with self._redis.pipeline(transaction=True) as pipe:
+            pipe.time()
+            pipe.hgetall(RECEIVER)
+            pipe.hgetall(f"occ:delivering:{merchant_id}")
+            pipe.lrange(f"occ:deliveries:{merchant_id}", 0, 1)
+            pipe.llen(f"occ:deliveries:{merchant_id}")
+            pipe.zrange(_BUSY, 0, -1, withscores=True)
+            (seconds, microseconds), receiver, delivery, events, length, busy = pipe.execute()
+        now = self._clock() or seconds + microseconds / 1e6
+        held = dict(busy)
+        outbox = Outbox(
+            merchant_id,
+            now,
+            events=length,
+            event=events[0] if events else "",
+            following=events[1] if len(events) > 1 else "",
+            owner=delivery.get("owner", ""),
+            held_until=held.get(merchant_id, 0.0),
+            refusal=_refusal_in(delivery),
+            failing=_failing_in(receiver),
+            refused_in_a_row=int(receiver.get("refused_in_a_row", 0)),
+            busy=sum(until > now for until in held.values()),
+        )
+        return outbox, {field: receiver.get(field, "") for field in _RECEIVER_FIELDS}
+
+    def _write(self, merchant_id: str, document: Mapping[str, object]) -> bool:
+        keys = [RECEIVER, _BUSY, DUE]
+        keys += [f"occ:deliveries:{merchant_id}", f"occ:delivering:{merchant_id}", UNDELIVERED]
+        return bool(self._write_script(keys=keys, args=[json.dumps(document)]))
+
+
+def _document(before: Outbox, receiver: Mapping[str, str], decision: Decision, pace: DeliveryPace) -> dict[str, object]:
+    """What `write.lua` takes."""
+    after, member = decision.outbox, f"{before.merchant_id}{_IN_DUE_SET}"
+    delivery = _delivery_fields(before)
+    held_back = (after.events if after.refusal else 0) - (before.events if before.refusal else 0)
+    add = {"waiting": -1 if decision.removes else 0, "held_back": held_back}
+    document: dict[str, object] = {
+        "expect": {"receiver": receiver, "delivery": delivery, "events": before.events},
+        "receiver": _changed(receiver, _receiver_fields(after.failing, after.refused_in_a_row)),
+        "delivery": _changed(delivery, _delivery_fields(after)),
+        "due": {member: _text(decision.due_at)},
+        "removes": decision.removes,
+        "add": {field: number for field, number in add.items() if number},
+    }
+    if (after.owner, after.held_until) != (before.owner, before.held_until):
+        document["busy"] = {before.merchant_id: _text(after.held_until or None)}
+    if after.owner and after.owner != before.owner:
+        document |= {"busy_below": pace.at_once, "now": _text(before.now)}
+    if decision.set_aside:
+        document["set_aside"] = {"reason": decision.set_aside, "lane": before.merchant_id, "kept": _UNDELIVERED_KEPT}
+    return document
+
+
+_RECEIVER_FIELDS = ("failures", "failing_since", "paused_until", "reason", "probe", "probe_until", "refused_in_a_row")
+
+
+def _failing_in(fields: Mapping[str, str]) -> Failing | None:
+    if "failures" not in fields:
+        return None
+    return Failing(
+        times=int(fields["failures"]),
+        since=float(fields["failing_since"]),
+        paused_until=float(fields["paused_until"]),
+        reason=fields.get("reason", ""),
+        probe=fields.get("probe", ""),
+        probe_until=float(fields.get("probe_until", 0.0)),
+    )
+
+
+def _receiver_fields(failing: Failing | None, refused_in_a_row: int) -> dict[str, str]:
+    fields = dict.fromkeys(_RECEIVER_FIELDS, "")
+    fields["refused_in_a_row"] = str(refused_in_a_row or "")
+    if failing:
+        fields |= {
+            "failures": str(failing.times),
+            "failing_since": _text(failing.since),
+            "paused_until": _text(failing.paused_until),
+            "reason": failing.reason,
+            "probe": failing.probe,
+            "probe_until": _text(failing.probe_until or None),
+        }
+    return fields
+
+
+def _refusal_in(fields: Mapping[str, str]) -> Refusal | None:
+    if "since" not in fields:
+        return None
+    return Refusal(float(fields["since"]), int(fields["refusals"]), float(fields["not_before"]))
+
+
+def _delivery_fields(outbox: Outbox) -> dict[str, str]:
+    refusal = outbox.refusal
+    return {
+        "owner": outbox.owner,
+        "since": _text(refusal.since) if refusal else "",
+        "refusals": str(refusal.times) if refusal else "",
+        "not_before": _text(refusal.not_before) if refusal else "",
+    }
+
+
+def _changed(before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, str]:
+    return {field: value for field, value in after.items() if value != before[field]}
+
+
+def _text(time: float | None) -> str:
+    """With microseconds; Lua would write a number without them. "" for none."""
+    return "" if time is None else f"{time:.6f}"
 
 
 def receiver_state(client: redis.Redis) -> ReceiverState:
@@ -250,10 +286,6 @@ def receiver_state(client: redis.Redis) -> ReceiverState:
 
 
 def undelivered(client: redis.Redis, *, count: int = 100) -> list[tuple[float, dict[str, str]]]:
-    """The latest events that were set aside, newest first: when, and `event`, `reason` and `lane`."""
+    """The latest events that were set aside, newest first: when, and `event`, `reason` and `lane` (the outbox)."""
     entries: Any = client.xrevrange(UNDELIVERED, count=count)
     return [(int(entry_id.partition("-")[0]) / 1000, fields) for entry_id, fields in entries]
-
-
-def _keys(lane: str) -> list[str]:
-    return [RECEIVER, _BUSY, DUE, f"occ:deliveries:{lane}", f"occ:delivering:{lane}", UNDELIVERED]

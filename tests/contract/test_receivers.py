@@ -8,20 +8,20 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 import redis
 
-from integrations.deliveries.deliveries import Rules
 from integrations.deliveries.receiver import Receiver, Verdict
 from integrations.egress.deadline import Deadline
 from integrations.egress.session import GuardedSession
 from integrations.settings import DevStore
 from integrations.signing import SigningSecret
 from tests.contract.conftest import EXAMPLES
-from tests.integrations.deliveries.test_lane import Stage
+from tests.integrations.deliveries.test_deliveries import PACE, Stage
 from tests.receiving import SECRET
 from tests.waiting import wait_until
 
@@ -83,7 +83,7 @@ def example(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Example]
 
 def test_an_example_takes_each_event_once_and_in_order_though_it_is_killed(example: Example, redis_url: str) -> None:
     with redis.Redis.from_url(redis_url, decode_responses=True) as client:
-        stage = Stage(client, Rules(first_wait=1, longest_pause=4))
+        stage = Stage(client, replace(PACE, first_wait=1, longest_pause=4))
         stage.now = time.time()
         stage.receiver = example.receiver()
         for number in range(40):

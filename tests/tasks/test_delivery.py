@@ -12,7 +12,8 @@ import redis
 from structlog.testing import capture_logs
 
 from integrations.connections.records import DUE, EVENTS
-from integrations.deliveries.deliveries import WORK, Deliveries, Rules
+from integrations.deliveries.deliveries import WORK, Deliveries
+from integrations.deliveries.outbox import DeliveryPace
 from tasks import delivery
 from tasks.wiring import Wiring
 from tests.pipeline import REPOSITORY
@@ -24,7 +25,7 @@ class Services:
     """As much of the wiring as a tick needs for deliveries; counts what was missed."""
 
     def __init__(self, client: redis.Redis, *, receiver: bool) -> None:
-        self.deliveries = Deliveries(client, Rules())
+        self.deliveries = Deliveries(client, DeliveryPace(lease=60, first_wait=2, patience=3600))
         self.receiver = object() if receiver else None
         self.counts, self.missed = self, 0
 

@@ -1,9 +1,10 @@
-"""Deliveries over HTTP to a receiver that may do anything, on a real server, with a clock that is told."""
+"""Deliveries over HTTP to a receiver that may do anything, on a real server, with a clock of our own."""
 
 import json
 import random
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from ipaddress import ip_network
 from typing import Any
 
@@ -17,11 +18,11 @@ from integrations.deliveries.deliveries import (
     UNDELIVERED,
     WORK,
     Deliveries,
-    Rules,
     receiver_state,
     undelivered,
 )
-from integrations.deliveries.lane import run_lane
+from integrations.deliveries.delivering import deliver_waiting
+from integrations.deliveries.outbox import DeliveryPace
 from integrations.deliveries.receiver import Answered, Receiver, Verdict
 from integrations.egress.deadline import Deadline
 from integrations.egress.session import GuardedSession
@@ -34,18 +35,19 @@ pytestmark = pytest.mark.server
 
 NOON = 1_800_000_000.0
 HOUR = 3600.0
+PACE = DeliveryPace(lease=60, first_wait=2, patience=3 * 24 * HOUR)
 
 
 class Stage:
     """Ticks and workers by hand: what they do to deliveries, second by second, on a clock of our own."""
 
-    def __init__(self, client: redis.Redis, rules: Rules = Rules()) -> None:  # noqa: B008 - frozen
-        self.client, self.rules = client, rules
+    def __init__(self, client: redis.Redis, pace: DeliveryPace = PACE) -> None:
+        self.client, self.pace = client, pace
         self.now = NOON
         self.attempts: Counter[CallOutcome] = Counter()
         self.written: dict[str, list[str]] = {}
         self.outcomes: list[dict[str, object]] = []
-        self.deliveries = Deliveries(client, rules, clock=lambda: self.now, dice=random.Random(7).random)  # noqa: S311
+        self.deliveries = Deliveries(client, pace, clock=lambda: self.now, dice=random.Random(7).random)  # noqa: S311
         self.deliveries.move()  # the first time only notes where the stream ends
         self.server = ReceiverServer(clock=lambda: self.now)
         self._session = GuardedSession(dev_stores=(DevStore(ip_network("127.0.0.0/8"), None),), connect_timeout=1)
@@ -56,7 +58,7 @@ class Stage:
         self._session.close()
 
     def happens(self, merchant: str, what: str = "active", **changes: object) -> str:
-        """An event is told."""
+        """An event is written."""
         number = len(self.written.setdefault(merchant, [])) + 1
         event = {
             "id": f"{merchant}.{number}",
@@ -73,20 +75,20 @@ class Stage:
         """As a tick and workers with nothing else to do."""
         self.deliveries.move()
         due = [str(member) for member in self.client.zrange(DUE, "-inf", self.now, byscore=True)]
-        for lane in self.deliveries.startable([member.removesuffix(f"|{WORK}") for member in due]):
-            self.work(lane)
+        for outbox in self.deliveries.startable([member.removesuffix(f"|{WORK}") for member in due]):
+            self.work(outbox)
 
-    def work(self, lane: str) -> dict[str, object]:
+    def work(self, outbox: str) -> dict[str, object]:
         """As a worker that gets a message."""
-        told = run_lane(
+        summary = deliver_waiting(
             self.deliveries,
             self.receiver.deliver,
-            lane,
-            lease=self.rules.lease,
+            outbox,
+            lease=self.pace.lease,
             count=lambda outcome: self.attempts.update([outcome]),
         )
-        self.outcomes.append(told)
-        return told
+        self.outcomes.append(summary)
+        return summary
 
     def go_on(self, seconds: float, *, step: float = 1.0) -> None:
         until = self.now + seconds
@@ -95,10 +97,10 @@ class Stage:
             self.now += step
 
     def nothing_is_left(self) -> bool:
-        lanes = [*self.client.scan_iter("occ:deliver*")]
+        outboxes = [*self.client.scan_iter("occ:deliver*")]
         state: dict[str, str] = self.client.hgetall(RECEIVER)  # type: ignore[assignment]
         assert {state.get("waiting", "0"), state.get("held_back", "0")} == {"0"}, state
-        return not lanes and not self.client.zcard(DUE)
+        return not outboxes and not self.client.zcard(DUE)
 
 
 @pytest.fixture
@@ -182,28 +184,6 @@ def test_an_event_that_is_refused_holds_up_nobody_else_and_is_set_aside_in_the_e
     assert stage.nothing_is_left()
 
 
-def test_a_message_that_comes_twice_makes_no_refused_event_come_early(stage: Stage) -> None:
-    with stage.server as receiver:
-        receiver.answer = lambda _: 400
-        stage.happens("m-1")
-        stage.tick()
-        assert stage.work("m-1") == {"outcome": "nothing_to_do", "reason": "waits"}
-        assert len(receiver.turned_down) == 1
-
-
-def test_a_refused_event_is_taken_at_last_if_the_receiver_learns_to(stage: Stage) -> None:
-    with stage.server as receiver:
-        receiver.answer = lambda _: 400
-        stage.happens("m-1")
-        stage.happens("m-1")
-        stage.go_on(HOUR, step=5)
-        assert receiver.taken == []
-        receiver.answer = lambda _: 200
-        stage.go_on(2 * HOUR, step=5)
-        assert receiver.processed() == stage.written
-    assert stage.nothing_is_left()
-
-
 def test_a_receiver_that_refuses_an_event_after_an_outage_is_back(stage: Stage) -> None:
     with stage.server as receiver:
         receiver.answer = lambda _: 503
@@ -242,12 +222,12 @@ def test_trouble_that_is_not_about_the_event_pauses_all(stage: Stage, status: in
             stage.happens(merchant)
         stage.tick()
         tried = [delivery.event["id"] for delivery in receiver.turned_down]
-        assert tried == ["m-1.1"], "one lane is enough to know"
+        assert tried == ["m-1.1"], "one outbox is enough to know"
         assert receiver_state(stage.client).reason.startswith("3xx" if status == 302 else f"HTTP {status}")
         stage.happens("m-4")
         stage.now += 0.5
         stage.tick()
-        assert stage.client.exists("occ:deliveries:m-4") == 0, "nothing more comes into lanes"
+        assert stage.client.exists("occ:deliveries:m-4") == 0, "nothing more comes into outboxes"
         assert len(receiver.turned_down) == 1
         receiver.answer = lambda _: 202
         stage.go_on(30)
@@ -256,43 +236,18 @@ def test_trouble_that_is_not_about_the_event_pauses_all(stage: Stage, status: in
     assert stage.client.xlen(UNDELIVERED) == 0
 
 
-def test_a_pause_that_is_asked_for_is_kept_within_an_hour(stage: Stage) -> None:
-    with stage.server as receiver:
-        receiver.answer = lambda _: (429, {"Retry-After": "600"})
-        stage.happens("m-1")
-        stage.go_on(595)
-        assert len(receiver.turned_down) == 1
-        receiver.answer = lambda _: (503, {"Retry-After": "999999"})
-        stage.go_on(10)
-        assert len(receiver.turned_down) == 2
-        receiver.answer = lambda _: 204
-        stage.go_on(HOUR, step=5)
-        assert receiver.processed() == stage.written
-
-
-def test_one_lane_finds_out_and_the_others_wait_for_it(stage: Stage) -> None:
+def test_one_outbox_finds_out_and_the_others_wait_for_it(stage: Stage) -> None:
     with stage.server as receiver:
         receiver.answer = lambda _: 503
         for number in range(50):
             stage.happens(f"m-{number}")
         stage.tick()
         stage.now += 10
-        lanes = [f"m-{number}" for number in range(50)]
-        assert len(stage.deliveries.startable(lanes)) == 1
-        assert stage.deliveries.startable(lanes) == []
+        outboxes = [f"m-{number}" for number in range(50)]
+        assert len(stage.deliveries.startable(outboxes)) == 1
+        assert stage.deliveries.startable(outboxes) == []
         assert stage.work("m-7") == {"outcome": "nothing_to_do", "reason": "paused"}, "its message came late"
         assert stage.deliveries.take("m-0", "worker").event, "the one that was chosen"
-
-
-def test_those_who_fail_together_are_one_failure(stage: Stage) -> None:
-    for merchant in ("m-1", "m-2", "m-3"):
-        stage.happens(merchant)
-    stage.deliveries.move()
-    turns = [stage.deliveries.take(merchant, "worker") for merchant in ("m-1", "m-2", "m-3")]
-    failed = [stage.deliveries.failed(turn, "HTTP 503", None) for turn in turns]
-    assert [turn.failures for turn in failed] == [1, 0, 0]
-    assert len({turn.at for turn in failed}) == 1, "the pause is no longer for three than for one"
-    assert stage.client.hget(RECEIVER, "failures") == "1"
 
 
 def test_who_was_overtaken_neither_takes_an_event_out_nor_goes_on(stage: Stage) -> None:
@@ -301,34 +256,34 @@ def test_who_was_overtaken_neither_takes_an_event_out_nor_goes_on(stage: Stage) 
     stage.deliveries.move()
     slow = stage.deliveries.take("m-1", "slow")
     assert stage.deliveries.take("m-1", "early").why == "taken"
-    stage.now += stage.rules.lease + 1
+    stage.now += stage.pace.lease + 1
     quick = stage.deliveries.take("m-1", "quick")
     assert slow.event == quick.event
-    for turn in (
+    for claim in (
         stage.deliveries.delivered(slow, go_on=True),
         stage.deliveries.refused(slow, "HTTP 400", None, go_on=True),
         stage.deliveries.failed(slow, "HTTP 503", None),
     ):
-        assert (turn.why, turn.event, turn.set_aside) == ("overtaken", "", False)
+        assert (claim.why, claim.event, claim.set_aside) == ("overtaken", "", False)
     assert stage.client.llen("occ:deliveries:m-1") == 2
     assert stage.client.hget(RECEIVER, "failing_since") is None
     assert stage.deliveries.delivered(quick, go_on=True).event_id == "m-1.2"
 
 
-def test_lanes_do_not_wait_for_each_other_and_no_more_are_under_way_than_may_be(stage: Stage) -> None:
+def test_outboxes_do_not_wait_for_each_other_and_no_more_are_under_way_than_may_be(stage: Stage) -> None:
     for number in range(20):
         stage.happens(f"m-{number}")
     stage.deliveries.move()
     taken = [stage.deliveries.take(f"m-{number}", "worker") for number in range(20)]
-    assert [bool(turn.event) for turn in taken] == [True] * 16 + [False] * 4
-    assert {turn.why for turn in taken[16:]} == {"busy"}
+    assert [bool(claim.event) for claim in taken] == [True] * 16 + [False] * 4
+    assert {claim.why for claim in taken[16:]} == {"busy"}
     assert stage.deliveries.startable(["m-17", "m-18"]) == []
     stage.deliveries.delivered(taken[5], go_on=True)
     assert stage.deliveries.take("m-17", "worker").event
 
 
-def test_only_so_many_events_wait_in_lanes_and_those_held_back_do_not_count(client: redis.Redis) -> None:
-    stage = Stage(client, Rules(waiting=10))
+def test_only_so_many_events_wait_in_outboxes_and_those_held_back_do_not_count(client: redis.Redis) -> None:
+    stage = Stage(client, replace(PACE, waiting=10))
     with stage.server as receiver:
         receiver.answer = lambda event: 400 if event["subject"] == "bad" else 204
         for _ in range(15):
@@ -374,7 +329,7 @@ def test_what_is_no_event_is_set_aside_at_once(stage: Stage) -> None:
     assert stage.client.xlen(UNDELIVERED) == 6
 
 
-def test_operators_have_a_lane_that_no_merchant_can_have(stage: Stage) -> None:
+def test_operators_have_a_outbox_that_no_merchant_can_have(stage: Stage) -> None:
     with stage.server as receiver:
         stage.happens("operator")
         stage.happens("operator", type="occ.operator.outage_started", id="operator:1.1")
@@ -400,7 +355,7 @@ def test_without_a_receiver_what_waits_is_kept_and_is_nobodys_trouble(stage: Sta
 def test_workers_that_die_anywhere_lose_nothing_and_mix_up_nothing(client: redis.Redis, seed: int) -> None:
     """A worker dies before it posts, or after it and before it says so; the receiver has its moods."""
     dice = random.Random(seed)  # noqa: S311 - the same each time
-    stage = Stage(client, Rules(first_wait=1, longest_pause=20, longest_wait=20, waiting=30))
+    stage = Stage(client, replace(PACE, first_wait=1, longest_pause=20, longest_wait=20, waiting=30))
     with stage.server as receiver:
         receiver.answer = lambda _: dice.choices([204, 503, 400, 429], [8, 1, 1, 1])[0]
         for _ in range(150):
@@ -408,13 +363,13 @@ def test_workers_that_die_anywhere_lose_nothing_and_mix_up_nothing(client: redis
                 stage.happens(f"m-{dice.randrange(6)}")
             stage.tick()
             stage.now += dice.choice([0.2, 1, 5])
-            lane = f"m-{dice.randrange(6)}"
+            outbox = f"m-{dice.randrange(6)}"
             if (
                 dice.random() < 0.3
-                and (turn := stage.deliveries.take(lane, f"dies-{stage.now}")).event
+                and (claim := stage.deliveries.take(outbox, f"dies-{stage.now}")).event
                 and dice.random() < 0.5
             ):
-                stage.receiver.deliver(turn.event_id, turn.event, int(turn.now), Deadline.after(5))
+                stage.receiver.deliver(claim.event_id, claim.event, int(claim.now), Deadline.after(5))
         receiver.answer = lambda _: 204
         stage.go_on(300)
         assert receiver.processed() == stage.written
@@ -422,30 +377,7 @@ def test_workers_that_die_anywhere_lose_nothing_and_mix_up_nothing(client: redis
     stage.close()
 
 
-def test_a_wait_that_comes_with_a_refusal_is_kept_by_that_lane_alone(stage: Stage) -> None:
-    with stage.server as receiver:
-        receiver.answer = lambda event: (409, {"Retry-After": "900"}) if event["subject"] == "m-1" else 204
-        stage.happens("m-1")
-        stage.happens("m-2")
-        stage.go_on(895)
-        assert len(receiver.turned_down) == 1
-        assert receiver.processed() == {"m-2": ["m-2.1"]}
-        stage.go_on(10)
-        assert len(receiver.turned_down) == 2
-
-
-def test_refusals_among_events_that_are_taken_are_never_the_receivers_trouble(stage: Stage) -> None:
-    with stage.server as receiver:
-        receiver.answer = lambda event: 422 if event["subject"].startswith("bad") else 204
-        for number in range(2 * stage.rules.refused_in_a_row):
-            stage.happens(f"bad-{number}")
-            stage.happens(f"good-{number}")
-            stage.tick()
-            assert receiver_state(stage.client).failing_since is None
-        assert len(receiver.processed()) == 2 * stage.rules.refused_in_a_row
-
-
-def test_a_lane_is_left_after_a_hundred_events_or_half_a_lease_and_no_delivery_outlasts_one(stage: Stage) -> None:
+def test_a_outbox_is_left_after_a_hundred_events_or_half_a_lease_and_no_delivery_outlasts_one(stage: Stage) -> None:
     left: list[float] = []
 
     def deliver(_: str, __: str, ___: int, deadline: Deadline) -> Answered:
@@ -453,7 +385,7 @@ def test_a_lane_is_left_after_a_hundred_events_or_half_a_lease_and_no_delivery_o
         return Answered(Verdict.DELIVERED, CallOutcome.of_status(204))
 
     def events(lease: float) -> object:
-        return run_lane(stage.deliveries, deliver, "m-1", lease=lease, count=lambda _: None)["events"]
+        return deliver_waiting(stage.deliveries, deliver, "m-1", lease=lease, count=lambda _: None)["events"]
 
     for _ in range(150):
         stage.happens("m-1")
@@ -461,3 +393,36 @@ def test_a_lane_is_left_after_a_hundred_events_or_half_a_lease_and_no_delivery_o
     assert events(lease=600) == 100
     assert max(left) < 599, "the outcome has to be recorded while the event is ours"
     assert events(lease=0) == 1
+
+
+def test_what_happens_between_reading_and_writing_is_decided_upon_anew(stage: Stage) -> None:
+    """An event is moved in just as the last one arrives: the outbox must stay in the due set."""
+    stage.happens("m-1")
+    stage.deliveries.move()
+    claim = stage.deliveries.take("m-1", "worker")
+    meanwhile = iter([lambda: stage.happens("m-1") and stage.deliveries.move()])
+
+    def clock() -> float:
+        next(meanwhile, lambda: None)()
+        return stage.now
+
+    racing = Deliveries(stage.client, stage.pace, clock=clock)
+    assert racing.delivered(claim, go_on=False).why == "done"
+    assert stage.client.zscore(DUE, f"m-1|{WORK}") is not None
+    assert stage.client.hget(RECEIVER, "waiting") == "1"
+    assert stage.deliveries.take("m-1", "worker").event_id == "m-1.2"
+
+
+def test_two_who_see_the_last_free_place_do_not_both_take_it(client: redis.Redis) -> None:
+    stage = Stage(client, replace(PACE, at_once=1))
+    for merchant in ("m-1", "m-2"):
+        stage.happens(merchant)
+    stage.deliveries.move()
+    meanwhile = iter([lambda: stage.deliveries.take("m-2", "quick")])
+
+    def clock() -> float:
+        next(meanwhile, lambda: None)()
+        return stage.now
+
+    assert Deliveries(client, stage.pace, clock=clock).take("m-1", "slow").why == "busy"
+    stage.close()
