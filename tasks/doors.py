@@ -4,6 +4,7 @@ The doors are the queue `occ` and the inbox. Each function answers with a summar
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import redis
@@ -11,16 +12,21 @@ import structlog
 from celery import Task
 from celery.exceptions import Reject
 
+from integrations.connections.status import iso
 from integrations.errors import RequestRefused, TransientError
 from integrations.oracle_commerce.accept import Accepted, Asked, Door
+from integrations.scheduled import due_time, schedule, server_time
 from integrations.traceparent import FIELD as TRACEPARENT
 from integrations.traceparent import parse_traceparent, traceparent_of
 from tasks.dispatch import dispatch
 from tasks.wiring import wiring
+from tasks.worker.broker.options import NOT_BEFORE
 
 log = structlog.get_logger(__name__)
 
 Summary = dict[str, object]
+
+_AT_ONCE = 1.0  # seconds: an eta nearer than this is no wait
 
 
 def connect(request: object, door: Door, traceparent: str = "") -> Summary:
@@ -51,8 +57,12 @@ def from_queue(
     """Answer a request that came as a Celery message. What could not be recorded goes back to the queue."""
     # OpenTelemetry's Celery instrumentation puts the producer's trace among the headers of its message.
     traceparent = parse_traceparent(getattr(task.request, TRACEPARENT, None))
+    given: object = list(args) if args else request
+    at = due_time(getattr(task.request, NOT_BEFORE, None))
     try:
-        return answer(list(args) if args else request, Door.CELERY, traceparent)
+        if at is not None and at > server_time(wiring().redis) + _AT_ONCE:
+            return _answer(answer.__name__, given, Door.CELERY, traceparent, partial(_schedule, answer.__name__, at))
+        return answer(given, Door.CELERY, traceparent)
     except (redis.RedisError, TransientError) as error:
         log.warning("request_put_back", error=type(error).__name__)
         raise Reject(requeue=True) from None  # acknowledged, it would be gone
@@ -97,6 +107,17 @@ def _answer(
         facts: dict[str, Any] = {name: summary.get(name) for name in ("outcome", "merchant_id", "run", "field", "code")}
         span.tell(door=door, **facts)
         return summary
+
+
+def _schedule(kind: str, at: float, request: object, door: Door, traceparent: str) -> Summary:
+    """Keep a request that is to be taken up later, once it is seen to be one that would be accepted."""
+    services = wiring()
+    checked = services.acceptance.check_for_later(kind, request, door)
+    if traceparent:
+        checked = {**checked, TRACEPARENT: traceparent}
+    schedule(services.redis, kind, checked, at)
+    log.info("request_scheduled", merchant_id=checked["merchant_id"], request=kind, door=door, at=iso(at))
+    return {"outcome": "scheduled", "merchant_id": checked["merchant_id"], "next_attempt_at": iso(at)}
 
 
 def _connect(request: object, door: Door, traceparent: str) -> Summary:

@@ -11,8 +11,10 @@ import structlog
 from integrations.connections.record import Target
 from integrations.deliveries.deliveries import WORK as DELIVERY
 from integrations.oracle_commerce.accept import Door
+from integrations.progress import begin_tick, tick_ended_well
 from integrations.quarantine import INBOX_FIELD
-from tasks import delivery, doors
+from integrations.scheduled import release_due
+from tasks import delivery, doors, stray_messages
 from tasks.backlog import room_for_steps
 from tasks.dispatch import dispatch
 from tasks.inbox import Inbox
@@ -23,8 +25,6 @@ log = structlog.get_logger(__name__)
 _REQUESTS_PER_TICK = 500
 _WORK_PER_TICK = 1000  # and in the queue: less than workers do in a lease, so what waits there is not sent twice
 _WHILE_SENDING = 10.0  # seconds
-# By the server's clock: messages that expire would be judged by the worker's, and one that is fast would drop them all.
-_TICK_AT_MOST_EVERY_MS = 500
 
 _HANDLERS: Mapping[str, Callable[[object], object]] = {
     INBOX_FIELD: lambda request: doors.connect(request, Door.INBOX),
@@ -35,7 +35,7 @@ _HANDLERS: Mapping[str, Callable[[object], object]] = {
 
 def run_tick(services: Wiring) -> dict[str, object]:
     """Do what is due, unless another tick just did; summarises how many requests and pieces of work there were."""
-    if not services.redis.set("occ:tick", "1", nx=True, px=_TICK_AT_MOST_EVERY_MS):
+    if not begin_tick(services.redis):
         return {"outcome": "not_needed"}
     try:  # none of these may keep the others from being done
         try:
@@ -44,11 +44,14 @@ def run_tick(services: Wiring) -> dict[str, object]:
             due = dispatch_due(services)
     finally:
         try:
+            release_due(services.redis, _REQUESTS_PER_TICK)
+            stray_messages.bring_in()
             requests = Inbox(services.redis, take_over_after=services.pace.lease).drain(_HANDLERS, _REQUESTS_PER_TICK)
         finally:
             _watch_for_outages(services)
     services.counts.ticked(dispatched=due, taken_from_inbox=requests)
     _count_anew(services)
+    tick_ended_well(services.redis)
     return {"requests": requests, "due": due}
 
 

@@ -3,10 +3,11 @@
 Both doors, the Celery task and the inbox, and the command line lead here.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
+from typing import cast
 
 from integrations.connections.change import Change, Moment, Stop
 from integrations.connections.lifecycle.disconnection import disconnect
@@ -111,6 +112,20 @@ class Acceptance:
             lambda it, now: disconnect(it, Moment(now, self._pace), forget_now=wish.choice == "now"),
             traceparent_of(request) or traceparent,
         )
+
+    def check_for_later(self, kind: str, request: object, door: Door) -> dict[str, object]:
+        """The fields of a request to be taken up later. Raises RequestRefused, which is also kept for the operator."""
+        try:
+            if kind == "connect":
+                self.check(request)
+            elif kind == "revalidate":
+                parse_wish(request, "repair", (True, False))
+            else:
+                parse_wish(request, "forget", ("now", "end"))
+        except RequestRefused as refusal:
+            self._note(refusal, request, door)
+            raise
+        return dict(cast("Mapping[str, object]", request))
 
     def _wish(self, request: object, door: Door, option: str, choices: tuple[object, ...]) -> Wish:
         try:

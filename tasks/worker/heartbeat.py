@@ -1,4 +1,4 @@
-"""A file that is touched whenever this worker has finished a task, for whoever watches over the process.
+"""A file that is touched whenever a task ended well in this worker, for whoever watches over the process.
 
 Loaded where something looks at it: `celery -A tasks worker --include tasks.worker.heartbeat`. It shows progress, not
 life: a process that is up and takes nothing does not touch it. `deploy/image/occ-alive` reads it.
@@ -44,7 +44,7 @@ def _connect() -> None:
         heartbeat.beat()
 
     signals.worker_ready.connect(beat, weak=False, dispatch_uid="occ heartbeat: worker is ready")
-    signals.task_postrun.connect(beat, weak=False, dispatch_uid="occ heartbeat: task is done")
+    signals.task_success.connect(beat, weak=False, dispatch_uid="occ heartbeat: task ended well")
 
 
 _connect()

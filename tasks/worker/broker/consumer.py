@@ -7,6 +7,7 @@ Set as `worker_consumer`. A message stays in `unacked` until it is in the quaran
 leaves it to the next one: it may be set aside twice, but it is never nowhere.
 """
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,7 @@ from kombu.utils.json import dumps
 
 from integrations.sealing.redaction import redact
 from tasks.worker.broker.envelope import content_problem, task_problem
+from tasks.worker.broker.options import settle_options
 from tasks.worker.broker.transport import Channel
 
 log = structlog.get_logger(__name__)
@@ -41,7 +43,7 @@ class TolerantConsumer(Consumer):
         handle = super().create_task_handler(*args, **kwargs)
 
         def on_task_received(message: Any) -> None:
-            problem = _problem(message)
+            problem = _problem(message) or settle_options(message.headers, message.payload, time.time())
             if problem:
                 self._set_aside(message, problem)
             else:

@@ -45,6 +45,32 @@ def test_a_server_that_may_forget_accepted_work_is_not_healthy_unless_that_is_al
         redis_client.config_set("maxmemory-policy", "noeviction")
 
 
+def test_a_tick_that_does_not_end_well_is_not_healthy_and_again_is_once_one_did(
+    occ: Occ, redis_client: redis.Redis
+) -> None:
+    redis_client.set("occ:tick:ended", time.time() - 20)
+    ended = occ("health", "--no-workers")
+    assert ended.exit_code == 1
+    assert "No tick has ended well for 20 s" in ended.stdout
+    redis_client.set("occ:tick:ended", time.time())
+    assert occ("health", "--no-workers").exit_code == 0
+
+
+def test_a_request_that_nobody_takes_from_the_inbox_is_not_healthy(occ: Occ, redis_client: redis.Redis) -> None:
+    entry: dict[str, str] = {"request": "{}"}
+    redis_client.xadd("occ:inbox", entry, id=f"{int((time.time() - 500) * 1000)}-0")  # type: ignore[arg-type]
+    ended = occ("health", "--no-workers")
+    assert ended.exit_code == 1
+    assert "A request has waited in the inbox for 500 s" in ended.stdout
+
+
+def test_messages_of_other_programs_in_celerys_default_queue_are_shown(occ: Occ, redis_client: redis.Redis) -> None:
+    redis_client.lpush("celery", "theirs")
+    facts = json.loads(occ("health", "--no-workers", "--json").stdout)
+    assert facts["messages_of_others"] == {"celery": 1}
+    assert facts["healthy"] is True
+
+
 def test_a_receiver_that_fails_is_told_of_and_is_nothing_we_could_mend(occ: Occ, redis_client: redis.Redis) -> None:
     redis_client.hset("occ:receiver", mapping={"failing_since": time.time() - 500, "reason": "HTTP 503", "failures": 9})
     told = occ("health", "--no-workers", "--json")

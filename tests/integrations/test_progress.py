@@ -1,0 +1,30 @@
+"""When a tick does its work, and since when none has ended well: whatever the server's clock did meanwhile."""
+
+import pytest
+import redis
+
+from integrations.progress import begin_tick, seconds_since_a_tick, tick_ended_well
+from integrations.scheduled import server_time
+
+pytestmark = pytest.mark.server
+
+
+def test_two_ticks_at_once_are_one(client: redis.Redis) -> None:
+    assert begin_tick(client)
+    assert not begin_tick(client)
+
+
+@pytest.mark.parametrize("seconds", [3600, 120, 2])
+def test_a_clock_that_was_set_back_holds_up_no_tick(client: redis.Redis, seconds: int) -> None:
+    client.set("occ:tick", server_time(client) + seconds)  # as it is once the clock was set back by as much
+    assert begin_tick(client)
+
+
+def test_how_long_no_tick_has_ended_well(client: redis.Redis) -> None:
+    assert seconds_since_a_tick(client) is None
+    tick_ended_well(client)
+    assert (seconds_since_a_tick(client) or 0.0) < 60
+    client.set("occ:tick:ended", server_time(client) - 100)
+    assert (seconds_since_a_tick(client) or 0.0) >= 100
+    client.set("occ:tick:ended", server_time(client) + 100)  # the clock was set back
+    assert (seconds_since_a_tick(client) or 0.0) >= 90
