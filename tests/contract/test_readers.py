@@ -69,6 +69,8 @@ def written(ledger: Path) -> list[Row]:
         return []
     if ledger.read_bytes()[:6] == b"SQLite":
         with contextlib.closing(sqlite3.connect(ledger, timeout=30)) as database:
+            if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'changes'").fetchall():
+                return []  # the reader has only just begun
             return database.execute("SELECT merchant_id, sequence, id, type FROM changes ORDER BY rowid").fetchall()
     lines = [line.split("\t") for line in ledger.read_text().splitlines()]
     rows = [(event_id, json.loads(row)) for event_id, row in lines]
