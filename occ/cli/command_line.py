@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from occ import __version__
 from occ.cli.exit_codes import EXIT_CODES, ExitCode
 from occ.cli.failure import told
 
@@ -40,6 +41,8 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "producer-settings": "Print what a producer needs, as variables for a shell.",
         "rotate-keys": "Seal all application keys anew for the newest sealing key.",
         "completion": "Print a script that completes commands and options in a shell.",
+        "demo": "Connect merchants of a simulated Oracle Commerce Cloud, and explain how each one ended.",
+        "up": "Keep everything running that connecting stores needs: server, workers, beat, Flower and metrics.",
         "simulate": "Start a simulated Oracle Commerce, to try things out.",
     }
 )
@@ -83,10 +86,11 @@ class LazyGroup(click.Group):
     epilog=EXIT_CODES,
     no_args_is_help=True,
 )
+@click.version_option(__version__, message="occ-connect %(version)s")
 def occ() -> None:
     """Connect merchants' Oracle Commerce stores, and see how their connections stand.
 
-    Settings are environment variables named OCC_...; without OCC_REDIS_URL the set-up that `./run up` keeps running is
+    Settings are environment variables named OCC_...; without OCC_REDIS_URL the set-up that `occ up` keeps running is
     used. With --json, standard output holds JSON only, failures included: {"error": {"field", "code", "remedy"}}.
     """
 

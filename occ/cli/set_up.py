@@ -14,6 +14,7 @@ from integrations.sealing.keyring import SealingKey
 from integrations.settings import PREFIX, KeylessSettings, load_keyless_settings, load_sealing_keys
 from occ.cli.exit_codes import ExitCode
 from occ.cli.failure import CommandError
+from occ.clone import started_as
 from occ.local import environment
 from occ.local.server import EmbeddedServer
 
@@ -30,7 +31,8 @@ def environment_of_what_runs() -> dict[str, str]:
     except OSError as error:
         raise _no_server(f"the data folder {data} cannot be used ({error.strerror}); is it another user's?") from None
     raise _no_server(
-        f"no server runs on {data}; start `./run up` in another terminal, or name a server of yours in OCC_REDIS_URL"
+        f"no server runs on {data}; start `{started_as('up')}` in another terminal, "
+        "or name a server of yours in OCC_REDIS_URL"
     )
 
 

@@ -8,7 +8,6 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from occ.cli.exit_codes import ExitCode
 from occ.cli.failure import CommandError, told
 from occ.cli.parameters import json_option
 from occ.cli.views import View, is_shown_live, progress_view
+from occ.clone import started_as
 from occ.demo.merchants import Part, cast
 from occ.demo.story import MerchantLines, ending, opening, totals
 from occ.local.server_binary import ServerError
@@ -37,7 +37,7 @@ class _StoppedError(Exception):
     """Somebody does not want to see the rest."""
 
 
-@click.command(name="./run demo", context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(name="demo", context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--merchants",
     default=12,
@@ -100,10 +100,6 @@ class _Demo:
         return ExitCode.NEEDS_ATTENTION if outcome.differences else ExitCode.OK
 
     def _played(self, folder: Path) -> "Outcome":
-        if find_spec("tests") is None or find_spec("occ.simulator") is None:
-            raise CommandError(
-                ExitCode.REFUSED, "no_simulator", "this installation comes without its tests, hence no simulator"
-            )
         from occ.demo.play import play  # noqa: PLC0415 - imports the simulator
         from occ.demo.stage import Stage  # noqa: PLC0415
 
@@ -149,7 +145,7 @@ class _Demo:
         if outcome.differences:
             self._say("Not as it should be:", *(f"  {difference}" for difference in outcome.differences))
         else:
-            self._say("Every merchant ended as it should.", "", "To connect stores yourself: ./run up")
+            self._say("Every merchant ended as it should.", "", f"To connect stores yourself: {started_as('up')}")
 
     def _say(self, *lines: str) -> None:
         if not self._as_json:

@@ -11,6 +11,7 @@ from pathlib import Path
 from integrations.errors import SettingsError
 from integrations.sealing.keyring import SealingKey
 from integrations.setting_values import folder
+from occ.clone import started_as
 from occ.local.private_files import kept_secret, private_file
 from occ.local.server import EmbeddedServer
 from occ.local.server_address import ServerAddress
@@ -120,7 +121,12 @@ def settings_of_what_runs(environ: Mapping[str, str]) -> dict[str, str]:
     address = EmbeddedServer.running_in(server_folder(data))
     if address is None:
         raise SettingsError(
-            [f"OCC_REDIS_URL: not set, and no server runs on {data}; start `./run up`, or name a server of your own"]
+            [
+                (
+                    f"OCC_REDIS_URL: not set, and no server runs on {data}; "
+                    f"start `{started_as('up')}`, or name a server of your own"
+                )
+            ]
         )
     return embedded_settings(beside_up(environ), address)
 

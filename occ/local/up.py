@@ -13,6 +13,7 @@ import click
 
 from integrations.errors import SettingsError
 from integrations.settings import load_settings
+from occ.clone import started_as
 from occ.local import environment
 from occ.local.commands import (
     beat_command,
@@ -48,7 +49,7 @@ class Wish:
     """None: no metrics."""
 
 
-@click.command(name="./run up", context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(name="up", context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 32), help="Worker processes.")
 @click.option("--flower/--no-flower", default=True, show_default=True, help="Show the work in a browser.")
 @click.option("--flower-port", default=FLOWER_PORT, show_default=True, type=click.IntRange(1, 65535))
@@ -77,7 +78,7 @@ def _only_one(data: Path) -> Iterator[Path]:
         raise click.ClickException(f"The data folder (OCC_DATA_DIR) cannot be used: {error}.") from None
     if lock is None:
         who = lock_file.read_text(encoding="ascii").strip() or "unknown"
-        raise click.ClickException(f"`./run up` is running on {data} already (process {who}).")
+        raise click.ClickException(f"`{started_as('up')}` is running on {data} already (process {who}).")
     try:
         os.ftruncate(lock, 0)
         with suppress(OSError):  # on a full disk the number is missing from the message above, no more
@@ -154,9 +155,10 @@ def _free_place(wanted: int, who: str, option: str, path: str = "") -> tuple[int
 
 def _report(facts: list[tuple[str, str]], *, simulated: bool) -> str:
     no_store = (
-        "No store at hand? `./run occ simulate` starts some, and shows how to connect them."
+        f"No store at hand? `{started_as('simulate')}` starts some, and shows how to connect them."
         if simulated
-        else "No store at hand? Start this with OCC_DEV_STORES=127.0.0.0/8:8800 before it, then `./run occ simulate`."
+        else f"No store at hand? Start this with OCC_DEV_STORES=127.0.0.0/8:8800 before it, "
+        f"then `{started_as('simulate')}`."
     )
     return "\n".join(
         [
@@ -165,8 +167,8 @@ def _report(facts: list[tuple[str, str]], *, simulated: bool) -> str:
             *(f"  {name:<9}{fact}" for name, fact in facts),
             "",
             "In another terminal:",
-            "  ./run occ connect MERCHANT --store-url https://HOST --application-key-file FILE --wait",
-            "  ./run occ status",
+            f"  {started_as('connect')} MERCHANT --store-url https://HOST --application-key-file FILE --wait",
+            f"  {started_as('status')}",
             no_store,
             "",
             "Ctrl+C stops everything.",
@@ -176,4 +178,4 @@ def _report(facts: list[tuple[str, str]], *, simulated: bool) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="./run up")

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from queue import SimpleQueue
 
+from occ.clone import started_as
 from occ.simulator.process import watch_parent
 from occ.simulator.runner import Simulator, TlsFiles
 from occ.simulator.setting_error import SettingError
@@ -129,15 +130,18 @@ def _as_text(simulator: Simulator, stores: Sequence[SimulatedStore], keys: dict[
         change = f"curl -fsS -o /dev/null -X PATCH {simulator.control_url}/tenants/{first.name} -d"
         lines += [
             "",
-            f"Connect one, with this in another terminal: OCC_DEV_STORES={shlex.quote(simulator.dev_stores)} ./run up",
+            (
+                "Connect one, with this in another terminal: "
+                f"OCC_DEV_STORES={shlex.quote(simulator.dev_stores)} {started_as('up')}"
+            ),
             "",
-            f"  ./run occ connect {first.name} --store-url {first.url} \\",
+            f"  {started_as('connect')} {first.name} --store-url {first.url} \\",
             f"      --application-key-file {shlex.quote(keys[first.name])} --wait",
             "",
             "Before that, let one of its slots refuse us; afterwards, mend it and look again; see what it was asked:",
             "",
             f"  {change} {shlex.quote(script)}",
-            f"  {change} {shlex.quote(json.dumps({'faults': None}))} && ./run occ recheck {first.name}",
+            f"  {change} {shlex.quote(json.dumps({'faults': None}))} && {started_as('recheck')} {first.name}",
             f"  curl {simulator.control_url}/tenants/{first.name}/calls",
             "",
             "docs/first-steps.md goes on from here, and lists what else can be made to fail.",

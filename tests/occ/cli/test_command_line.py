@@ -26,7 +26,7 @@ def test_the_list_of_commands_says_what_each_command_says_of_itself(name: str) -
 
 
 # What they print has a form of its own: Prometheus', a shell's.
-WITHOUT_JSON = {"metrics", "completion"}
+WITHOUT_JSON = {"metrics", "completion", "up"}
 
 
 @pytest.mark.parametrize("name", sorted({*COMMANDS} - WITHOUT_JSON - {"simulate"}))

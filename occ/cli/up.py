@@ -1,0 +1,5 @@
+"""`occ up`."""
+
+from occ.local.up import main as command
+
+__all__ = ["command"]
