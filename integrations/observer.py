@@ -1,7 +1,6 @@
-"""Whoever wants to know what calls come to: how often which one is made, how it ends, how long it takes. Pure.
+"""What is known of each call to a store, for metrics and traces: which one, how it ended, how long it took. Pure.
 
-Names only from small fixed sets are told to those who count: never a merchant, a host, a URL or a credential. Those who
-look at single calls hear of the host too, but never of a path, a query, a header or a body.
+Never a merchant, a path, a query, a header, a body or a credential. Metrics leave out the host too.
 """
 
 import time
@@ -69,54 +68,14 @@ _CODES = {
 }
 
 
-class Observer(Protocol):
-    """Hears of every call. Must neither wait nor raise: the call is being made."""
-
-    def called(self, endpoint: str, outcome: CallOutcome, seconds: float) -> None:
-        """One call to an endpoint, named in our words."""
-
-    def token_taken(self, source: TokenSource) -> None:
-        """Somebody got an access token."""
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
+@dataclass(slots=True)
+class ObservedCall:
     """One call. `status`: of the answer; `error`: the code of what kept it from getting one."""
 
     endpoint: str
     method: str
     host: str  # with the port, if it is not the usual one
-    seconds: float
-    status: int | None = None
-    error: str | None = None
-
-
-class Witness(Protocol):
-    """Hears of every single call, in the thread that made it. Must neither wait nor raise, like an Observer."""
-
-    def saw(self, call: Call) -> None:
-        """One call."""
-
-
-class Nobody:
-    """Wants to know nothing."""
-
-    def saw(self, call: Call) -> None:
-        """Forget it."""
-
-    def called(self, endpoint: str, outcome: CallOutcome, seconds: float) -> None:
-        """Forget it."""
-
-    def token_taken(self, source: TokenSource) -> None:
-        """Forget it."""
-
-
-NOBODY = Nobody()
-
-
-class Observation:
-    """What is known of a call while it is made."""
-
+    seconds: float = 0.0
     status: int | None = None
     error: str | None = "internal_error"
 
@@ -132,18 +91,38 @@ class Observation:
         return CallOutcome.of_error(self.error or "")
 
 
+class Observer(Protocol):
+    """Hears of every call, in the thread that made it. Must neither wait nor raise: the call is being made."""
+
+    def called(self, call: ObservedCall) -> None:
+        """A call has ended."""
+
+    def token_taken(self, source: TokenSource) -> None:
+        """An access token was needed."""
+
+
+class Nobody:
+    """Observes nothing."""
+
+    def called(self, call: ObservedCall) -> None:
+        """Ignore the call."""
+
+    def token_taken(self, source: TokenSource) -> None:
+        """Ignore the token."""
+
+
+NOBODY = Nobody()
+
+
 @contextmanager
-def observed(
-    observer: Observer, endpoint: str, method: str, host: str, *, witness: Witness = NOBODY
-) -> Iterator[Observation]:
-    """Tell both of the call made inside: its status is to be noted, an IntegrationError speaks for itself."""
-    observation, began = Observation(), time.monotonic()
+def observed(observer: Observer, endpoint: str, method: str, host: str) -> Iterator[ObservedCall]:
+    """Let the observer hear of the call made inside. Note its status; an IntegrationError speaks for itself."""
+    call, began = ObservedCall(endpoint, method, host), time.monotonic()
     try:
-        yield observation
+        yield call
     except IntegrationError as error:
-        observation.error = error.code
+        call.error = error.code
         raise
     finally:
-        seconds = time.monotonic() - began
-        observer.called(endpoint, observation.outcome, seconds)
-        witness.saw(Call(endpoint, method, host, seconds, observation.status, observation.error))
+        call.seconds = time.monotonic() - began
+        observer.called(call)

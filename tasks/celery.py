@@ -27,9 +27,10 @@ connect_signals(cache(load_keyless_settings))
 
 
 @worker_init.connect(weak=False)
-def _before_work(**_: object) -> None:
+def _before_work(**__: object) -> None:
     try:
         services = wiring()
+        _ = services.traces  # their packages may be missing
     except SettingsError as error:
         sys.exit(str(error))  # Celery would log any other exception, and go on
     await_safe_server(services)
@@ -38,4 +39,4 @@ def _before_work(**_: object) -> None:
 @worker_shutdown.connect(weak=False)
 @worker_process_shutdown.connect(weak=False)  # of each child of the prefork pool
 def _after_work(**_: object) -> None:
-    wiring().tracing.close()
+    wiring().traces.close()

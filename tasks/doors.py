@@ -16,11 +16,10 @@ from integrations.connections.status import iso
 from integrations.errors import RequestRefused, TransientError
 from integrations.oracle_commerce.accept import Accepted, Asked, Door
 from integrations.scheduled import due_time, schedule, server_time
-from integrations.traceparent import FIELD as TRACEPARENT
-from integrations.traceparent import parse_traceparent, traceparent_of
 from tasks.dispatch import dispatch
 from tasks.wiring import wiring
 from tasks.worker.broker.options import NOT_BEFORE
+from tasks.worker.traces import TRACEPARENT, describe, parse_traceparent, traceparent_in, traceparent_of
 
 log = structlog.get_logger(__name__)
 
@@ -90,10 +89,10 @@ def start_work(asked: Asked) -> None:
 def _answer(
     kind: str, request: object, door: Door, traceparent: str, take: Callable[[object, Door, str], Summary]
 ) -> Summary:
-    given = traceparent_of(request) or traceparent
-    with wiring().tracing.request(kind, given) as span:
+    given = traceparent_in(request) or traceparent
+    with wiring().traces.request(kind, given) as span:
         try:
-            summary = take(request, door, given or span.traceparent)
+            summary = take(request, door, given or traceparent_of(span))
         except RequestRefused as refusal:
             log.warning(
                 "request_refused",
@@ -105,7 +104,7 @@ def _answer(
             )
             summary = {"outcome": "refused", "field": refusal.field, "code": refusal.code, "remedy": refusal.remedy}
         facts: dict[str, Any] = {name: summary.get(name) for name in ("outcome", "merchant_id", "run", "field", "code")}
-        span.tell(door=door, **facts)
+        describe(span, door=door, **facts)
         return summary
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 import structlog
+from opentelemetry.trace import Span
 
 from integrations.connections.change import Change, Moment, Stop
 from integrations.connections.lifecycle import disconnection, key_verdicts, outcomes
@@ -31,7 +32,7 @@ from tasks.dispatch import dispatch
 from tasks.flow import FLOW
 from tasks.queues import QUARANTINE
 from tasks.wiring import Wiring, wiring
-from tasks.worker.tracing.span import Span
+from tasks.worker.traces import describe, opened, traceparent_of
 
 log = structlog.get_logger(__name__)
 
@@ -65,11 +66,11 @@ def run_step(
     if isinstance(claimed, Stop):
         parts.counts.nothing_done(target)
         return _nothing_to_do(claimed)
-    with turn.span() as span:
+    with opened(turn.span()) as span:
         work = claimed.after.work_on(target)
-        span.tell(merchant_id=merchant_id, run=run, slot=target.slot, attempt=work.attempts if work else None)
+        describe(span, merchant_id=merchant_id, run=run, slot=target.slot, attempt=work.attempts if work else None)
         told = _carry_out(turn, start, claimed)
-        span.tell(**{name: str(told[name]) for name in ("outcome", "cause", "reason") if name in told})
+        describe(span, **{name: str(told[name]) for name in ("outcome", "cause", "reason") if name in told})
         return told
 
 
@@ -125,7 +126,7 @@ class _Turn:
     def _span_in(self, traceparent: str) -> Span:
         if self._span is None or traceparent not in {"", self._span[0]}:
             # Others may have begun the trace meanwhile; then what was made for one of our own is dropped, never ended.
-            self._span = traceparent, self.parts.tracing.step(self.target.step, traceparent, self._began)
+            self._span = traceparent, self.parts.traces.step(self.target.step, traceparent, self._began)
         return self._span[1]
 
     def claim(self, connection: Connection | None, now: float) -> Change | Stop:
@@ -137,7 +138,7 @@ class _Turn:
         if isinstance(claimed, Stop):
             return claimed
         span = self._span_in(connection.traceparent)  # looks, and runs nobody traced, begin a trace with their first
-        return _in_trace(claimed, connection.traceparent or span.traceparent)
+        return _in_trace(claimed, connection.traceparent or traceparent_of(span))
 
     def holds(self, connection: Connection) -> bool:
         """Whether our claim stands."""

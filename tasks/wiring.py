@@ -7,6 +7,7 @@ import os
 from dataclasses import replace
 from functools import cached_property
 from threading import Lock
+from typing import TYPE_CHECKING
 
 import redis
 import structlog
@@ -23,6 +24,7 @@ from integrations.deliveries.receiver import Receiver, receiver_of
 from integrations.egress.deadline import Deadline
 from integrations.egress.session import GuardedSession
 from integrations.errors import PermanentError, RequestRefused
+from integrations.observer import ObservedCall, TokenSource
 from integrations.oracle_commerce.accept import Acceptance
 from integrations.oracle_commerce.access_token import AccessTokens
 from integrations.oracle_commerce.client import CommerceCloud
@@ -37,24 +39,38 @@ from integrations.settings import Settings, load_settings
 from tasks.flow import FLOW
 from tasks.retry import RetryPolicy
 from tasks.worker.counting import Counts
-from tasks.worker.tracing.span import UNTRACED, tracing_of
+
+if TYPE_CHECKING:
+    from tasks.worker.traces import Traces
 
 log = structlog.get_logger(__name__)
 
 _TOKEN_LOCK_HEADROOM = 5.0  # seconds that the lock outlives what is done under it: a login and one more call
 
 
+class _Observers:
+    """Lets the metrics and the traces hear of each call."""
+
+    def __init__(self, counts: Counts, traces: "Traces") -> None:
+        self._counts, self._traces = counts, traces
+
+    def called(self, call: ObservedCall) -> None:
+        """A call has ended."""
+        self._counts.called(call)
+        self._traces.called(call)
+
+    def token_taken(self, source: TokenSource) -> None:
+        """An access token was needed."""
+        self._counts.token_taken(source)
+
+
 class Wiring:
     """Everything the tasks work with."""
 
     def __init__(self, settings: Settings, *, counting: bool = False) -> None:
-        """`counting`: for metrics and traces, which threads send on. What workers do counts, not commands.
-
-        Raises SettingsError if what that takes is not installed.
-        """
+        """`counting`: for metrics and traces, which threads send on. What workers do counts, not commands."""
         self.settings = settings
         self._counting = counting
-        self.tracing = tracing_of(settings, os.environ) if counting else UNTRACED
         self.pace = Pace(
             lease=settings.lease,
             retry_attempts=settings.retry_attempts,
@@ -136,6 +152,13 @@ class Wiring:
         return Counts(self.settings.redis_url, counts=self._counting)
 
     @cached_property
+    def traces(self) -> "Traces":
+        """The spans of this process. Raises SettingsError if what OCC_TRACES asks for is not installed."""
+        from tasks.worker.traces import Traces, traces_of  # noqa: PLC0415 - a tenth of a second, of each command
+
+        return traces_of(self.settings) if self._counting else Traces()
+
+    @cached_property
     def session(self) -> GuardedSession:
         """The one way out to the stores."""
         return GuardedSession(
@@ -169,7 +192,7 @@ class Wiring:
             raise PermanentError("egress_blocked", refused.code) from None
         path = self.settings.shipping_methods_path
         api = CommerceCloud(
-            self.session, store_url, shipping_methods_path=path, observer=self.counts, witness=self.tracing
+            self.session, store_url, shipping_methods_path=path, observer=_Observers(self.counts, self.traces)
         )
         return Store(
             api,

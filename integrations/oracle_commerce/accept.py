@@ -21,7 +21,6 @@ from integrations.oracle_commerce.request import Wish, is_merchant_id, parse_req
 from integrations.oracle_commerce.store_url import normalise_store_url
 from integrations.sealing.keyring import Keyring
 from integrations.settings import Settings
-from integrations.traceparent import traceparent_of
 
 
 class Door(StrEnum):
@@ -63,7 +62,7 @@ class Acceptance:
     def accept(self, request: object, door: Door, *, traceparent: str = "") -> Accepted:
         """Begin a run, durably. The same request again begins nothing.
 
-        `traceparent`: the trace of a request that brings none itself.
+        `traceparent`: the trace the request belongs to, as W3C Trace Context writes it; "" for none.
 
         Raises RequestRefused, which is also kept for the operator, and TransientError or redis.RedisError when the
         server could not take it: then the producer still has it.
@@ -73,7 +72,7 @@ class Acceptance:
         except RequestRefused as refusal:
             self._note(refusal, request, door)
             raise
-        desired = replace(desired, traceparent=traceparent_of(request) or traceparent)
+        desired = replace(desired, traceparent=traceparent)
         known = self._records.load(desired.merchant_id)
         if known.connection is None:
             desired = replace(desired, phase=spread_phase(self._records.next_number()))
@@ -97,7 +96,7 @@ class Acceptance:
             wish,
             door,
             lambda it, now: look_now(it, Moment(now, self._pace), repair=wish.choice is True),
-            traceparent_of(request) or traceparent,
+            traceparent,
         )
 
     def disconnect(self, request: object, door: Door, *, traceparent: str = "") -> Asked:
@@ -110,7 +109,7 @@ class Acceptance:
             wish,
             door,
             lambda it, now: disconnect(it, Moment(now, self._pace), forget_now=wish.choice == "now"),
-            traceparent_of(request) or traceparent,
+            traceparent,
         )
 
     def check_for_later(self, kind: str, request: object, door: Door) -> dict[str, object]:

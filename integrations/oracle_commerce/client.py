@@ -9,7 +9,7 @@ from integrations.egress.answer import Answer
 from integrations.egress.deadline import Deadline
 from integrations.egress.session import GuardedSession
 from integrations.errors import AccessTokenRefused, CredentialRejected, PermanentError
-from integrations.observer import NOBODY, Observer, Witness, observed
+from integrations.observer import NOBODY, Observer, observed
 from integrations.oracle_commerce import answers
 from integrations.oracle_commerce.answers import FailedMessages, Login, ShippingMethod
 
@@ -47,11 +47,9 @@ class CommerceCloud:
         *,
         shipping_methods_path: str = "/ccadmin/v1/shippingMethods",
         observer: Observer = NOBODY,
-        witness: Witness = NOBODY,
     ) -> None:
         self._session = session
         self._observer = observer
-        self._witness = witness
         self._store_url = store_url
         self._shipping_methods_path = shipping_methods_path
 
@@ -138,7 +136,7 @@ class CommerceCloud:
     ) -> Answer:
         headers = {"Authorization": f"Bearer {bearer}"}
         host = self._store_url.rpartition("/")[2]
-        with observed(self._observer, endpoint, method, host, witness=self._witness) as observation:
+        with observed(self._observer, endpoint, method, host) as observation:
             url = self._store_url + path
             answer = self._session.request(method, url, headers=headers, form=form, json=json, deadline=deadline)
             observation.answered(answer.status)

@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from integrations.errors import RequestRefused
-from integrations.traceparent import FIELD as TRACEPARENT
 
 MAX_FIELD_LENGTH = 16 * 1024
 """Characters, per field."""
 
+_TRACEPARENT = "traceparent"  # read at the doors
 _FIELDS = ("merchant_id", "store_url", "application_key")
 MERCHANT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,127}", re.ASCII)
 
@@ -45,7 +45,7 @@ def parse_wish(request: object, option: str, choices: tuple[object, ...]) -> Wis
         raise RequestRefused(
             "request", "not_an_object", f"send one JSON object with merchant_id and, if need be, {option}"
         )
-    unknown = [name for name in request if name not in {"merchant_id", option, TRACEPARENT}]
+    unknown = [name for name in request if name not in {"merchant_id", option, _TRACEPARENT}]
     if unknown:
         raise RequestRefused(
             "request", "unknown_field", f"send only merchant_id and {option}; {len(unknown)} other field(s) came along"
@@ -64,7 +64,7 @@ def parse_request(request: object) -> ConnectRequest:
         raise RequestRefused(
             "request", "not_an_object", "send one JSON object with merchant_id, store_url and application_key"
         )
-    unknown = sorted(str(name) for name in request if name not in {*_FIELDS, TRACEPARENT})
+    unknown = sorted(str(name) for name in request if name not in {*_FIELDS, _TRACEPARENT})
     if unknown:
         # Not even the name is repeated: with a comma missing, a key becomes one.
         raise RequestRefused(

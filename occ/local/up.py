@@ -30,6 +30,7 @@ from occ.local.server_binary import ServerError
 from occ.local.stop_signal import StopSignal, stop_signal
 from tasks.queues import QUEUES
 from tasks.worker import logs
+from tasks.worker.traces import traces_of
 
 FLOWER_PORT = 5555
 FLOWER_USER = "occ"
@@ -92,6 +93,7 @@ def _run(wish: Wish, data: Path, stop: StopSignal) -> None:
     with ExitStack() as until_the_end:
         settings, server = _settings_and_server(data, until_the_end)
         known = load_settings(settings)  # one clear report of problems here, instead of one from each child
+        traces_of(known)  # likewise
         logs.configure(known.log_level, known.log_format)
         supervisor = until_the_end.enter_context(Supervisor(settings, server=server))
         for number in range(1, wish.workers + 1):

@@ -18,7 +18,7 @@ from redis.retry import Retry
 from integrations.connections.causes import CAUSES as KNOWN_CAUSES
 from integrations.connections.record import Connection, Target
 from integrations.connections.records import Committed
-from integrations.observer import CallOutcome, TokenSource
+from integrations.observer import CallOutcome, ObservedCall, TokenSource
 from tasks.worker import metric
 from tasks.worker.metric import CALL_SECONDS_BUCKETS, Metric
 
@@ -70,12 +70,13 @@ class Counts:
 
     # --- Counting ---------------------------------------------------------------------------------------------------
 
-    def called(self, endpoint: str, outcome: CallOutcome, seconds: float) -> None:
+    def called(self, call: ObservedCall) -> None:
         """One call to a store."""
+        endpoint, seconds = call.endpoint, call.seconds
         bound = next((str(bound) for bound in CALL_SECONDS_BUCKETS if seconds <= bound), BEYOND)
         self._add(
             {
-                field(metric.CALLS, endpoint, outcome): 1,
+                field(metric.CALLS, endpoint, call.outcome): 1,
                 field(metric.CALL_SECONDS, endpoint, bound): 1,
                 field(metric.CALL_SECONDS, endpoint, MICROSECONDS): max(0, round(seconds * 1e6)),
             }

@@ -9,7 +9,7 @@ import pytest
 from integrations.egress.deadline import Deadline
 from integrations.egress.session import GuardedSession
 from integrations.errors import IntegrationError
-from integrations.observer import CallOutcome
+from integrations.observer import CallOutcome, ObservedCall
 from integrations.oracle_commerce.client import CommerceCloud, Endpoint
 from tests.integrations.wire_servers import WireServer, answering, http
 
@@ -27,9 +27,9 @@ class Calls:
         self.heard: list[tuple[str, CallOutcome]] = []
         self.seconds: list[float] = []
 
-    def called(self, endpoint: str, outcome: CallOutcome, seconds: float) -> None:
-        self.heard.append((endpoint, outcome))
-        self.seconds.append(seconds)
+    def called(self, call: ObservedCall) -> None:
+        self.heard.append((call.endpoint, call.outcome))
+        self.seconds.append(call.seconds)
 
     def token_taken(self, _: object) -> None:
         raise AssertionError("no token was asked for")

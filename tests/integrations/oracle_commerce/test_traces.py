@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 import pytest
-from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from integrations.connections.change import Change, Moment
@@ -15,7 +16,7 @@ from integrations.oracle_commerce.accept import Door
 from integrations.sealing.keyring import seal
 from occ.simulator.application_keys import make_application_key
 from occ.simulator.store import SimulatedStore
-from tasks.worker.tracing.otlp import OtlpTracing
+from tasks.worker.traces import Traces, parse_traceparent
 from tests.integrations.oracle_commerce.by_hand import OURS, SECOND, Desk
 
 PRODUCER = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -28,19 +29,23 @@ class TracedDesk(Desk):
     def restart(self, **settings: object) -> None:
         super().restart(**settings)
         self.exporter = InMemorySpanExporter()
-        self.parts.tracing = OtlpTracing({}, self.exporter)
+        provider = TracerProvider(shutdown_on_exit=False)
+        provider.add_span_processor(SimpleSpanProcessor(self.exporter))
+        self.parts.traces = Traces(lambda: (provider.get_tracer("test"), provider.shutdown))
 
     def ask(self, store: SimulatedStore, traceparent: object = PRODUCER, key: str | None = None) -> None:
         """A request of a producer that has a trace."""
         sealed = seal(OURS.public_key, OURS.key_id, "m-1", key or store.application_key)
-        request = {"merchant_id": "m-1", "store_url": store.url, "application_key": sealed, "traceparent": traceparent}
-        self.parts.acceptance.accept(request, Door.INBOX)
+        request = {"merchant_id": "m-1", "store_url": store.url, "application_key": sealed}
+        self.parts.acceptance.accept(request, Door.INBOX, traceparent=parse_traceparent(traceparent))
+
+    def request(self, kind: str, **choice: object) -> None:
+        """A request about m-1 that comes in the trace ANOTHER."""
+        accept = {"look": self.parts.acceptance.look, "disconnect": self.parts.acceptance.disconnect}[kind]
+        accept({"merchant_id": "m-1", **choice}, Door.INBOX, traceparent=ANOTHER)
 
     def spans(self) -> list[ReadableSpan]:
         """Those ended since this was asked last."""
-        batches = self.parts.tracing._batches  # type: ignore[attr-defined]
-        if batches is not None:
-            batches.force_flush()
         spans = list(self.exporter.get_finished_spans())
         self.exporter.clear()
         return spans
@@ -50,7 +55,7 @@ class TracedDesk(Desk):
 def desk() -> Iterator[TracedDesk]:
     desk = TracedDesk()
     yield desk
-    desk.parts.tracing.close()
+    desk.parts.traces.close()
 
 
 def traces(spans: list[ReadableSpan]) -> set[str]:
@@ -204,7 +209,7 @@ def test_what_a_wish_begins_belongs_to_its_trace(desk: TracedDesk, wish: str) ->
     desk.ask(desk.store())
     desk.wait(60)
     desk.spans()
-    {"look": desk.look, "disconnect": desk.disconnect}[wish](traceparent=ANOTHER)
+    desk.request(wish)
     desk.wait(60)
     assert traces(desk.spans()) == {ANOTHER[3:35]}
 
@@ -212,7 +217,7 @@ def test_what_a_wish_begins_belongs_to_its_trace(desk: TracedDesk, wish: str) ->
 def test_a_repair_asked_for_in_the_midst_of_a_run_leaves_it_in_its_trace(desk: TracedDesk) -> None:
     desk.ask(desk.store())
     desk.one()
-    desk.look(repair=True, traceparent=ANOTHER)
+    desk.request("look", repair=True)
     desk.wait(60)
     assert traces(desk.spans()) == {PRODUCER[3:35]}
 
@@ -230,8 +235,8 @@ def test_without_tracing_records_keep_a_trace_no_longer_than_it_lasts() -> None:
     desk = Desk()
     store = desk.store()
     sealed = seal(OURS.public_key, OURS.key_id, "m-1", store.application_key)
-    request = {"merchant_id": "m-1", "store_url": store.url, "application_key": sealed, "traceparent": PRODUCER}
-    desk.parts.acceptance.accept(request, Door.INBOX)
+    request = {"merchant_id": "m-1", "store_url": store.url, "application_key": sealed}
+    desk.parts.acceptance.accept(request, Door.INBOX, traceparent=PRODUCER)
     desk.one()
     assert desk.connection.traceparent == PRODUCER  # another worker may trace
     desk.wait(60)

@@ -10,7 +10,7 @@ import redis
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
-from integrations.observer import CallOutcome
+from integrations.observer import ObservedCall
 from integrations.sealing.keyring import SealingKey
 from integrations.settings import Settings, load_settings
 from occ.local.server import EmbeddedServer
@@ -121,7 +121,7 @@ def test_workers_counts_become_counters_and_a_histogram(
 ) -> None:
     counts = Counts(redis_url)
     for seconds in (0.01, 0.3, 0.4, 50):
-        counts.called("write_slot", CallOutcome.OK, seconds)
+        counts.called(ObservedCall("write_slot", "PUT", "a.example.com", seconds, status=200))
     counts.close()
     client.hset("occ:metrics", mapping={"occ_calls_total|of|an|older|release": 3, "gone_total": 1})
     samples = scrape()
@@ -141,7 +141,7 @@ def test_all_that_is_told_is_listed_and_all_that_is_listed_is_told(
     client.xadd("occ:events", {"event": "{}"})
     client.xgroup_create("occ:events", "crm", id="0")
     counts = Counts(redis_url)
-    counts.called("login", CallOutcome.OK, 0.1)
+    counts.called(ObservedCall("login", "POST", "a.example.com", 0.1, status=200))
     counts.close()
     told = {name for name, *_ in scrape()}
     histogram = {f"occ_call_seconds_{part}" for part in ("bucket", "count", "sum")}

@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from integrations.connections.record import Step, Target
-from integrations.observer import CallOutcome, TokenSource
+from integrations.observer import ObservedCall, TokenSource
 from occ.local.processes import PROJECT
 from occ.local.server import EmbeddedServer
 from tasks.worker.counting import Counts
@@ -24,12 +24,12 @@ NEVER = 3600.0
 
 COUNTING = """
 import sys, time
-from integrations.observer import CallOutcome
+from integrations.observer import ObservedCall
 from tasks.worker.counting import Counts
 counts = Counts(sys.argv[1])
 print("counting", flush=True)
 while True:
-    counts.called("login", CallOutcome.OK, 0.07)
+    counts.called(ObservedCall("login", "POST", "a.example.com", 0.07, status=200))
     print(".", end="", flush=True)
     time.sleep(0.005)
 """
@@ -42,8 +42,9 @@ def totals(client: redis.Redis) -> dict[str, int]:
 def test_what_several_processes_count_adds_up(redis_url: str, redis_client: redis.Redis) -> None:
     both = [Counts(redis_url, every=NEVER) for _ in range(2)]
     for counts in both:
-        for outcome, seconds in ((CallOutcome.OK, 0.07), (CallOutcome.OK, 0.1), (CallOutcome.TIMEOUT, 99)):
-            counts.called("login", outcome, seconds)
+        counts.called(ObservedCall("login", "POST", "a.example.com", 0.07, status=200))
+        counts.called(ObservedCall("login", "POST", "a.example.com", 0.1, status=200))
+        counts.called(ObservedCall("login", "POST", "a.example.com", 99, error="store_timeout"))
         counts.token_taken(TokenSource.CACHE)
         counts.nothing_done(Target(Step.REGISTER_SLOT, "order-submit"))
         counts.ticked(dispatched=3, taken_from_inbox=0)
@@ -66,7 +67,7 @@ def test_threads_that_count_at_once_lose_nothing(redis_url: str, redis_client: r
 
     def count() -> None:
         for _ in range(2000):
-            counts.called("read_slot", CallOutcome.OK, 0.01)
+            counts.called(ObservedCall("read_slot", "GET", "a.example.com", 0.01, status=200))
 
     threads = [threading.Thread(target=count) for _ in range(4)]
     for thread in threads:
