@@ -34,7 +34,7 @@ COMMANDS: Mapping[str, str] = MappingProxyType(
         "refused": "List requests that were refused.",
         "undelivered": "List events that the receiver refused until they were set aside.",
         "quarantine": "List messages that were set aside; return or discard them.",
-        "health": "Tell whether work is done when it is due.",
+        "health": "Check that work is done on time.",
         "metrics": "Serve metrics for Prometheus, until stopped.",
         "keygen": "Make a sealing key pair.",
         "seal": "Seal an application key, as producers do.",
