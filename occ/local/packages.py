@@ -185,7 +185,9 @@ def _carry_out(command: list[str], log: Path, environment: Mapping[str, str] | N
 
 def _environment_of_pip(pip: list[str]) -> dict[str, str]:
     """Our environment with what is kept of pip's configuration, wherever that stood: files, sections, variables."""
-    listed = subprocess.run([*pip, "config", "list"], capture_output=True, text=True, check=False).stdout
+    # These are options of this command as well, and a configuration that sets them would hide the rest from us.
+    whole = {**os.environ, **dict.fromkeys(("PIP_USER", "PIP_GLOBAL", "PIP_SITE", "PIP_QUIET", "PIP_VERBOSE"), "0")}
+    listed = subprocess.run([*pip, "config", "list"], env=whole, capture_output=True, text=True, check=False).stdout
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
     kept = {f"PIP_{name.replace('-', '_').upper()}": value for name, value in reaching_the_index(listed).items()}
     return {**environment, **kept, "PIP_CONFIG_FILE": os.devnull}  # this very path: no file at all is read
