@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from signal import SIGKILL
 
+import pip
 import pytest
 
 from occ.local import packages
@@ -82,6 +83,7 @@ def pips(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
     folder = tmp_path_factory.mktemp("pips")
     found = {}
     for name, wanted in {"oldest": "pip==22.3", "newest": "pip"}.items():
+        command: list[str | Path]
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder / name, wanted]
         subprocess.run(command, check=False, capture_output=True, timeout=60)
         for wheel in (folder / name).glob("*.whl"):
@@ -98,6 +100,21 @@ def test_exactly_what_is_locked_comes_though_everything_has_a_newer_release(
     subprocess.run([sys.executable, "-I", "-m", "venv", tmp_path / "made"], check=True)
     packages.fill(tmp_path / "made", index / lock, tmp_path / "log")
     _holds_what_is_locked(tmp_path / "made", index / lock)
+
+
+@pytest.mark.end_to_end
+@pytest.mark.parametrize(
+    ("hashes", "reason"), [(" --hash=sha256:" + 64 * "0", "DO NOT MATCH THE HASHES"), ("", "Hashes are required")]
+)
+def test_what_the_lock_does_not_vouch_for_is_refused(tmp_path: Path, hashes: str, reason: str) -> None:
+    made = tmp_path / "made"
+    subprocess.run([sys.executable, "-I", "-m", "venv", "--without-pip", made], check=True)
+    (_site_packages(made) / "pip").symlink_to(Path(pip.__file__).parent)
+    wheel = wheel_of(tmp_path / "shelf", "parcel", "1")
+    (tmp_path / "lock").write_text(f"parcel @ file://{wheel}{hashes}\n", encoding="utf-8")
+    with pytest.raises(InstallationError, match=reason):
+        packages.fill(made, tmp_path / "lock", tmp_path / "log")
+    assert not list(made.glob("lib/python*/site-packages/parcel*"))
 
 
 @pytest.mark.end_to_end
@@ -153,6 +170,7 @@ def test_whatever_step_is_cut_off_the_old_one_works_and_the_next_start_works(tmp
         _ensure(root, python)
         _locked(root, 2)
         with _running_from(root / ".venvs" / "1"):
+            command: list[str | Path]
             command = [sys.executable, "-c", KILLED_AT, packages.__file__, str(at), root, "requirements.lock", python]
             ended = subprocess.run(command, check=False, capture_output=True)
             assert ended.returncode in {0, -SIGKILL}, ended.stderr
@@ -187,7 +205,7 @@ def test_the_folder_of_an_earlier_release_stays_while_a_program_runs_from_it(tmp
     (former / "bin").mkdir(parents=True)
     (former / "requirements.lock").touch()
     (former / "bin" / "python").symlink_to(Path(sys.executable).resolve())
-    program = [former / "bin" / "python", "-c", "print(1, flush=True); input()"]
+    program: list[str | Path] = [former / "bin" / "python", "-c", "print(1, flush=True); input()"]
     with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as running:
         assert running.stdout is not None
         running.stdout.readline()
