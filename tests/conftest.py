@@ -2,10 +2,12 @@
 
 import logging
 import os
+import re
 import signal
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -13,18 +15,51 @@ import redis
 import structlog
 
 from occ.local.server import EmbeddedServer
+from tests.side_by_side import Dealer, in_order
 
 # A shell that starts us in the background has us ignore Ctrl+C, and what we start would inherit that.
 for _ignorable in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
     if signal.getsignal(_ignorable) is signal.SIG_IGN:
         signal.signal(_ignorable, signal.default_int_handler if _ignorable == signal.SIGINT else signal.SIG_DFL)
 
-# HYPOTHESIS_PROFILE=long: the laws that name no number of examples look at 10,000.
+# --hypothesis-profile=NAME, or HYPOTHESIS_PROFILE=NAME: how many examples the laws look at that name no number.
 # Machines are noisy: slow examples are no finding.
-_SLOW_IS_FINE = [hypothesis.HealthCheck.too_slow]
-hypothesis.settings.register_profile("short", deadline=None, suppress_health_check=_SLOW_IS_FINE)
-hypothesis.settings.register_profile("long", deadline=None, suppress_health_check=_SLOW_IS_FINE, max_examples=10_000)
-hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "short"))
+_PROFILES = {"quick": 25, "full": 100, "long": 10_000}
+for _name, _examples in _PROFILES.items():
+    hypothesis.settings.register_profile(
+        _name, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], max_examples=_examples
+    )
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "full"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Tests with servers and workers mostly wait, so more of them run side by side than there are cores."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores if _without_servers(config) else 3 * cores
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Where no test of a module would be run, it need not be imported: a third of the time of a quick run."""
+    if collection_path.suffix != ".py" or not _without_servers(config):
+        return None
+    text = collection_path.read_text(encoding="utf-8")
+    return re.search(r"^pytestmark = .*\bmark\.(server|end_to_end)\b", text, re.MULTILINE) is not None or None
+
+
+def _without_servers(config: pytest.Config) -> bool:
+    return "not server and not end_to_end" in config.option.markexpr
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Dealer:
+    """See `side_by_side`."""
+    return Dealer(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """See `side_by_side`. By now they are shuffled."""
+    items[:] = in_order(items)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -112,9 +112,19 @@ class Pipeline:
         name = f"beat-{self._started}"
         return self._start(name, beat_command(), {})
 
+    def running_workers(self) -> list[str]:
+        """The names of those that were not killed."""
+        return [name for name in self.processes if name.startswith("worker")]
+
+    def replace_workers(self, number: int) -> None:
+        """Until so many consume: new ones come for those that were killed."""
+        for _ in range(number - len(self.running_workers())):
+            self.start_worker()
+        self.await_workers()
+
     def await_workers(self) -> None:
         """Until every worker that was started consumes."""
-        pending = {name for name in self.processes if name.startswith("worker")}
+        pending = set(self.running_workers())
 
         def ready() -> bool:
             pending.difference_update([name for name in pending if b"ready" in self.output(name)])

@@ -36,6 +36,7 @@ from integrations.errors import CredentialRejected, IntegrationError, PermanentE
 from integrations.outages.outage import Kind, Outage, ended_event, started_event
 from tests.contract.shapes import EVENT, EVENT_TYPES, STATUS, closed
 from tests.contract.validators import of_file, problems, validator
+from tests.examples import examples
 from tests.integrations.oracle_commerce.fakes import NOON, SLOTS, Drive, desired, started
 
 ANY_EVENT = of_file("event.schema.json")
@@ -107,7 +108,7 @@ def test_a_status_fits_its_schema_and_holds_nothing_else(connection: Connection)
 
 
 @given(before=st.none() | connections, after=connections, version=st.integers(1, 10**9), now=times)
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_the_events_of_any_change_fit_their_schemas(
     before: Connection | None, after: Connection, version: int, now: float
 ) -> None:
@@ -146,7 +147,7 @@ class Telling(Drive):
 @given(
     dice=st.randoms(use_true_random=False), wishes=st.lists(st.sampled_from(("key", "leave", "look", "")), max_size=4)
 )
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 def test_what_a_life_tells_fits_the_schemas_and_is_in_order(dice: Any, wishes: list[str]) -> None:
     pace = Pace(
         lease=10, retry_attempts=2, confirm_rejection=30, second_look=40, recheck_degraded=60, revalidate_every=200

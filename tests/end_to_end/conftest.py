@@ -20,14 +20,14 @@ BRISK = {
 }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
-    """Real workers, beat, server and simulator, for the whole test run. Nothing is looked at unless it is asked for."""
+    """Real workers, beat, server and simulator, for all tests of this folder. Looks are only those asked for."""
     with running(Pipeline(tmp_path_factory.mktemp("pipeline"))) as pipeline:
         yield pipeline
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def brisk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
     """The same in a hurry: second looks, and looks at what is in trouble, come by themselves after a second."""
     with running(Pipeline(tmp_path_factory.mktemp("brisk"), settings=BRISK), workers=1) as pipeline:

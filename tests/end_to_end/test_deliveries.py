@@ -7,7 +7,6 @@ import signal
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,26 +23,42 @@ KILLS = 4
 MERCHANTS = 12
 
 
-@pytest.fixture
-def receiver() -> Iterator[ReceiverServer]:
+@pytest.fixture(scope="module")
+def receiver_of_all() -> Iterator[ReceiverServer]:
     with ReceiverServer(clock=time.time) as receiver:
         yield receiver
 
 
-@pytest.fixture
-def pipeline(tmp_path: Path, receiver: ReceiverServer) -> Iterator[Pipeline]:
+@pytest.fixture(scope="module")
+def pipeline_of_all(tmp_path_factory: pytest.TempPathFactory, receiver_of_all: ReceiverServer) -> Iterator[Pipeline]:
     settings = {
-        "OCC_RECEIVER_URL": receiver.url,
+        "OCC_RECEIVER_URL": receiver_of_all.url,
         "OCC_RECEIVER_SECRETS": SECRET,
         "OCC_RECEIVER_NETWORKS": "127.0.0.0/8",
         "OCC_LEASE": "6",
         "OCC_CALL_DEADLINE": "1",
         "OCC_CONCURRENCY": "8",
     }
-    with running(Pipeline(tmp_path, settings=settings)) as pipeline:
+    with running(Pipeline(tmp_path_factory.mktemp("deliveries"), settings=settings)) as pipeline:
         # Events that were told before the first tick are nobody's to deliver.
         wait_until(lambda: pipeline.redis.exists(EVENTS) == 1, what="the first tick to begin deliveries")
         yield pipeline
+
+
+@pytest.fixture
+def receiver(receiver_of_all: ReceiverServer) -> ReceiverServer:
+    """Takes everything, and has seen nothing."""
+    receiver_of_all.answer = lambda _: 204
+    receiver_of_all.taken.clear()
+    return receiver_of_all
+
+
+@pytest.fixture
+def pipeline(pipeline_of_all: Pipeline, receiver: ReceiverServer) -> Pipeline:
+    """With two workers, and nothing told that was not delivered."""
+    pipeline_of_all.replace_workers(2)
+    pipeline_of_all.redis.xtrim(EVENTS, maxlen=0, approximate=False)
+    return pipeline_of_all
 
 
 def told(pipeline: Pipeline) -> dict[str, list[str]]:
@@ -56,13 +71,17 @@ def told(pipeline: Pipeline) -> dict[str, list[str]]:
     return dict(found)
 
 
+def output_of_workers(pipeline: Pipeline) -> bytes:
+    return b"".join(pipeline.output(name) for name in pipeline.running_workers())
+
+
 def await_all_delivered(pipeline: Pipeline, receiver: ReceiverServer) -> None:
     wait_until(lambda: receiver.processed() == told(pipeline), what="all events to arrive, in order")
     wait_until(lambda: not [*pipeline.redis.scan_iter("occ:deliver*")], what="the lanes to be cleared away")
 
 
 def test_changes_are_delivered_and_no_secret_is_anywhere(pipeline: Pipeline, receiver: ReceiverServer) -> None:
-    stores = pipeline.simulator.add_many(3)
+    stores = pipeline.simulator.add_many(3, "told-{n}")
     for store in stores:
         pipeline.post(pipeline.request(store))
     pipeline.await_end(*(store.name for store in stores))
@@ -70,7 +89,7 @@ def test_changes_are_delivered_and_no_secret_is_anywhere(pipeline: Pipeline, rec
     types = {delivery.event["type"] for delivery in receiver.taken}
     assert types == {"occ.connection.onboarding", "occ.connection.active"}
     assert receiver.unsigned == 0
-    logs = b"".join(pipeline.output(name) for name in pipeline.processes)
+    logs = output_of_workers(pipeline)
     kept = b"".join(file.read_bytes() for file in (pipeline.folder / "server").rglob("*") if file.is_file())
     for spelling in (SECRET.encode(), SECRET.removeprefix("whsec_").encode()):
         assert spelling not in logs
@@ -95,7 +114,7 @@ def test_workers_killed_while_they_deliver_lose_no_event_and_mix_up_none(
         seen = len(receiver.taken)
         enough = seen + dice.randrange(1, 30)
         wait_until(lambda enough=enough: len(receiver.taken) >= enough, what="deliveries to be under way")  # type: ignore[misc]
-        pipeline.kill(dice.choice([name for name in pipeline.processes if name.startswith("worker")]), signal.SIGKILL)
+        pipeline.kill(dice.choice(pipeline.running_workers()), signal.SIGKILL)
         pipeline.start_worker()
     await_all_delivered(pipeline, receiver)
     assert receiver.unsigned == 0
@@ -106,8 +125,9 @@ def test_workers_killed_while_they_deliver_lose_no_event_and_mix_up_none(
 def test_a_receiver_that_comes_back_gets_what_it_missed_and_the_pipeline_went_on(
     pipeline: Pipeline, receiver: ReceiverServer
 ) -> None:
+    before = output_of_workers(pipeline)
     receiver.answer = lambda _: 503
-    stores = pipeline.simulator.add_many(4)
+    stores = pipeline.simulator.add_many(4, "missed-{n}")
     for store in stores:
         pipeline.post(pipeline.request(store))
     pipeline.await_end(*(store.name for store in stores))
@@ -118,8 +138,8 @@ def test_a_receiver_that_comes_back_gets_what_it_missed_and_the_pipeline_went_on
     assert pipeline.redis.hget(RECEIVER, "failing_since") is None
     group = {found["name"]: found for found in pipeline.redis.xinfo_groups(EVENTS)}[GROUP]
     assert (group["lag"], group["pending"]) == (0, 0)
-    logs = b"".join(pipeline.output(name) for name in pipeline.processes)
-    assert logs.count(b"receiver_fails") == logs.count(b"receiver_takes_events") == 1
+    for line in (b"receiver_fails", b"receiver_takes_events"):
+        assert output_of_workers(pipeline).count(line) - before.count(line) == 1
 
 
 def test_a_worker_that_is_frozen_in_mid_delivery_and_thaws_out_changes_nothing(
@@ -129,7 +149,7 @@ def test_a_worker_that_is_frozen_in_mid_delivery_and_thaws_out_changes_nothing(
 
     def freeze_once(_: dict[str, Any]) -> int:
         if not frozen:
-            frozen.extend(name for name in pipeline.processes if name.startswith("worker"))
+            frozen.extend(pipeline.running_workers())
             for name in frozen:
                 os.kill(pipeline.processes[name].pid, signal.SIGSTOP)
         return 204

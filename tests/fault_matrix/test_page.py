@@ -14,6 +14,8 @@ from tests.fault_matrix.faults import FAULTY
 from tests.fault_matrix.matrix import Result
 from tests.fault_matrix.sections import SECTIONS, Section
 
+pytestmark = pytest.mark.long
+
 IN_ORDER = {ConnectionStatus.ACTIVE, ConnectionStatus.DISCONNECTED}
 LOSSES = {
     "somebody adds a URL at the moment of our write": "a write knows no condition, and no later answer shows it",

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.secrets.canaries import CLEAR, KEY, TOKEN, Search, application_key
 
 SEARCH = Search([KEY])
@@ -31,7 +32,7 @@ WAYS: dict[str, Callable[[str], str]] = {
 
 @pytest.mark.parametrize("way", WAYS)
 @given(before=st.text(max_size=7), after=st.text(max_size=7))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=examples(60))
 def test_a_secret_is_found_whatever_was_done_to_it(way: str, before: str, after: str) -> None:
     assert SEARCH.hits(WAYS[way](f"{before}{KEY}{after}").encode())
 

@@ -24,6 +24,7 @@ from integrations.connections.record import (
 from integrations.connections.records import _RECORD
 from integrations.connections.schedule import Pace
 from integrations.connections.status import status_object
+from tests.examples import examples
 from tests.integrations.oracle_commerce.fakes import (
     FOLLOWING,
     NOON,
@@ -440,4 +441,4 @@ def _is_left(connection: Connection, now: float) -> None:
 
 
 TestAnySequenceOfEvents = ConnectionMachine.TestCase
-TestAnySequenceOfEvents.settings = settings(deadline=None, max_examples=100, stateful_step_count=40)
+TestAnySequenceOfEvents.settings = settings(max_examples=examples(100), stateful_step_count=40)

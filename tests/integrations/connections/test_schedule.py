@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from integrations.connections.record import DAY, Cause, Credential, KeyVerdict, SlotStatus, Trouble
 from integrations.connections.schedule import Pace, days_left_to_tell, next_in_phase, phase_of, spread_phase
+from tests.examples import examples
 from tests.integrations.connections.test_record import FAILED, healthy
 from tests.integrations.oracle_commerce.fakes import NOON
 
@@ -88,7 +89,7 @@ def test_no_look_comes_later_than_the_regular_one() -> None:
         assert NOON + 9 <= pace.next_look(connection, NOON) <= NOON + 9 + 10
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=examples(50))
 @given(looks=st.integers(min_value=0, max_value=2000), degraded=st.floats(min_value=1, max_value=6 * 3600))
 def test_looks_in_trouble_grow_rare_but_stay_four_in_a_period(looks: int, degraded: float) -> None:
     pace = Pace(recheck_degraded=degraded)

@@ -18,7 +18,7 @@ from integrations.connections.schedule import Pace, spread_phase
 from tests.bench.three_days import FULLEST_TO_MEAN, Course, Plan, simulate
 from tests.integrations.oracle_commerce.recorded import at_once
 
-pytestmark = pytest.mark.timeout(7200)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(7200)]
 
 CONNECTIONS = int(os.environ.get("TEST_CONNECTIONS", "1000"))
 # As many in each stretch of time as there are in a minute with 100,000: the law is about that many.

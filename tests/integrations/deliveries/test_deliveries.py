@@ -148,7 +148,7 @@ def test_a_receiver_that_is_down_for_an_hour_gets_everything_afterwards(stage: S
     for _ in range(60):
         for _ in range(20):
             stage.happens(dice.choice(merchants))
-        stage.go_on(60)
+        stage.go_on(60, step=5)
     tries = sum(stage.attempts.values())
     assert stage.attempts[CallOutcome.UNREACHABLE] == tries
     assert 10 <= tries <= 30, f"{tries} attempts in an hour"
@@ -176,7 +176,7 @@ def test_an_event_that_is_refused_holds_up_nobody_else_and_is_set_aside_in_the_e
         assert stage.client.hget(RECEIVER, "held_back") == "2"
         stage.happens("bad")
         stage.happens("good")
-        stage.go_on(3 * 24 * HOUR + 2 * HOUR, step=30)
+        stage.go_on(3 * 24 * HOUR + 2 * HOUR, step=120)
         assert receiver.processed() == {"good": ["good.1", "good.2"], "bad": ["bad.2", "bad.3"]}
         assert len(receiver.turned_down) <= 130, "tried once an hour at last"
     ((_, aside),) = undelivered(stage.client)
@@ -351,7 +351,7 @@ def test_without_a_receiver_what_waits_is_kept_and_is_nobodys_trouble(stage: Sta
         assert receiver.processed() == stage.written
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 def test_workers_that_die_anywhere_lose_nothing_and_mix_up_nothing(client: redis.Redis, seed: int) -> None:
     """A worker dies before it posts, or after it and before it says so; the receiver has its moods."""
     dice = random.Random(seed)  # noqa: S311 - the same each time

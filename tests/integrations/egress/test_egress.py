@@ -15,6 +15,7 @@ from integrations.egress.session import GuardedSession
 from integrations.errors import IntegrationError, PermanentError, RequestRefused, TransientError
 from integrations.oracle_commerce.store_url import normalise_store_url
 from integrations.settings import DevStore
+from tests.examples import examples
 from tests.integrations.hostile import (
     FORBIDDEN_ADDRESSES,
     HOSTILE_HOSTS,
@@ -123,21 +124,21 @@ def test_a_public_address_gains_nothing_from_a_dev_store_on_its_port() -> None:
 
 
 @given(st.text(max_size=40))
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=examples(300))
 def test_no_text_is_a_public_address_unless_it_is_one_letter_by_letter(text: str) -> None:
     if is_public(text):
         assert socket.inet_pton(socket.AF_INET6 if ":" in text else socket.AF_INET, text)
 
 
 @given(st.ip_addresses(v=4))
-@settings(deadline=None, max_examples=500)
+@settings(max_examples=examples(500))
 def test_we_call_nothing_that_python_knows_not_to_be_global(address: object) -> None:
     if not getattr(address, "is_global", True):
         assert not is_public(str(address))
 
 
 @given(st.text(alphabet="0123456789abcdefx.-", min_size=1, max_size=30))
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=examples(300))
 def test_what_counts_as_a_name_is_no_number_to_the_c_library(text: str) -> None:
     if is_host_name(text):
         with pytest.raises(OSError, match="illegal IP address string"):

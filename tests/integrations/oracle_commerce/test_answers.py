@@ -23,6 +23,7 @@ from integrations.errors import (
 )
 from integrations.oracle_commerce import answers
 from integrations.oracle_commerce.answers import FailedMessages, Login, ShippingMethod
+from tests.examples import examples
 
 NOON = 1_780_000_000.0
 HTML = b"<!DOCTYPE html><html><body>Access Denied</body></html>"
@@ -425,7 +426,7 @@ all_headers = st.dictionaries(st.sampled_from(["Retry-After", "Date", "Content-T
 
 
 @given(st.sampled_from(READERS), st.integers(0, 1000) | st.sampled_from([200, 400, 401, 403, 404]), all_headers, bodies)
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=examples(300))
 def test_any_answer_is_a_value_or_one_of_our_errors(
     read: Callable[[Answer], object], status: int, headers: dict[str, str], body: bytes
 ) -> None:

@@ -12,6 +12,7 @@ from integrations.errors import PermanentError, SlotNotFound, TransientError
 from integrations.oracle_commerce.drift import drift_of, lost_settings, preview_of, remember
 from integrations.oracle_commerce.registration import Registration, register
 from occ.simulator.store import SimulatedStore
+from tests.examples import examples
 from tests.integrations.oracle_commerce.slot_stores import (
     FOREIGN,
     OURS,
@@ -341,7 +342,7 @@ def test_a_first_registration_is_no_drift() -> None:
     assert register(slot, SLOT, OURS, "urls").drift == ()
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=examples(300))
 @given(contents(), st.lists(st.sampled_from((*FOREIGN, *SPELLINGS, *CHANGED)), max_size=5), st.booleans())
 def test_a_repair_takes_away_nothing_but_what_was_made_of_ours(
     content: dict[str, object], then: list[str], repair: bool
@@ -423,7 +424,7 @@ def test_a_secret_and_its_hash_are_not_compared_with_each_other() -> None:
     assert drift_of({"urls": [OURS], "secretKeySHA512": "aGFzaA=="}, OURS, seen) == ()
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=examples(200))
 @given(
     st.dictionaries(st.text(), st.none() | st.text() | st.lists(st.text()), max_size=60),
     st.sampled_from(("headers", "basicAuthentication")),

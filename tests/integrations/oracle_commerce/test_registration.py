@@ -12,6 +12,7 @@ from integrations.errors import PermanentError, TransientError
 from integrations.oracle_commerce.registration import Registration, SlotStore, register
 from integrations.oracle_commerce.slot import BodyStyle
 from occ.simulator.store import SimulatedStore
+from tests.examples import examples
 from tests.integrations.oracle_commerce.slot_stores import (
     ANSWERS,
     FOREIGN,
@@ -52,7 +53,7 @@ def outcome(store: SlotStore, style: BodyStyle = "urls") -> Registration:
     return replace(register(store, SLOT, OURS, style), seen=None)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=examples(300))
 @given(contents(), ANSWERS)
 def test_everything_of_others_survives_and_a_second_pass_writes_nothing(
     content: dict[str, object], answers: str
@@ -73,7 +74,7 @@ def test_everything_of_others_survives_and_a_second_pass_writes_nothing(
     assert visit(slot) == Visit(Registration(wrote=False), None)
 
 
-@settings(deadline=None, max_examples=500)
+@settings(max_examples=examples(500))
 @given(contents(), rivals(), ANSWERS)
 def test_everything_of_others_that_can_survive_a_rival_survives_it(
     content: dict[str, object], rival: Rival, answers: str
@@ -125,7 +126,7 @@ def test_no_registration_reads_later_than_it_must() -> None:
     assert [call.endpoint for call in store.calls.entries][-2:] == ["read_slot", "write_slot"]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=examples(200))
 @given(
     held=st.sampled_from((None, "", *SPELLINGS, *FOREIGN)),
     shape=st.sampled_from(("url", "urls", "both")),

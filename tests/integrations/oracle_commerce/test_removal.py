@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from integrations.errors import PermanentError, TransientError
 from integrations.oracle_commerce.registration import Removal, register, unregister
 from occ.simulator.store import SimulatedStore
+from tests.examples import examples
 from tests.integrations.oracle_commerce.slot_stores import (
     ANSWERS,
     FOREIGN,
@@ -34,7 +35,7 @@ def removed(slot: SlotInMemory) -> Removal | None:
     return slot.after(lambda: unregister(slot, SLOT, OURS, "urls"), not_kept="removal_not_kept")
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=examples(300))
 @given(contents(), ANSWERS)
 def test_after_registering_and_unregistering_all_of_others_is_as_it_was(
     content: dict[str, object], answers: str
@@ -53,7 +54,7 @@ def test_after_registering_and_unregistering_all_of_others_is_as_it_was(
     assert len(slot.bodies) == writes, "a second pass writes nothing"
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=examples(300))
 @given(contents(), ANSWERS)
 def test_a_slot_is_written_only_where_our_url_is_in_it(content: dict[str, object], answers: str) -> None:
     slot = SlotInMemory(copy.deepcopy(content), answers=answers)  # type: ignore[arg-type]
@@ -67,7 +68,7 @@ def test_a_slot_is_written_only_where_our_url_is_in_it(content: dict[str, object
         assert slot.content == content
 
 
-@settings(deadline=None, max_examples=500)
+@settings(max_examples=examples(500))
 @given(contents(), rivals() | st.builds(Rival, st.just(OURS), st.just("merge"), st.sampled_from(Meeting)), ANSWERS)
 def test_everything_of_others_that_can_survive_a_rival_survives_a_removal(
     content: dict[str, object], rival: Rival, answers: str
@@ -103,7 +104,7 @@ def test_a_slot_for_one_url_is_emptied_only_of_ours(held: str) -> None:
     assert unregister(slot, SLOT, OURS, "url") == Removal(wrote=False)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=examples(100))
 @given(st.sampled_from(FOREIGN), settings_of_others)
 def test_a_slot_for_one_url_that_is_somebody_elses_is_left_alone(held: str, others: dict[str, object]) -> None:
     slot = SlotInMemory({**others, "url": held})

@@ -15,6 +15,7 @@ from integrations.oracle_commerce.request import (
     parse_request,
     parse_wish,
 )
+from tests.examples import examples
 
 CANARY = "canary4711"
 GOOD = {
@@ -162,7 +163,7 @@ _anything: st.SearchStrategy[Any] = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=examples(200))
 @given(_anything | st.fixed_dictionaries(dict.fromkeys(FIELDS, _anything)))
 def test_any_request_is_either_taken_or_refused(request_: object) -> None:
     try:
@@ -173,7 +174,7 @@ def test_any_request_is_either_taken_or_refused(request_: object) -> None:
     assert field in {"none", "request", *FIELDS}
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=examples(100))
 @given(_anything | st.fixed_dictionaries({"merchant_id": st.just("m-1"), "forget": _anything}))
 def test_any_wish_is_either_taken_or_refused(request_: object) -> None:
     try:

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from integrations.errors import PermanentError, TransientError
 from integrations.oracle_commerce import slot as slots
+from tests.examples import examples
 
 OURS = "https://hooks.example.com/occ/m-1/order-submit"
 THEIRS = "https://oms.example.net/in?slot=Order"
@@ -200,7 +201,7 @@ def test_a_callback_url_without_a_path_is_recognised_with_the_slash_the_store_ad
     assert slots.registration_body({"urls": ["https://hooks.example.com/?merchant=m-1"]}, ours, "urls") is None
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=examples(100))
 @given(merchant=st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,127}", fullmatch=True), name=st.text(min_size=1))
 def test_every_merchant_and_slot_has_a_callback_url_of_its_own(merchant: str, name: str) -> None:
     url = slots.callback_url_for("https://h.example/{merchant_id}/{slot}", merchant, name)

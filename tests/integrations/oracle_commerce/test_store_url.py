@@ -8,6 +8,7 @@ from integrations.egress.addresses import is_host_name
 from integrations.errors import RequestRefused
 from integrations.oracle_commerce.store_url import DEFAULT_ALLOWED_HOSTS, normalise_store_url
 from integrations.settings import DevStore
+from tests.examples import examples
 
 DEV_STORES = (DevStore(ip_network("127.0.0.0/8"), 8800), DevStore(ip_network("::1/128"), None))
 OLD = "https://ccadmin-z1a2.oracleoutsourcing.com"
@@ -179,7 +180,7 @@ def test_a_refusal_says_what_to_do() -> None:
 
 
 @given(st.text(max_size=80) | st.text(alphabet="htps:/.@[]#?\\%0127axn-C\t ", max_size=60).map("https://".__add__))
-@settings(deadline=None, max_examples=500)
+@settings(max_examples=examples(500))
 def test_any_text_is_a_store_url_or_refused(text: str) -> None:
     try:
         store_url = normalise_store_url(text, allowed_hosts=("*.*.*", "*.*"), dev_stores=DEV_STORES)

@@ -462,22 +462,6 @@ def test_whoever_stops_it_finds_no_process_left(tmp_path: Path, number: signal.S
 
 @pytest.mark.end_to_end
 @pytest.mark.server
-def test_a_server_of_ones_own_is_used_and_left_as_it_was(
-    tmp_path: Path, server: EmbeddedServer, redis_client: redis.Redis
-) -> None:
-    with demo(tmp_path, "--merchants", "2", "--json", OCC_REDIS_URL=server.url) as playing:
-        exit_code, said, complained = playing.end()
-    assert exit_code == 0, complained
-    assert "start no workers there" in complained
-    ids = [merchant["merchant_id"] for merchant in json.loads(said)["merchants"]]
-    assert all(re.fullmatch(r"demo-[0-9a-f]{6}-(healthy-1|slot-refused)", merchant) for merchant in ids)
-    keys = b" ".join(redis_client.scan_iter())
-    assert not any(merchant.encode() in keys for merchant in ids)
-    assert redis_client.zcard("occ:due") == redis_client.zcard("occ:connections") == 0
-
-
-@pytest.mark.end_to_end
-@pytest.mark.server
 @pytest.mark.parametrize("kind", ["connections", "requests"])
 def test_a_server_that_others_use_is_left_alone(
     tmp_path: Path, server: EmbeddedServer, redis_client: redis.Redis, kind: str
@@ -497,9 +481,13 @@ def test_a_server_that_others_use_is_left_alone(
 
 
 @pytest.mark.end_to_end
-def test_on_a_terminal_there_is_a_table_and_the_cursor_comes_back(tmp_path: Path) -> None:
+@pytest.mark.server
+def test_on_a_terminal_there_is_a_table_and_a_server_of_ones_own_is_left_as_it_was(
+    tmp_path: Path, server: EmbeddedServer, redis_client: redis.Redis
+) -> None:
     ours, theirs = pty.openpty()
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "40", "TMPDIR": str(tmp_path)}
+    environment["OCC_REDIS_URL"] = server.url
     process = subprocess.Popen(
         [sys.executable, "-m", "occ.demo.demo", "--merchants", "2"],
         cwd=PROJECT,
@@ -519,6 +507,12 @@ def test_on_a_terminal_there_is_a_table_and_the_cursor_comes_back(tmp_path: Path
     assert "Next look" in shown
     assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")
     assert "Every merchant ended as it should." in shown
+    assert "start no workers there" in shown
+    ids = set(re.findall(r"demo-[0-9a-f]{6}-(?:healthy-1|slot-refused)", shown))
+    assert len(ids) == 2
+    keys = b" ".join(redis_client.scan_iter())
+    assert not any(merchant.encode() in keys for merchant in ids)
+    assert redis_client.zcard("occ:due") == redis_client.zcard("occ:connections") == 0
 
 
 def read_all(terminal: int, *, within: float) -> str:

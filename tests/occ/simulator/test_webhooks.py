@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from occ.simulator.caller import OUR_URL, THEIR_URL, Caller, shown
 from occ.simulator.store import SimulatedStore
 from occ.simulator.webhooks import MASK, PLAIN_IDS
+from tests.examples import examples
 
 REAL = "production-submitOrder"
 
@@ -70,7 +71,7 @@ def test_null_empties_a_slot() -> None:
 
 
 @given(st.lists(st.lists(st.sampled_from(["https://a.example/x", "https://b.example/y", OUR_URL])), min_size=1))
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=examples(40))
 def test_the_last_write_alone_decides(bodies: list[list[str]]) -> None:
     caller = caller_of()
     for urls in bodies:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 
 from tasks.worker.broker.envelope import content_problem, message_problem, task_problem
+from tests.examples import examples
 from tests.tasks.worker.broker.messages import (
     MORE_POISON,
     NO_MESSAGES,
@@ -85,7 +86,7 @@ def test_an_unknown_task_is_well_formed() -> None:
     assert problem_of(UNKNOWN_TASK["unknown task"]) is None
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=examples(300))
 @given(mutations())
 def test_any_message_gets_an_answer_that_does_not_quote_it(message: bytes) -> None:
     problem = problem_of(message)
