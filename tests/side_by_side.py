@@ -9,6 +9,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 TOGETHER = {
     "tests/end_to_end/test_connect.py": "shared pipeline",
+    "tests/end_to_end/test_producer_options.py": "shared pipeline",
     "tests/end_to_end/test_refusals.py": "shared pipeline",
     "tests/end_to_end/test_disconnect.py": "brisk pipeline",
     "tests/end_to_end/test_reauthorise.py": "brisk pipeline",
