@@ -205,7 +205,10 @@ class Wiring:
 
 
 def connect(redis_url: str) -> redis.Redis:
-    """A client that notices a dead connection and rides out a restart of the server."""
+    """A client that notices a dead connection and rides out a restart of the server, or another one at its address.
+
+    A master that was demoted keeps its connections and answers READONLY on them: that is a reason to dial anew.
+    """
     return redis.Redis.from_url(
         redis_url,
         decode_responses=True,
@@ -215,7 +218,12 @@ def connect(redis_url: str) -> redis.Redis:
         socket_connect_timeout=3,
         health_check_interval=10,
         retry=Retry(ExponentialBackoff(cap=1.0, base=0.05), 8),
-        retry_on_error=[redis.ConnectionError, redis.TimeoutError, redis.exceptions.BusyLoadingError],
+        retry_on_error=[
+            redis.ConnectionError,
+            redis.TimeoutError,
+            redis.exceptions.BusyLoadingError,
+            redis.exceptions.ReadOnlyError,
+        ],
     )
 
 

@@ -175,7 +175,11 @@ class Counts:
             )
             self._add_script = self._client.register_script(_ADD)
         args = [part for name, number in counted.items() for part in (name, number)]
-        self._add_script(keys=[TOTALS], args=args)
+        try:
+            self._add_script(keys=[TOTALS], args=args)
+        except redis.exceptions.ReadOnlyError:
+            self._client.connection_pool.disconnect()  # a demoted master: the next time another may be at its address
+            raise
 
 
 def _was_repaired(target: Target, recorded: Committed) -> bool:
