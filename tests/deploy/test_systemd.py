@@ -34,9 +34,11 @@ def text(name: str) -> str:
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The units with a Python that exists: systemd looks for each program."""
     folder = tmp_path_factory.mktemp("units")
+    python_here = folder / "python"  # without a space, wherever the checkout is
+    python_here.symlink_to(sys.executable)
     for unit in UNITS.iterdir():
         if unit.suffix in {".service", ".timer", ".target"}:
-            python = text(unit.name).replace("/opt/occ-connect/.venv/bin/python", sys.executable)
+            python = text(unit.name).replace("/opt/occ-connect/.venv/bin/python", str(python_here))
             (folder / unit.name).write_text(python, encoding="utf-8")
     return folder
 
