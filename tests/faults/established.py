@@ -239,8 +239,10 @@ def _moves(life: Life) -> Story:
     life.sealed_key = life.connect(store=life.moved_to)
 
     def over(connection: Connection) -> bool:
+        # A run that waits for the former store to be left is at rest too: it is over once it has come to its end.
         former = life.rig.connection(life.former)
-        return connection.run > 1 and is_at_rest(connection) and former is not None and former.disconnected
+        settled = connection.run > 1 and connection.status == life.status and is_at_rest(connection)
+        return settled and former is not None and former.disconnected
 
     yield over
 
