@@ -106,23 +106,35 @@ class AccessTokens:
             _wait(patience)
 
     @contextlib.contextmanager
-    def unshared(
-        self, merchant_id: str, fingerprint: str, login: Callable[[], Login], deadline: Deadline
-    ) -> Iterator[AccessToken]:
-        """A token just bought that nobody else has while the context is open; shared afterwards if all went well.
+    def replacement(
+        self, merchant_id: str, fingerprint: str, login: Callable[[], Login], deadline: Deadline, *, newer_than: float
+    ) -> Iterator[tuple[AccessToken, bool]]:
+        """A token bought after `newer_than` in place of one the store refused, and whether nobody else has it.
 
-        Raises what `login` raises, and TransientError when another worker's turn takes too long to wait for.
+        Another worker's, if there is one meanwhile. Else one just bought, nobody else's while the context is open, and
+        shared afterwards if all went well. Raises what `login` raises, and TransientError when another worker's login
+        takes too long to wait for.
         """
         patience = deadline.within(self._patience)
         lock = self._lock(merchant_id)
-        while not lock.acquire(blocking=False):
+        while True:
+            token = self._cached(merchant_id, fingerprint, newer_than)
+            if token is None and lock.acquire(blocking=False):
+                try:
+                    # Between our look and our lock another worker may have shared its own.
+                    token = self._cached(merchant_id, fingerprint, newer_than)
+                    if token is None:
+                        bought = self._buy(login)
+                        yield bought, True
+                        self._share(merchant_id, fingerprint, bought)
+                        return
+                finally:
+                    _release(lock)
+            if token is not None:
+                self._observer.token_taken(TokenSource.OTHER_WORKER)
+                yield token, False
+                return
             _wait(patience)
-        try:
-            token = self._buy(login)
-            yield token
-            self._share(merchant_id, fingerprint, token)
-        finally:
-            _release(lock)
 
     def drop(self, merchant_id: str) -> None:
         """Forget the token."""

@@ -3,10 +3,12 @@
 Oracle documents one error model for all endpoints (Oracle, "Error messages": message, status, errorCode, errors) and
 hardly any statuses; the rest is what public clients of real stores had to cope with. So the status decides, bodies may
 be JSON, empty or a page of the network's edge, numbers may be quoted, and texts are never matched, being localised.
+
+JSON is read as leniently as it is written: raw control characters and bad bytes in a text, NaN, Infinity, and fields
+that are there twice do no harm where nobody looks. What is acted on is read strictly.
 """
 
 import json
-import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -36,6 +38,11 @@ _PERFORMANCE_GUARD = "60012"  # with 403, since release 19A: the call took over 
 _GOOD = range(200, 300)
 _ERROR_STATUS = re.compile(r"[45][0-9]{2}", re.ASCII)
 _DIGITS = re.compile(r"[0-9]{1,12}", re.ASCII)
+_NO_URL_HOLDS = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
+_LONGEST_NUMBER = 300  # digits; more take long to read, and nobody counts that far
+_READ_STRICTLY = frozenset({"id", "urls", "url", "access_token", "items"})
+_UNCLEAR = object()
+"""In place of a value that is there several times, where it matters: neither text, number nor list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,14 +114,19 @@ def shipping_methods(answer: Answer) -> list[ShippingMethod]:
     return [ShippingMethod(_identifier(item), _is_enabled(item)) for item in items if isinstance(item, dict)]
 
 
-def slot(answer: Answer) -> dict[str, object]:
-    """The slot `GET /ccadmin/v1/webhooks/{id}` tells of, as it came.
+def slot(answer: Answer, slot_id: str) -> dict[str, object]:
+    """The slot `GET /ccadmin/v1/webhooks/{id}` was asked for, as it came.
 
-    Raises AccessTokenRefused; SlotNotFound; PermanentError `permission_denied` or `slot_not_offered`; TransientError.
+    An object that names another slot is no answer, whoever mixed them up: what we write back is made from it.
+
+    Raises AccessTokenRefused; SlotNotFound; PermanentError `permission_denied`, `slot_not_offered` or
+    `slot_unreadable`; TransientError.
     """
     found = _single(_accepted(Call.READ_SLOT, answer).value)
-    if found is None:
-        raise _unreadable(answer, "a webhook")
+    if found is None or not _is_about(found, slot_id):
+        raise _unreadable(answer, "the webhook asked for")
+    if _is_damaged(found):
+        raise PermanentError("slot_unreadable", "control characters in a URL, or its list is there twice")
     return found
 
 
@@ -127,15 +139,17 @@ def slots(answer: Answer) -> list[dict[str, object]]:
     items = value.get("items") if isinstance(value, dict) else value
     if not isinstance(items, list):
         raise _unreadable(answer, "a list")
-    return [item for item in items if isinstance(item, dict)]
+    # A damaged entry stays, but no URL can be read from it: what is missing from a list could be written over.
+    return [{**item, "urls": _UNCLEAR} if _is_damaged(item) else item for item in items if isinstance(item, dict)]
 
 
-def written_slot(answer: Answer) -> dict[str, object] | None:
+def written_slot(answer: Answer, slot_id: str) -> dict[str, object] | None:
     """The slot as `PUT /ccadmin/v1/webhooks/{id}` says it now is; None when a good answer does not tell.
 
     Raises AccessTokenRefused; PermanentError `permission_denied`, `slot_not_offered` or `slot_refused`; TransientError.
     """
-    return _single(_accepted(Call.WRITE_SLOT, answer).value)
+    found = _single(_accepted(Call.WRITE_SLOT, answer).value)
+    return found if found is not None and _is_about(found, slot_id) and not _is_damaged(found) else None
 
 
 def failed_messages(answer: Answer) -> FailedMessages:
@@ -176,7 +190,7 @@ class _Content:
         if not text.strip():
             return cls(_Kind.EMPTY)
         try:
-            return cls(_Kind.JSON, json.loads(text, parse_constant=_no_number, parse_float=_finite))
+            return cls(_Kind.JSON, json.loads(text, strict=False, parse_int=_number, object_pairs_hook=_fields))
         except (ValueError, RecursionError):
             content_type = answer.headers.get("Content-Type", "").lower()
             is_markup = text.lstrip().startswith("<") or "html" in content_type
@@ -232,7 +246,7 @@ def _refusal(call: Call, answer: Answer, content: _Content) -> IntegrationError:
     detail = f"HTTP {status}"
     if status in _GOOD:
         # An error can arrive as a success (seen in Oracle's own Design Code Utility); then its own status counts.
-        status = content.reported_status or HTTPStatus.INTERNAL_SERVER_ERROR
+        status = content.reported_status or _status_of_oauth(call, content)
         detail += f", status {content.reported_status}" if content.reported_status else ""
     detail += f", errorCode {content.error_code}" if content.error_code else ""
     if transient := _transient_code(call, status, content):
@@ -243,6 +257,12 @@ def _refusal(call: Call, answer: Answer, content: _Content) -> IntegrationError:
         return PermanentError("permission_denied", detail)
     refused = _REFUSALS[call]
     return refused.get(status, refused[None])(detail)
+
+
+def _status_of_oauth(call: Call, content: _Content) -> int:
+    """RFC 6749, 5.2: these say no to whoever logs in; any other error is the store's own."""
+    refused = call is Call.LOGIN and (content.reported or {}).get("error") in _KEY_REFUSED
+    return HTTPStatus.UNAUTHORIZED if refused else HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 def _transient_code(call: Call, status: int, content: _Content) -> str | None:
@@ -271,6 +291,7 @@ def _permanent(code: str) -> Callable[[str], PermanentError]:
     return lambda detail: PermanentError(code, detail)
 
 
+_KEY_REFUSED = ("invalid_client", "invalid_grant", "unauthorized_client")
 _COME_AGAIN = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY})
 # What a status from 400 to 499 means for a call, beyond what it means for all of them; None stands for all others.
 _REFUSALS: Mapping[Call, Mapping[int | None, Callable[[str], PermanentError]]] = MappingProxyType(
@@ -307,24 +328,41 @@ def _text(answer: Answer) -> str:
     try:
         return body.decode(json.detect_encoding(body))
     except UnicodeDecodeError:
-        # Strict for values, which we may write back; what is only looked at for its kind can do without some letters.
         charset = answer.headers.get("Content-Type", "").lower()
         if "8859-1" in charset or "1252" in charset or "latin" in charset:
             return body.decode("latin-1")
-        return (
-            body.decode("utf-8", "replace") if answer.status >= HTTPStatus.BAD_REQUEST else "\N{REPLACEMENT CHARACTER}"
-        )
+        # A bad byte in a text that nobody reads does no harm; where it matters, the surrogate it becomes is seen.
+        return body.decode("utf-8", "surrogateescape")
 
 
-def _no_number(constant: str) -> object:
-    raise ValueError(constant)
+def _number(digits: str) -> int | float:
+    return int(digits) if len(digits) <= _LONGEST_NUMBER else float(digits)
 
 
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError("too large a number")
-    return number
+def _fields(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """The last of several fields of one name counts, as for most; not where we would act on it."""
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        names = [name for name, _ in pairs]
+        fields.update({name: _UNCLEAR for name in _READ_STRICTLY & fields.keys() if names.count(name) > 1})
+    return fields
+
+
+def _is_about(content: Mapping[str, object], slot_id: str) -> bool:
+    """Whether an object that names a slot names this one; stores do not tell ids apart by case."""
+    named = content.get("id")
+    if named is None:
+        return True
+    return isinstance(named, str | int) and str(named).strip().casefold() == slot_id.strip().casefold()
+
+
+def _is_damaged(content: Mapping[str, object]) -> bool:
+    """Whether a URL holds what no URL can, or there are several lists of them: a write would put the damage back."""
+    for held in (content.get("urls"), content.get("url")):
+        urls = held if isinstance(held, list) else [held]
+        if any(url is _UNCLEAR or (isinstance(url, str) and _NO_URL_HOLDS.search(url.strip())) for url in urls):
+            return True
+    return False
 
 
 def _single(value: object) -> dict[str, object] | None:

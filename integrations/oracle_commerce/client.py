@@ -73,7 +73,7 @@ class CommerceCloud:
     def read_slot(self, access_token: str, slot_id: str, deadline: Deadline) -> dict[str, object]:
         """What a slot carries, with all fields as they came. Raises SlotNotFound if there is none to read."""
         # Oracle REST reference, "op-ccadmin-v1-webhooks-id-get"
-        return answers.slot(self._call(Endpoint.READ_SLOT, "GET", _slot_path(slot_id), access_token, deadline))
+        return answers.slot(self._call(Endpoint.READ_SLOT, "GET", _slot_path(slot_id), access_token, deadline), slot_id)
 
     def list_slots(self, access_token: str, deadline: Deadline) -> list[dict[str, object]]:
         """What all slots carry, with all fields as they came."""
@@ -90,7 +90,7 @@ class CommerceCloud:
         # Oracle REST reference, "op-ccadmin-v1-webhooks-id-put": no field is mandatory, there is no locking
         path = _slot_path(slot_id)
         return answers.written_slot(
-            self._call(Endpoint.WRITE_SLOT, "PUT", path, access_token, deadline, json=dict(body))
+            self._call(Endpoint.WRITE_SLOT, "PUT", path, access_token, deadline, json=dict(body)), slot_id
         )
 
     def failed_messages(self, access_token: str, deadline: Deadline, *, limit: int, offset: int) -> FailedMessages:

@@ -1,10 +1,14 @@
 """One merchant's store, called with an access token that renews itself."""
 
+import math
+import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
 from typing import Protocol, TypeVar
 
 from integrations.egress.deadline import Deadline
-from integrations.errors import AccessTokenRefused, PermanentError
+from integrations.errors import AccessTokenRefused, PermanentError, TransientError
 from integrations.oracle_commerce.access_token import AccessToken, AccessTokens
 from integrations.oracle_commerce.client import FailedMessages, Login, ShippingMethod
 
@@ -41,9 +45,9 @@ class Api(Protocol):
 class Store:
     """The calls of one piece of work at one store, all within its deadline.
 
-    A 401 on a call means that the token has ended, sooner than it should: take a newer one, repeat. That one may be
-    another worker's; if it is refused as well, a token that nobody else has decides. A 401 with that one is not about
-    the token: the application may not make this call.
+    A 401 on a call means that the token has ended, sooner than it should: log in once, repeat once. A 401 with a token
+    that was just bought, and that nobody else has, is not about the token: the application may not make this call. If
+    another worker has bought a token meanwhile, that one is tried first.
     """
 
     def __init__(
@@ -55,6 +59,7 @@ class Store:
         fingerprint: str,
         open_key: Callable[[], str],
         deadline: Deadline,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._api = api
         self._tokens = tokens
@@ -62,6 +67,9 @@ class Store:
         self._fingerprint = fingerprint
         self._open_key = open_key
         self._deadline = deadline
+        self._clock = clock
+        self._began = clock()
+        self._at_store = 0.0  # seconds
 
     def exchange_key(self, *, since: float) -> None:
         """Prove that the application key is alive, by an exchange after `since` (seconds, the server's clock).
@@ -96,19 +104,18 @@ class Store:
 
     def _call(self, call: Callable[[str], T]) -> T:
         token = self._token()
-        try:
-            return call(token.text)
-        except AccessTokenRefused:
-            replacement = self._token(newer_than=token.issued_at)
-        try:
-            return call(replacement.text)
-        except AccessTokenRefused:
-            pass  # the login below must not run inside the handling of this
-        with self._tokens.unshared(self._merchant_id, self._fingerprint, self._login, self._deadline) as unshared:
-            try:
-                return call(unshared.text)
-            except AccessTokenRefused as refused:
-                raise PermanentError("permission_denied", refused.detail) from None
+        with suppress(AccessTokenRefused):
+            return self._asked(lambda: call(token.text))
+        for newer_than in (token.issued_at, math.inf):
+            with self._tokens.replacement(
+                self._merchant_id, self._fingerprint, self._login, self._deadline, newer_than=newer_than
+            ) as (replacement, is_ours_alone):
+                try:
+                    return self._asked(partial(call, replacement.text))
+                except AccessTokenRefused as refused:
+                    if is_ours_alone:
+                        raise PermanentError("permission_denied", refused.detail) from None
+        raise AssertionError("a token newer than any there is was just bought")
 
     def _token(self, *, newer_than: float = 0.0) -> AccessToken:
         return self._tokens.get(
@@ -116,4 +123,19 @@ class Store:
         )
 
     def _login(self) -> Login:
-        return self._api.login(self._open_key(), self._deadline)
+        application_key = self._open_key()
+        return self._asked(lambda: self._api.login(application_key, self._deadline))
+
+    def _asked(self, call: Callable[[], T]) -> T:
+        """Make one call. That time ran out is not the store's doing if most of it was spent on our side."""
+        before = self._clock()
+        ours = before - self._began - self._at_store
+        try:
+            return call()
+        except TransientError as error:
+            theirs = self._at_store + self._clock() - before
+            if error.code != "store_timeout" or theirs >= ours:
+                raise
+        finally:
+            self._at_store += self._clock() - before
+        raise TransientError("internal_error", "our own side used up the time")

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from threading import Event
 from typing import Any
 
@@ -295,21 +295,31 @@ def test_a_holder_whose_lease_ran_out_does_not_replace_a_newer_token(client: red
 # --- A token that nobody else has ------------------------------------------------------------------------------------
 
 
+def replacement(
+    tokens: AccessTokens, login: Logins, refused: AccessToken | None = None
+) -> AbstractContextManager[tuple[AccessToken, bool]]:
+    newer_than = refused.issued_at if refused else 0.0
+    return tokens.replacement("m-1", "key-1", login, Deadline.after(10), newer_than=newer_than)
+
+
 @pytest.mark.server
 def test_an_unshared_token_is_nobody_elses_until_it_has_served(tokens: AccessTokens) -> None:
     login = Logins()
     shared = get(tokens, login)
-    with tokens.unshared("m-1", "key-1", login, Deadline.after(10)) as unshared:
+    with replacement(tokens, login, shared) as (unshared, is_ours_alone):
+        assert is_ours_alone
         assert unshared.text == "token-2"
         assert get(tokens, login) == shared
     assert get(tokens, login) == unshared
+    with replacement(tokens, login, shared) as (newer, is_ours_alone):
+        assert (newer, is_ours_alone) == (unshared, False)
     assert login.count == 2
 
 
 @pytest.mark.server
 def test_an_unshared_token_that_failed_stays_unshared(tokens: AccessTokens, client: redis.Redis) -> None:
     login = Logins()
-    with pytest.raises(TransientError), tokens.unshared("m-1", "key-1", login, Deadline.after(10)):
+    with pytest.raises(TransientError), replacement(tokens, login):
         raise TransientError("store_error")
     assert not client.exists(LOCK)
     assert not client.exists("occ:token:m-1")
@@ -320,9 +330,9 @@ def test_two_unshared_tokens_wait_for_each_other(client: redis.Redis) -> None:
     tokens = AccessTokens(client, Keyring([SEALING_KEY]), lock_lease=20, patience=0.2)
     login = Logins()
     with (
-        tokens.unshared("m-1", "key-1", login, Deadline.after(10)),
+        replacement(tokens, login),
         pytest.raises(TransientError) as waiting,
-        tokens.unshared("m-1", "key-1", login, Deadline.after(10)),
+        replacement(tokens, login),
     ):
         pass
     assert waiting.value.code == "token_renewal_pending"

@@ -4,6 +4,7 @@ import string
 import time
 from collections.abc import Callable, Mapping
 from email.utils import formatdate
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -24,11 +25,15 @@ from integrations.errors import (
 from integrations.oracle_commerce import answers
 from integrations.oracle_commerce.answers import FailedMessages, Login, ShippingMethod
 from tests.examples import examples
+from integrations.oracle_commerce.slot import urls_in
 
 NOON = 1_780_000_000.0
 HTML = b"<!DOCTYPE html><html><body>Access Denied</body></html>"
 ORACLE_ERROR = {"message": "Ein Fehler", "status": "400", "errorCode": "82001"}
-LOGIN, METHODS, READ, WRITE = answers.login, answers.shipping_methods, answers.slot, answers.written_slot
+ORDER_SUBMIT = "production-submitOrder"
+LOGIN, METHODS = answers.login, answers.shipping_methods
+READ = partial(answers.slot, slot_id=ORDER_SUBMIT)
+WRITE = partial(answers.written_slot, slot_id=ORDER_SUBMIT)
 FAILED, RESENT = answers.failed_messages, answers.resent
 READERS: list[Callable[[Answer], object]] = [LOGIN, METHODS, READ, WRITE, FAILED, RESENT]
 
@@ -80,6 +85,13 @@ def error(status: int, **fields: object) -> Answer:
         # Login
         (LOGIN, answer(401, ORACLE_ERROR), CredentialRejected, "key_rejected"),
         (LOGIN, answer(401, {"error": "invalid_client"}), CredentialRejected, "key_rejected"),
+        *(
+            (LOGIN, answer(200, {"error": refused}), CredentialRejected, "key_rejected")
+            for refused in ("invalid_client", "invalid_grant", "unauthorized_client")
+        ),
+        (LOGIN, answer(200, {"error": "invalid_client", "status": "503"}), TransientError, "store_error"),
+        (LOGIN, answer(200, {"error": "temporarily_unavailable"}), TransientError, "store_error"),
+        (METHODS, answer(200, {"error": "invalid_client"}), TransientError, "store_error"),
         (LOGIN, answer(401), CredentialRejected, "key_rejected"),
         (LOGIN, page(401), CredentialRejected, "key_rejected"),
         (LOGIN, answer(400, ORACLE_ERROR), CredentialRejected, "key_rejected"),
@@ -166,7 +178,7 @@ def test_an_error_that_arrives_as_a_success_counts_by_its_own_status(
 
 def test_a_login_refused_within_a_success_is_refused() -> None:
     assert isinstance(trouble(LOGIN, answer(200, {"error": "invalid_client", "status": "401"})), CredentialRejected)
-    assert trouble(LOGIN, answer(200, {"error": "invalid_client"})).code == "store_error"
+    assert isinstance(trouble(LOGIN, answer(200, {"error": "invalid_client"})), CredentialRejected)
 
 
 def test_the_http_status_counts_more_than_the_one_in_the_body() -> None:
@@ -180,7 +192,7 @@ def test_error_codes_are_shown_and_texts_are_not() -> None:
 
 
 def test_empty_error_fields_are_no_errors() -> None:
-    slot: dict[str, object] = {"id": "s", "error": None, "errorCode": "", "errors": []}
+    slot: dict[str, object] = {"id": ORDER_SUBMIT, "error": None, "errorCode": "", "errors": []}
     assert READ(answer(200, slot)) == slot
 
 
@@ -338,20 +350,81 @@ def test_json_is_read_in_any_encoding_and_under_any_content_type(encoding: str, 
     assert READ(answer(200, body, content_type=content_type)) == SLOT
 
 
+@pytest.mark.parametrize("body", [b"[" * 100_000, b'{"a":' * 100_000, b"{'a': 1}", b'{"a": undefined}', b"\xff\xfe{"])
+def test_what_is_no_json_is_unreadable(body: bytes) -> None:
+    assert trouble(READ, answer(200, body)).code == "unreadable_answer"
+
+
+CARELESS = [
+    b'"Ground\t(3-5 days)"',
+    b'"one\r\ntwo\x00\x1f"',
+    b'"caf\xe9"',  # Latin-1 in what says to be UTF-8
+    rb'"\ud83d"',  # half a character, cut by a length limit
+    b"NaN",
+    b"-Infinity",
+    b"1e999",
+    b"1" * 5000,
+    b'{"low": 0, "high": Infinity, "low": 1}',
+]
+
+
+@pytest.mark.parametrize("text", CARELESS)
+def test_a_careless_text_nobody_reads_does_no_harm(text: bytes) -> None:
+    methods = answer(200, b'{"items": [{"repositoryId": "g", "enabled": true, "displayName": ' + text + b"}]}")
+    assert METHODS(methods) == [ShippingMethod("g", enabled=True)]
+    assert LOGIN(answer(200, b'{"access_token": "t", "expires_in": 60, "x": ' + text + b"}")) == Login("t", 60.0)
+    slot = answer(200, b'{"urls": ["https://a.example"], "displayName": ' + text + b"}")
+    assert READ(slot)["urls"] == ["https://a.example"]
+    (listed,) = answers.slots(answer(200, b'[{"urls": ["https://a.example"], "displayName": ' + text + b"}]"))
+    assert listed["urls"] == ["https://a.example"]
+
+
+def test_a_byte_order_mark_is_no_part_of_an_answer() -> None:
+    assert METHODS(answer(200, codecs.BOM_UTF8 + b'{"items": []}')) == []
+
+
 @pytest.mark.parametrize(
     "body",
     [
-        b'{"urls": ["\xff\xfe"]}',  # what is not text is not guessed at: it would be written back
-        b'{"n": NaN}',
-        b'{"n": -Infinity}',
-        b'{"n": 1e999}',
-        b'{"n": ' + b"1" * 5000 + b"}",
-        b"[" * 100_000,
-        b'{"a":' * 100_000,
+        b'{"urls": ["https://a.example/\t"  , "https://b.example/a\tb"]}',
+        rb'{"urls": ["https://a.example/\u0000x"]}',
+        b'{"urls": ["https://a.example/\xff"]}',
+        rb'{"url": "https://a.example/\ud800"}',
+        b'{"urls": ["https://a.example"], "urls": []}',
+        b'{"url": "https://a.example", "url": null}',
     ],
 )
-def test_json_that_could_not_be_written_back_is_unreadable(body: bytes) -> None:
-    assert trouble(READ, answer(200, body)).code == "unreadable_answer"
+def test_a_slot_whose_urls_are_damaged_is_not_taken_over(body: bytes) -> None:
+    assert trouble(READ, answer(200, body)).code == "slot_unreadable"
+    assert WRITE(answer(200, body)) is None
+    (listed,) = answers.slots(answer(200, b"[" + body + b"]"))
+    with pytest.raises(PermanentError, match="slot_unreadable"):
+        urls_in(listed)
+
+
+@pytest.mark.parametrize("lifetime", [b"NaN", b"Infinity", b"1e999", b"-1e999", b"1" * 5000])
+def test_what_is_no_number_is_no_lifetime(lifetime: bytes) -> None:
+    login = LOGIN(answer(200, b'{"access_token": "t", "expires_in": ' + lifetime + b"}"))
+    assert login.lifetime == answers.APPLICATION_KEY_TOKEN_LIFETIME
+
+
+def test_two_access_tokens_are_none() -> None:
+    both = answer(200, b'{"access_token": "a", "access_token": "b"}')
+    assert trouble(LOGIN, both).code == "unreadable_answer"
+
+
+@pytest.mark.parametrize("named", ["production-cancel", "", 7, ["production-submitOrder"], {"id": ORDER_SUBMIT}, True])
+def test_an_object_that_names_another_slot_is_no_answer(named: object) -> None:
+    other = {"id": named, "urls": ["https://crm.example.com/cancel"]}
+    for body in (other, [other], {"items": [other]}):
+        assert trouble(READ, answer(200, body)).code == "unreadable_answer"
+        assert WRITE(answer(200, body)) is None
+
+
+@pytest.mark.parametrize("named", [ORDER_SUBMIT, "PRODUCTION-SUBMITORDER", " production-submitorder\n", None])
+def test_stores_do_not_tell_slots_apart_by_case(named: str | None) -> None:
+    slot = {"id": named, "urls": ["https://a.example"]}
+    assert READ(answer(200, slot)) == WRITE(answer(200, slot)) == slot
 
 
 # Retry-After

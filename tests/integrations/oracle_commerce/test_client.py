@@ -93,10 +93,10 @@ def test_a_slot_id_stays_one_part_of_the_path(session: GuardedSession, slot_id: 
 def test_a_slot_is_written_with_json(session: GuardedSession) -> None:
     recorder = Recorder(http(200, json.dumps(SLOT).encode()))
     with recorder.server:
-        written = recorder.store(session).write_slot(TOKEN, "order-submit", {"urls": SLOT["urls"]}, soon())
+        written = recorder.store(session).write_slot(TOKEN, "production-submitOrder", {"urls": SLOT["urls"]}, soon())
     assert written == SLOT
     line, headers, body = recorder.request
-    assert line == "PUT /ccadmin/v1/webhooks/order-submit HTTP/1.1"
+    assert line == "PUT /ccadmin/v1/webhooks/production-submitOrder HTTP/1.1"
     assert headers["content-type"] == "application/json"
     assert json.loads(body) == {"urls": SLOT["urls"]}
 
@@ -104,7 +104,7 @@ def test_a_slot_is_written_with_json(session: GuardedSession) -> None:
 def test_a_write_without_a_telling_answer_is_not_a_failure(session: GuardedSession) -> None:
     recorder = Recorder(http(204, b""))
     with recorder.server:
-        assert recorder.store(session).write_slot(TOKEN, "order-submit", {}, soon()) is None
+        assert recorder.store(session).write_slot(TOKEN, "production-submitOrder", {}, soon()) is None
 
 
 def test_failed_messages_are_asked_for_page_by_page_and_without_the_orders_in_them(session: GuardedSession) -> None:

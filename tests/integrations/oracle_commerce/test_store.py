@@ -10,6 +10,7 @@ import redis
 from integrations.egress.deadline import Deadline
 from integrations.errors import CredentialRejected, IntegrationError, PermanentError, SlotNotFound, TransientError
 from integrations.oracle_commerce.access_token import AccessTokens
+from integrations.oracle_commerce.client import ShippingMethod
 from integrations.oracle_commerce.registration import register
 from integrations.oracle_commerce.store import Store
 from integrations.sealing.keyring import Keyring, SealingKey
@@ -127,12 +128,14 @@ CALLS: dict[str, Callable[[Store], object]] = {
 def test_a_refusal_whatever_the_token_is_a_matter_of_permission_and_no_loop(
     simulated: SimulatedStore, tokens: AccessTokens, endpoint: str
 ) -> None:
+    store_of(simulated, tokens).exchange_key(since=0.0)
+    simulated.reset_counts()
     simulated.fail(endpoint, *[401] * 50)
-    with pytest.raises(PermanentError) as denied:
-        CALLS[endpoint](store_of(simulated, tokens))
-    assert denied.value.code == "permission_denied"
-    assert counts(simulated)[endpoint] <= 3
-    assert counts(simulated)["login"] <= 3
+    for piece_of_work in (1, 2):
+        with pytest.raises(PermanentError) as denied:
+            CALLS[endpoint](store_of(simulated, tokens))
+        assert denied.value.code == "permission_denied"
+        assert counts(simulated) == {"login": piece_of_work, endpoint: 2 * piece_of_work}
 
 
 @pytest.mark.parametrize("endpoint", CALLS)
@@ -230,3 +233,38 @@ def test_nothing_is_called_after_the_deadline(simulated: SimulatedStore, tokens:
     with pytest.raises(TransientError):
         store.read_slot(SLOTS[0])
     assert simulated.urls(SLOTS[0]) == [THEIRS]
+
+
+@pytest.mark.parametrize(
+    ("spent_by_us", "spent_by_the_store", "code"),
+    [(0.0, 35.0, "store_timeout"), (20.0, 35.0, "store_timeout"), (50.0, 8.0, "internal_error")],
+)
+def test_time_that_ran_out_on_our_side_is_not_held_against_the_store(
+    simulated: SimulatedStore, tokens: AccessTokens, spent_by_us: float, spent_by_the_store: float, code: str
+) -> None:
+    now = [1000.0]
+
+    def passes(seconds: float) -> None:
+        now[0] += seconds
+
+    class SlowStore(DirectCommerceCloud):
+        def shipping_methods(self, _access_token: str, _deadline: Deadline) -> list[ShippingMethod]:
+            passes(spent_by_the_store)
+            raise TransientError("store_timeout", "no whole answer")
+
+    def open_key() -> str:
+        passes(spent_by_us)
+        return simulated.application_key
+
+    store = Store(
+        SlowStore(simulated),
+        tokens,
+        merchant_id="m-1",
+        fingerprint="key-1",
+        open_key=open_key,
+        deadline=Deadline.after(60),
+        clock=lambda: now[0],
+    )
+    with pytest.raises(TransientError) as caught:
+        store.shipping_methods()
+    assert caught.value.code == code
