@@ -127,14 +127,14 @@ class Store:
         return self._asked(lambda: self._api.login(application_key, self._deadline))
 
     def _asked(self, call: Callable[[], T]) -> T:
-        """Make one call. That time ran out is not the store's doing if most of it was spent on our side."""
+        """Make one call. That the work ran out of time is not the store's doing if we spent most of it ourselves."""
         before = self._clock()
         ours = before - self._began - self._at_store
         try:
             return call()
         except TransientError as error:
             theirs = self._at_store + self._clock() - before
-            if error.code != "store_timeout" or theirs >= ours:
+            if error.code != "store_timeout" or self._deadline.remaining() > 0 or theirs >= ours:
                 raise
         finally:
             self._at_store += self._clock() - before

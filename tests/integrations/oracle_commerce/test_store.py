@@ -10,7 +10,7 @@ import redis
 from integrations.egress.deadline import Deadline
 from integrations.errors import CredentialRejected, IntegrationError, PermanentError, SlotNotFound, TransientError
 from integrations.oracle_commerce.access_token import AccessTokens
-from integrations.oracle_commerce.client import ShippingMethod
+from integrations.oracle_commerce.client import Login, ShippingMethod
 from integrations.oracle_commerce.registration import register
 from integrations.oracle_commerce.store import Store
 from integrations.sealing.keyring import Keyring, SealingKey
@@ -236,24 +236,32 @@ def test_nothing_is_called_after_the_deadline(simulated: SimulatedStore, tokens:
 
 
 @pytest.mark.parametrize(
-    ("spent_by_us", "spent_by_the_store", "code"),
-    [(0.0, 35.0, "store_timeout"), (20.0, 35.0, "store_timeout"), (50.0, 8.0, "internal_error")],
+    ("spent", "seconds_left", "code"),
+    [
+        ((0.0, 58.0), 0, "store_timeout"),
+        ((23.0, 35.0), 0, "store_timeout"),
+        ((50.0, 8.0), 0, "internal_error"),
+        ((50.0, 35.0), 60, "store_timeout"),
+    ],
 )
 def test_time_that_ran_out_on_our_side_is_not_held_against_the_store(
-    simulated: SimulatedStore, tokens: AccessTokens, spent_by_us: float, spent_by_the_store: float, code: str
+    simulated: SimulatedStore, tokens: AccessTokens, spent: tuple[float, float], seconds_left: float, code: str
 ) -> None:
-    now = [1000.0]
+    (by_us, by_the_store), now = spent, [1000.0]
 
     def passes(seconds: float) -> None:
         now[0] += seconds
 
     class SlowStore(DirectCommerceCloud):
+        def login(self, _application_key: str, _deadline: Deadline) -> Login:
+            return Login("token", 300.0)
+
         def shipping_methods(self, _access_token: str, _deadline: Deadline) -> list[ShippingMethod]:
-            passes(spent_by_the_store)
+            passes(by_the_store)
             raise TransientError("store_timeout", "no whole answer")
 
     def open_key() -> str:
-        passes(spent_by_us)
+        passes(by_us)
         return simulated.application_key
 
     store = Store(
@@ -262,7 +270,7 @@ def test_time_that_ran_out_on_our_side_is_not_held_against_the_store(
         merchant_id="m-1",
         fingerprint="key-1",
         open_key=open_key,
-        deadline=Deadline.after(60),
+        deadline=Deadline.after(seconds_left),
         clock=lambda: now[0],
     )
     with pytest.raises(TransientError) as caught:
