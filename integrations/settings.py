@@ -91,6 +91,8 @@ class KeylessSettings(BaseModel):
     """File with authorities to trust beside the public ones."""
     call_deadline: Duration = 35.0
     connect_timeout: Duration = 5.0
+    keep_alive: Duration = 30.0
+    """How long a connection to a store may be idle and still be used; networks forget them, some after a minute."""
     retry_first: Duration = 2.0
     retry_max: Duration = 600.0
     retry_attempts: Count = 8

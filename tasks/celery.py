@@ -11,7 +11,7 @@ from integrations.settings import load_keyless_settings
 from tasks.wiring import wiring
 from tasks.worker import broker
 from tasks.worker.logs import connect_signals
-from tasks.worker.start_up import await_safe_server
+from tasks.worker.start_up import await_safe_server, raise_file_limit
 
 
 class QuietTask(Task):  # type: ignore[type-arg]
@@ -33,6 +33,7 @@ def _before_work(**__: object) -> None:
         _ = services.traces  # their packages may be missing
     except SettingsError as error:
         sys.exit(str(error))  # Celery would log any other exception, and go on
+    raise_file_limit()
     await_safe_server(services)
 
 

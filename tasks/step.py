@@ -45,6 +45,9 @@ _SPEAKS_AGAINST_A_NEW_KEY = {"credential_unusable", "request_refused"}
 _PASSING_WHERE_IT_WORKED = {"not_an_admin_host", "redirected"}
 """A mistake in a new store URL; of a store that was connected, a maintenance page."""
 
+_NO_ATTEMPT = {"token_renewal_pending", "out_of_resources"}
+"""The store was not asked, and there is nothing to find out about it."""
+
 _CLAIM_HEADROOM = 2.0  # seconds of a lease kept to record the outcome in
 
 
@@ -199,7 +202,7 @@ class _Turn:
     def _failed(self, error: IntegrationError, delay: float, connection: Connection, at: Moment) -> Change:
         target, cause, until = self.target, Cause(error.code, error.detail), at.now + delay
         may_pass = isinstance(error, TransientError)
-        if error.code == "token_renewal_pending":
+        if error.code in _NO_ATTEMPT:
             return outcomes.gives_way(connection, target, cause, until, at)
         if target.step is Step.DISCONNECT:
             return disconnection.left_behind(

@@ -165,6 +165,7 @@ class Wiring:
             dev_stores=self.settings.dev_stores,
             connect_timeout=self.settings.connect_timeout,
             call_deadline=self.settings.call_deadline,
+            keep_alive=self.settings.keep_alive,
             ca_bundle=self.settings.ca_bundle,
             proxy=self.settings.egress_proxy,
         )

@@ -165,6 +165,11 @@ CAUSES: Mapping[str, Explanation] = MappingProxyType(
         "record_unreadable": Explanation(
             Actor.OPERATOR, "This release cannot read the record of the connection; a newer one wrote it."
         ),
+        "out_of_resources": Explanation(
+            Actor.OPERATOR,
+            "We ran short of something of our own, such as open files or memory, before we could call the store. We go "
+            "on when there is some.",
+        ),
         "internal_error": Explanation(Actor.OPERATOR, "An error of our own stopped this step. We keep trying."),
     }
 )

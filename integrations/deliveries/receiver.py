@@ -100,6 +100,7 @@ def receiver_of(settings: Settings) -> Receiver | None:
         dev_stores=(*settings.dev_stores, *inner),
         connect_timeout=settings.connect_timeout,
         call_deadline=settings.call_deadline,
+        keep_alive=settings.keep_alive,
         ca_bundle=settings.ca_bundle,
         proxy=None if inner else settings.egress_proxy,
     )

@@ -6,14 +6,20 @@ sockets below ask, before every system call, how much time the whole call has le
 
 from __future__ import annotations
 
+import fcntl
 import socket
 import ssl
+import sys
+import termios
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
+from http.client import HTTPException
 from typing import TYPE_CHECKING
+
+from integrations.egress import allowance
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer  # typing's own from Python 3.12 on
@@ -73,42 +79,91 @@ def _hurry(sock: socket.socket) -> None:
 
 
 class DeadlineSocket(socket.socket):
-    """A plain socket whose reads and writes end by the obeyed deadline."""
+    """A socket whose reads and writes end by the obeyed deadline, and whose reads are paid for from the allowance.
 
-    def recv_into(self, buffer: Buffer, nbytes: int = 0, flags: int = 0) -> int:
-        """Read what is there; http.client reads in no other way."""
+    It knows whether it may serve another call: by itself it may not, an answer that was read whole has to say so.
+    """
+
+    reusable = False
+    answering = False
+    """Whether anything has come since the last request."""
+    answered_at = 0.0  # by the monotonic clock
+    _unanswered = 0  # bytes of a request of which no answer has begun
+
+    def recv_into(self, buffer: Buffer, nbytes: int | None = None, flags: int = 0) -> int:
+        """Read what is there; answers are read in no other way."""
         _hurry(self)
-        return super().recv_into(buffer, nbytes, flags)
+        may_receive, wanted = allowance.current(), nbytes or len(memoryview(buffer))
+        if may_receive is None:
+            return super().recv_into(buffer, wanted, flags)
+        received = super().recv_into(buffer, may_receive.next_read(wanted), flags)
+        may_receive.spend(received)
+        self.answering = self.answering or received > 0
+        if received and self._unanswered:
+            sent, self._unanswered = self._unanswered, 0
+            if self.has_unacknowledged(sent):
+                raise HTTPException("an answer from before the request")
+        return received
 
     def send(self, data: Buffer, flags: int = 0) -> int:
         """Write as much as fits."""
         _hurry(self)
-        return super().send(data, flags)
+        sent = super().send(data, flags)
+        self._unanswered += sent
+        return sent
 
     def sendall(self, data: Buffer, flags: int = 0) -> None:
         """Write everything; CPython counts the timeout over all of its system calls."""
         _hurry(self)
-        super().sendall(data, flags)
+        before = self._unanswered
+        super().sendall(data, flags)  # with TLS a loop over `send`
+        self._unanswered = before + len(memoryview(data))
+
+    def unasked(self) -> bytes | None:
+        """A byte nobody asked for; empty if the other side has left or broken off; None if all is quiet.
+
+        Only for a connection that is idle, and of no use any more unless it is quiet.
+        """
+        self.settimeout(0)
+        try:
+            return self.recv(1)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return None
+        except OSError:
+            return b""
+
+    def served(self) -> None:
+        """An answer was read whole, and nothing is left of it."""
+        self._unanswered = 0
+        self.answered_at = time.monotonic()
+        self.reusable = self.unasked() is None and not self.has_unacknowledged(1)
+
+    def begin_request(self) -> None:
+        """From now on the other side owes an answer. Raises HTTPException if it has sent one already."""
+        if self.unasked():
+            raise HTTPException("an answer before the request")
+        self.reusable = self.answering = False
+        self._unanswered = 0
+
+    def has_unacknowledged(self, count: int) -> bool:
+        """Whether so many of the bytes we sent have not reached the system of the other side; False if none can tell.
+
+        Whatever it sends after it got our request says that it did (RFC 9293, 3.4).
+        """
+        with suppress(OSError):
+            waiting = fcntl.ioctl(self.fileno(), termios.TIOCOUTQ, bytes(4))
+            return int.from_bytes(waiting, sys.byteorder) >= count
+        return False
 
 
-class DeadlineTLSSocket(ssl.SSLSocket):
-    """A TLS socket whose handshake, reads and writes end by the obeyed deadline.
+class DeadlineTLSSocket(DeadlineSocket, ssl.SSLSocket):
+    """The same with TLS; its handshake ends by the obeyed deadline, too.
 
     CPython counts a socket's timeout over all system calls of one TLS operation, so that a record arriving byte by byte
-    gains no time. `sendall` is a loop over `send`.
+    gains no time.
     """
 
     def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, FBT002 - the signature is CPython's
         """Agree on keys and check the certificate."""
         _hurry(self)
         super().do_handshake(block)
-
-    def recv_into(self, buffer: Buffer, nbytes: int | None = None, flags: int = 0) -> int:
-        """Read what is there; http.client reads in no other way."""
-        _hurry(self)
-        return super().recv_into(buffer, nbytes, flags)
-
-    def send(self, data: Buffer, flags: int = 0) -> int:
-        """Write as much as fits."""
-        _hurry(self)
-        return super().send(data, flags)

@@ -19,6 +19,7 @@ from typing import Any
 
 from integrations.egress.addresses import LOCALHOST, LOOPBACK, STORE_PORT, is_host_name, is_ip_address, is_public
 from integrations.egress.deadline import Deadline, DeadlineSocket, time_left
+from integrations.egress.own_limits import shortage_of
 from integrations.errors import PermanentError, TransientError
 from integrations.settings import DevStore, EgressProxy
 
@@ -27,6 +28,8 @@ Resolve = Callable[..., Iterable[tuple[Any, ...]]]
 
 _MOST_DIALLED = 4
 _LEAST_SHARE = 0.05
+# What the system takes in before we look at it: by itself some megabytes, of a store that has no end to its answer.
+_RECEIVE_BUFFER = 64 * 1024
 _TUNNEL_REFUSED = re.compile(r"Tunnel connection failed: ([1-5][0-9]{2})\b", re.ASCII)  # http.client's words
 # RFC 9110, 15.6.3 to 15.6.5; Squid says 503 when it cannot look up or reach what it was asked to connect to.
 _STORE_OUT_OF_REACH = frozenset({"502", "503", "504"})
@@ -95,8 +98,9 @@ class Egress:
     def dial(self, scheme: str, host: str, port: int, connect_timeout: float) -> socket.socket:
         """A connection to one of the addresses of a host, tried in turn within `connect_timeout` seconds.
 
-        Raises PermanentError `egress_blocked`, TransientError `store_unreachable` or `store_timeout`. None of them is
-        an OSError: urllib3 would take that for a connection that broke and may be tried again.
+        Raises PermanentError `egress_blocked`, TransientError `store_unreachable`, `store_timeout` or
+        `out_of_resources`. None of them is an OSError: urllib3 would take that for a connection that broke and may be
+        tried again.
         """
         return _dialled(self.addresses(scheme, host, port), port, connect_timeout)
 
@@ -112,6 +116,8 @@ class Egress:
             found = [at] if is_ip_address(at) else self._look_ups.addresses(at, self._proxy.port)
             return _dialled(found, self._proxy.port, connect_timeout)
         except TransientError as error:
+            if error.code == "out_of_resources":
+                raise
             detail = error.detail
         raise TransientError("proxy_failed", detail)
 
@@ -127,6 +133,8 @@ def tunnel_trouble(caught: Exception) -> TransientError:
 
     A proxy that could not reach the store, or is still at it, tells of the store, and nobody has to look at the proxy.
     """
+    if isinstance(caught, TransientError):
+        return TransientError("proxy_failed", "the answer has no end")
     if isinstance(caught, TimeoutError):
         return TransientError("store_timeout", "the proxy made no tunnel in time")
     answer = _TUNNEL_REFUSED.match(str(caught)) if isinstance(caught, OSError) else None
@@ -147,6 +155,8 @@ def _dialled(addresses: Iterable[str], port: int, connect_timeout: float) -> soc
         try:
             return _connect(address, port, max(dialling.remaining() / tries_left, _LEAST_SHARE))
         except OSError as error:
+            if shortage := shortage_of(error):
+                raise TransientError("out_of_resources", shortage) from None
             trouble = error
     raise _not_connected(trouble, connect_timeout)
 
@@ -156,6 +166,7 @@ def _connect(address: str, port: int, timeout: float) -> socket.socket:
     try:
         # Header and body of a request leave in two writes; the second must not wait for the first's acknowledgement.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
         left = time_left()
         sock.settimeout(timeout if left is None else min(timeout, left))
         sock.connect((address, port))
@@ -183,6 +194,7 @@ class _LookUp:
     def __init__(self) -> None:
         self.over = threading.Event()
         self.addresses: list[str] = []
+        self.shortage: str | None = None
 
 
 class _LookUps:
@@ -205,6 +217,8 @@ class _LookUps:
         look_up = self._joined(host, port)
         if not look_up.over.wait(left):
             raise TransientError("store_timeout", "still looking up the name")
+        if look_up.shortage:
+            raise TransientError("out_of_resources", look_up.shortage)
         if not look_up.addresses:
             raise TransientError("store_unreachable", "the name does not resolve")
         return look_up.addresses
@@ -214,7 +228,10 @@ class _LookUps:
             look_up = self._under_way.get((host, port))
             if look_up is None:
                 look_up = _LookUp()
-                threading.Thread(target=self._run, args=(look_up, host, port), name="look-up", daemon=True).start()
+                try:
+                    threading.Thread(target=self._run, args=(look_up, host, port), name="look-up", daemon=True).start()
+                except RuntimeError as error:
+                    raise TransientError("out_of_resources", shortage_of(error) or "threads") from None
                 self._under_way[host, port] = look_up
             return look_up
 
@@ -222,9 +239,19 @@ class _LookUps:
         try:
             answers = self._resolve(host, port, type=socket.SOCK_STREAM)
             look_up.addresses = [str(sockaddr[0]) for *_, sockaddr in answers]
-        except (OSError, ValueError):  # UnicodeError, a ValueError: a label getaddrinfo cannot encode
+        except OSError:
+            look_up.shortage = _shortage_of_files()  # to the resolver it looks like name servers that do not answer
+        except ValueError:  # UnicodeError, which is one: a label getaddrinfo cannot encode
             pass
         finally:
             with self._lock:
                 self._under_way.pop((host, port), None)
             look_up.over.set()
+
+
+def _shortage_of_files() -> str | None:
+    try:
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM).close()
+    except OSError as error:
+        return shortage_of(error)
+    return None

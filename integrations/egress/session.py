@@ -22,12 +22,17 @@ import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 from requests.structures import CaseInsensitiveDict
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connectionpool import HTTPConnectionPool
 
+from integrations.egress.allowance import Allowance, paid_from
 from integrations.egress.answer import Answer
+from integrations.egress.attempt import Attempt, making
 from integrations.egress.deadline import Deadline, DeadlineTLSSocket, obeyed
-from integrations.egress.guard import Egress, Resolve, tunnel_trouble
+from integrations.egress.guard import Egress, Resolve
+from integrations.egress.gunzip import Gunzip, is_packed
+from integrations.egress.idle import IdleConnections, most_idle
+from integrations.egress.own_limits import shortage_of
+from integrations.egress.pools import guarded_pools
 from integrations.errors import IntegrationError, PermanentError, SettingsError, TransientError
 from integrations.settings import DevStore, EgressProxy
 
@@ -39,7 +44,7 @@ _REDIRECT_TARGET = re.compile(r"(?:https?:)?//([A-Za-z0-9.-]{1,253})(?::[0-9]{1,
 _DEFAULT_PORTS = MappingProxyType({"http": 80, "https": 443})
 _HEADERS = MappingProxyType({"User-Agent": "occ-connect", "Accept": "application/json", "Accept-Encoding": "gzip"})
 _REDIRECTS = range(300, 400)
-_CHUNK = 64 * 1024
+_PIECE_OF_BODY = 64 * 1024
 _PIECE = 6  # letters
 
 # A run makes a handful of calls in a few seconds, its four slots side by side, and then none for a day: more idle
@@ -64,18 +69,19 @@ class GuardedSession:
         connect_timeout: float = 5.0,
         call_deadline: float = 35.0,
         ca_bundle: str | None = None,
-        max_body: int = 2 * 1024 * 1024,
+        keep_alive: float = 30.0,
+        max_answer: int = 2 * 1024 * 1024,
         resolve: Resolve = socket.getaddrinfo,
     ) -> None:
+        """`keep_alive`: seconds an idle connection is kept. `max_answer`: bytes, as received and once more unpacked."""
         self._egress = Egress(dev_stores, resolve, proxy)
         self._proxies = {"https": proxy.url} if proxy else {}
         self._call_deadline = call_deadline
-        self._max_body = max_body
+        self._max_answer = max_answer
         self._session = _Session()
         adapter = _Adapter(
-            self._egress,
+            guarded_pools(self._egress, connect_timeout, IdleConnections(keep_alive, most_idle())),
             _tls_context(ca_bundle),
-            connect_timeout,
             proxy,
             idle_per_host=_IDLE_PER_DEV_STORE if dev_stores else _IDLE_PER_HOST,
         )
@@ -93,10 +99,15 @@ class GuardedSession:
         json: object | None = None,
         content: bytes | None = None,
     ) -> Answer:
-        """Make one call, once, and read the whole answer before `deadline` or the session's own, whichever is earlier.
+        """Make one call, and read the whole answer before `deadline` or the session's own, whichever is earlier.
+
+        A call is made once. Only where a connection that has served before turns out to be gone, before a byte of an
+        answer came, is it made once more on a fresh one, within the same deadline: such a failure tells of the idle
+        connection, not of the store. What changes something is repeated only if that showed within a second: our
+        writes say the same twice, but what somebody else has written in between is not to be written over.
 
         Raises PermanentError `egress_blocked` or `redirected`, and TransientError `store_unreachable`, `store_timeout`,
-        `tls_failed`, `proxy_failed`, `answer_too_large` or `unreadable_answer`.
+        `tls_failed`, `proxy_failed`, `answer_too_large`, `unreadable_answer` or `out_of_resources`.
         """
         proxies = self._way_to(url)
         body, body_type = _encoded(form, json) if content is None else (content, {})  # its type is among the headers
@@ -104,13 +115,18 @@ class GuardedSession:
         seconds = deadline.remaining()
         if seconds <= 0:
             raise TransientError("store_timeout", "no time left")
-        try:
-            with obeyed(deadline):
-                return self._exchange(method, url, {**headers, **body_type}, body, proxies)
-        except IntegrationError:
-            raise
-        except Exception as caught:  # noqa: BLE001 - whatever it is: its text may hold a header or a URL
-            trouble = _translated(caught, seconds)
+        with obeyed(deadline), paid_from(Allowance(self._max_answer)):
+            for attempt in (Attempt(), Attempt(only_fresh=True)):
+                try:
+                    with making(attempt):
+                        return self._exchange(method, url, {**headers, **body_type}, body, proxies)
+                except IntegrationError:
+                    raise
+                except Exception as caught:  # noqa: BLE001 - whatever it is: its text may hold a header or a URL
+                    trouble = _translated(caught, seconds)
+                    again = attempt.may_be_repeated(safe=method == "GET") and _is_gone(caught)
+                if not again:
+                    break
         # Outside of the handler, so that nothing of the original stays attached as the context.
         raise trouble
 
@@ -142,12 +158,12 @@ class GuardedSession:
             return Answer(response.status_code, answer_headers, self._body(response), received_at)
 
     def _body(self, response: requests.Response) -> bytes:
-        body = bytearray()
-        # At most one chunk is decompressed at a time, so that the cap is noticed before memory is.
-        while chunk := response.raw.read1(_CHUNK, decode_content=True):
-            body += chunk
-            if len(body) > self._max_body:
-                raise TransientError("answer_too_large", f"more than {self._max_body} bytes")
+        body, packed = bytearray(), is_packed(response.headers.get("Content-Encoding", ""))
+        gunzip = Gunzip(self._max_answer)
+        # Not unpacked by the libraries: they bound neither the steps that takes nor what it makes.
+        while piece := response.raw.read1(_PIECE_OF_BODY, decode_content=False):
+            body += gunzip.unpack(piece) if packed else piece
+        gunzip.finish()
         return bytes(body)
 
 
@@ -168,18 +184,17 @@ class _Session(requests.Session):
 
 
 class _Adapter(HTTPAdapter):
-    """Makes connections through `egress`, checked by one TLS context of ours, and never tries twice."""
+    """Makes connections from `pools`, checked by one TLS context of ours, and never tries twice."""
 
     def __init__(
         self,
-        egress: Egress,
+        pools: dict[str, type[HTTPConnectionPool]],
         tls: ssl.SSLContext,
-        connect_timeout: float,
         proxy: EgressProxy | None,
         *,
         idle_per_host: int,
     ) -> None:
-        self._pools = _pools(egress, connect_timeout)
+        self._pools = pools
         self._tls = tls
         super().__init__(pool_connections=_HOSTS_KEPT, pool_maxsize=idle_per_host, max_retries=0)
         self._headers_for_proxy = proxy.headers if proxy else {}
@@ -202,35 +217,6 @@ class _Adapter(HTTPAdapter):
 
     def cert_verify(self, conn: object, url: str, verify: object, cert: object) -> None:
         """Leave it to the TLS context: requests would have its own authorities read anew for every connection."""
-
-
-def _pools(egress: Egress, connect_timeout: float) -> dict[str, type[HTTPConnectionPool]]:
-    """Connection pools whose connections are dialled by `egress`; pool, SNI and certificate keep to the host name."""
-
-    class GuardedHTTPConnection(HTTPConnection):
-        def _new_conn(self) -> socket.socket:
-            return egress.dial("http", self._dns_host, self.port, connect_timeout)
-
-    class GuardedHTTPSConnection(HTTPSConnection):
-        def _new_conn(self) -> socket.socket:
-            if self.proxy is not None:
-                return egress.dial_proxy(self._tunnel_host or "", self._tunnel_port or 0, connect_timeout)
-            return egress.dial("https", self._dns_host, self.port, connect_timeout)
-
-        def _tunnel(self) -> None:
-            try:
-                return super()._tunnel()
-            except Exception as caught:  # noqa: BLE001 - its text quotes the proxy's words
-                trouble = tunnel_trouble(caught)
-            raise trouble
-
-    class GuardedHTTPPool(HTTPConnectionPool):
-        ConnectionCls = GuardedHTTPConnection
-
-    class GuardedHTTPSPool(HTTPSConnectionPool):
-        ConnectionCls = GuardedHTTPSConnection
-
-    return {"http": GuardedHTTPPool, "https": GuardedHTTPSPool}
 
 
 def _tls_context(ca_bundle: str | None) -> ssl.SSLContext:
@@ -295,6 +281,7 @@ _HANDSHAKE_REASONS = MappingProxyType(
 _TLS_FAILURES = (ssl.SSLError, urllib3.exceptions.SSLError, requests.exceptions.SSLError)
 # A connection that ends without TLS's own goodbye says nothing about certificates.
 _TLS_CUT_OFF = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
+_GONE = (ConnectionError, *_TLS_CUT_OFF)
 _TIMEOUTS = (TimeoutError, urllib3.exceptions.ReadTimeoutError, requests.Timeout)
 _WIRE_FAILURES: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = (
     ((RemoteDisconnected, *_TLS_CUT_OFF), "store_unreachable", "connection closed without an answer"),
@@ -310,12 +297,19 @@ def _translated(caught: Exception, seconds: float) -> TransientError:
     chain = _chain(caught)
     if any(isinstance(error, _TLS_FAILURES) for error in chain) and not any(isinstance(e, _TLS_CUT_OFF) for e in chain):
         return TransientError("tls_failed", _tls_reason(chain))
+    if shortage := next(filter(None, map(shortage_of, chain)), None):
+        return TransientError("out_of_resources", shortage)
     if any(isinstance(error, _TIMEOUTS) for error in chain):
         return TransientError("store_timeout", f"no whole answer within {seconds:.3g} s")
     for kinds, code, detail in _WIRE_FAILURES:
         if any(isinstance(error, kinds) for error in chain):
             return TransientError(code, detail)
     return TransientError("store_unreachable", type(caught).__name__)
+
+
+def _is_gone(caught: Exception) -> bool:
+    """Whether the other side had let go of the connection, or somebody on the way had."""
+    return any(isinstance(error, _GONE) for error in _chain(caught))
 
 
 def _chain(caught: BaseException) -> list[BaseException]:

@@ -44,7 +44,14 @@ _KINDS: Mapping[str, Kind] = {
 # Common where a connection is new, and then the merchant's own mistake.
 _MISTAKES = {"egress_blocked", "redirected", "not_an_admin_host", "key_rejected", "key_doubted"}
 # These say nothing of the store: it was not asked.
-_NOT_ASKED = {"credential_unusable", "credential_forgotten", "token_renewal_pending", "internal_error", "worker_lost"}
+_NOT_ASKED = {
+    "credential_unusable",
+    "credential_forgotten",
+    "token_renewal_pending",
+    "out_of_resources",
+    "internal_error",
+    "worker_lost",
+}
 
 
 class Evidence(Enum):

@@ -15,7 +15,6 @@ from occ.simulator.message import Reply, Request
 from occ.simulator.store import SimulatedStore
 
 LONGEST_BODY = 2 * 1024 * 1024
-LONGEST_HEADER = 65_536  # what http.client reads of one header line
 REDIRECTS = range(300, 400)
 
 
@@ -82,8 +81,8 @@ class DirectSession(GuardedSession):
         trouble = _TROUBLE.get(reply.manner)
         if trouble is not None:
             raise TransientError(*trouble)
-        if any(len(value) > LONGEST_HEADER for value in reply.headers.values()):
-            raise TransientError("unreadable_answer", "the answer is not HTTP")
+        if any(len(value) > MOST_HEAD_BYTES for value in reply.headers.values()):
+            raise TransientError("answer_too_large", f"more than {MOST_HEAD_BYTES} bytes of headers")
         if reply.status in REDIRECTS:
             raise PermanentError("redirected", urlsplit(reply.headers.get("Location", "")).hostname or host)
         body = reply.body

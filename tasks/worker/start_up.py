@@ -1,7 +1,9 @@
 """What a worker checks before it takes work: the server answers, and keeps what it accepts."""
 
+import resource
 import sys
 import time
+from contextlib import suppress
 
 import redis
 import structlog
@@ -12,6 +14,19 @@ from tasks.wiring import Wiring
 log = structlog.get_logger(__name__)
 
 _ASK_EVERY = 1.0
+_MANY_FILES = 10_240
+
+
+def raise_file_limit() -> None:
+    """Have as many files open as the system lets us: each call to a store takes one, and 1,024 are soon used up."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == hard:
+        return
+    # Some systems say "any number" and take less, such as macOS.
+    for limit in (hard, _MANY_FILES):
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+            return
 
 
 def await_safe_server(services: Wiring) -> None:

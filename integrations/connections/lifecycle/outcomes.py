@@ -223,7 +223,7 @@ def waits(connection: Connection, target: Target, cause: Cause, until: float, at
 
 
 def gives_way(connection: Connection, target: Target, cause: Cause, until: float, at: Moment) -> Change:
-    """Another worker was in the way, so this was no attempt: come back at `until`."""
+    """We did not get as far as the store, so this was no attempt: come back at `until`."""
     work = claimed_work(connection, target)
     again = replace(work, not_before=until, due_at=until, attempts=work.attempts - 1)
     return waiting(connection, target, cause, again, at)

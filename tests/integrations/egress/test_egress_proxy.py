@@ -230,7 +230,7 @@ def test_redirects_and_large_answers_end_as_without_a_proxy(open_session: Open, 
     with WireServer(answering(answer), tls=tls_for(authority.issue_cert(STORE))) as store:
         tunnels = Tunnels({STORE: store.port})
         with WireServer(tunnels) as proxy:
-            session = open_session(proxy, max_body=2000)
+            session = open_session(proxy, max_answer=2000)
             with pytest.raises(PermanentError, match=f"redirected: {OTHER}"):
                 ask(session, path="/moved")
             with pytest.raises(TransientError, match="answer_too_large"):

@@ -1,5 +1,6 @@
 """What goes wrong on the wire is told in our words, and nothing else gets out."""
 
+import errno
 import gc
 import http.client
 import socket
@@ -139,11 +140,11 @@ def _resetting(connection: socket.socket) -> None:
         (_sending(b""), "store_unreachable"),
         (_sending(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{"), "store_unreachable"),
         (_sending(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{"), "store_unreachable"),
-        (_sending(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{"), "store_unreachable"),
+        (_sending(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{"), "unreadable_answer"),
         (_sending(b"SSH-2.0-OpenSSH_9.2\r\n"), "unreadable_answer"),
         (_sending(b"HTTP/1.1 two hundred\r\n\r\n"), "unreadable_answer"),
-        (_sending(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 70_000 + b"\r\n\r\n"), "unreadable_answer"),
-        (_sending(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 200 + b"\r\n"), "unreadable_answer"),
+        (_sending(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 70_000 + b"\r\n\r\n"), "answer_too_large"),
+        (_sending(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 300 + b"\r\n"), "answer_too_large"),
         (_sending(http_answer(200, b"not gzip", {"Content-Encoding": "gzip"})), "unreadable_answer"),
         (_sending(http_answer(200, b"x", {"Content-Encoding": ", ".join(["gzip"] * 9)})), "unreadable_answer"),
     ],
@@ -223,8 +224,12 @@ EOF = ssl.SSLEOFError(8, "EOF occurred in violation of protocol")
         (OSError(28, "No space"), "store_unreachable"),
         (UnicodeEncodeError("latin-1", TOKEN, 0, 1, "x"), "store_unreachable"),
         (ValueError(TOKEN), "store_unreachable"),
-        (RuntimeError("can't start new thread"), "store_unreachable"),
-        (MemoryError(), "store_unreachable"),
+        (RuntimeError("can't start new thread"), "out_of_resources"),
+        (MemoryError(), "out_of_resources"),
+        (requests.ConnectionError(OSError(errno.EMFILE, "Too many open files")), "out_of_resources"),
+        (OSError(errno.ENFILE, "Too many open files in system"), "out_of_resources"),
+        (urllib3.exceptions.ProtocolError("x", OSError(errno.ENOBUFS, "x")), "out_of_resources"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "out_of_resources"),
         (RecursionError(), "store_unreachable"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else value,
