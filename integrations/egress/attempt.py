@@ -5,13 +5,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from integrations.egress.deadline import DeadlineSocket, time_left
 
 _REST = 0.005
 """Seconds a connection rests after an answer: what comes right behind one is seen before the next call is made."""
-_AT_ONCE = 1.0  # seconds
 
 
 @dataclass(slots=True)
@@ -21,7 +20,6 @@ class Attempt:
     only_fresh: bool = False
     used: DeadlineSocket | None = None
     """The connection it goes over, if that has served before."""
-    _began: float = field(default_factory=time.monotonic)
 
     def may_use(self, sock: DeadlineSocket | None) -> bool:
         """Whether a connection out of the pool may serve; then it is this attempt's."""
@@ -36,14 +34,18 @@ class Attempt:
         return True
 
     def may_be_repeated(self, *, safe: bool) -> bool:
-        """Whether a failure may be that of an idle connection: it had served before, and no answer has begun."""
+        """Whether a failure may be that of an idle connection: it had served before, and no answer has begun.
+
+        `safe`: doing it twice does no harm. A write that was sent may have been carried out, and somebody else's may
+        have followed it: it is left to the next attempt, which reads first.
+        """
         if self.used is None or self.used.answering:
             return False
         try:
             time_left()
         except TimeoutError:
             return False
-        return safe or time.monotonic() - self._began < _AT_ONCE
+        return safe
 
 
 def _await_input(sock: DeadlineSocket, seconds: float) -> None:

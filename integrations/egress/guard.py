@@ -19,7 +19,7 @@ from typing import Any
 
 from integrations.egress.addresses import LOCALHOST, LOOPBACK, STORE_PORT, is_host_name, is_ip_address, is_public
 from integrations.egress.deadline import Deadline, DeadlineSocket, time_left
-from integrations.egress.own_limits import shortage_of
+from integrations.egress.own_limits import out_of_resources, shortage_of
 from integrations.errors import PermanentError, TransientError
 from integrations.settings import DevStore, EgressProxy
 
@@ -156,7 +156,7 @@ def _dialled(addresses: Iterable[str], port: int, connect_timeout: float) -> soc
             return _connect(address, port, max(dialling.remaining() / tries_left, _LEAST_SHARE))
         except OSError as error:
             if shortage := shortage_of(error):
-                raise TransientError("out_of_resources", shortage) from None
+                raise out_of_resources(shortage) from None
             trouble = error
     raise _not_connected(trouble, connect_timeout)
 
@@ -218,7 +218,7 @@ class _LookUps:
         if not look_up.over.wait(left):
             raise TransientError("store_timeout", "still looking up the name")
         if look_up.shortage:
-            raise TransientError("out_of_resources", look_up.shortage)
+            raise out_of_resources(look_up.shortage)
         if not look_up.addresses:
             raise TransientError("store_unreachable", "the name does not resolve")
         return look_up.addresses
@@ -231,7 +231,7 @@ class _LookUps:
                 try:
                     threading.Thread(target=self._run, args=(look_up, host, port), name="look-up", daemon=True).start()
                 except RuntimeError as error:
-                    raise TransientError("out_of_resources", shortage_of(error) or "threads") from None
+                    raise out_of_resources(shortage_of(error) or "threads") from None
                 self._under_way[host, port] = look_up
             return look_up
 

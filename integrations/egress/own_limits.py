@@ -2,6 +2,8 @@
 
 import errno
 
+from integrations.errors import TransientError
+
 _SHORTAGES = {
     errno.EMFILE: "files",
     errno.ENFILE: "files of the whole machine",
@@ -9,7 +11,13 @@ _SHORTAGES = {
     errno.ENOMEM: "memory",
     errno.EAGAIN: "sockets",
 }
+_PAUSE = 5.0  # seconds; what uses it all up is mostly calls that end soon
 _NO_THREAD = "can't start new thread"  # CPython's words
+
+
+def out_of_resources(shortage: str) -> TransientError:
+    """The end of a call that we were in no position to make."""
+    return TransientError("out_of_resources", shortage, retry_after=_PAUSE)
 
 
 def shortage_of(error: BaseException) -> str | None:

@@ -31,7 +31,7 @@ from integrations.egress.deadline import Deadline, DeadlineTLSSocket, obeyed
 from integrations.egress.guard import Egress, Resolve
 from integrations.egress.gunzip import Gunzip, is_packed
 from integrations.egress.idle import IdleConnections, most_idle
-from integrations.egress.own_limits import shortage_of
+from integrations.egress.own_limits import out_of_resources, shortage_of
 from integrations.egress.pools import guarded_pools
 from integrations.errors import IntegrationError, PermanentError, SettingsError, TransientError
 from integrations.settings import DevStore, EgressProxy
@@ -124,7 +124,7 @@ class GuardedSession:
                     raise
                 except Exception as caught:  # noqa: BLE001 - whatever it is: its text may hold a header or a URL
                     trouble = _translated(caught, seconds)
-                    again = attempt.may_be_repeated(safe=method == "GET") and _is_gone(caught)
+                    again = attempt.may_be_repeated(safe=method != "PUT") and _is_gone(caught)
                 if not again:
                     break
         # Outside of the handler, so that nothing of the original stays attached as the context.
@@ -298,7 +298,7 @@ def _translated(caught: Exception, seconds: float) -> TransientError:
     if any(isinstance(error, _TLS_FAILURES) for error in chain) and not any(isinstance(e, _TLS_CUT_OFF) for e in chain):
         return TransientError("tls_failed", _tls_reason(chain))
     if shortage := next(filter(None, map(shortage_of, chain)), None):
-        return TransientError("out_of_resources", shortage)
+        return out_of_resources(shortage)
     if any(isinstance(error, _TIMEOUTS) for error in chain):
         return TransientError("store_timeout", f"no whole answer within {seconds:.3g} s")
     for kinds, code, detail in _WIRE_FAILURES:

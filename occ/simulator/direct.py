@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from requests.structures import CaseInsensitiveDict
 
+from integrations.egress.allowance import MOST_HEAD_BYTES, MOST_HEAD_LINES
 from integrations.egress.deadline import Deadline
 from integrations.egress.session import Answer, GuardedSession
 from integrations.errors import PermanentError, TransientError
@@ -82,14 +83,16 @@ class DirectSession(GuardedSession):
         if trouble is not None:
             raise TransientError(*trouble)
         if any(len(value) > MOST_HEAD_BYTES for value in reply.headers.values()):
-            raise TransientError("answer_too_large", f"more than {MOST_HEAD_BYTES} bytes of headers")
+            raise TransientError("answer_too_large", _HEAD_TOO_LARGE)
         if reply.status in REDIRECTS:
             raise PermanentError("redirected", urlsplit(reply.headers.get("Location", "")).hostname or host)
         body = reply.body
         if reply.headers.get("Content-Encoding") == "gzip":
             body = zlib.decompressobj(31).decompress(body, LONGEST_BODY + 1)
+            if len(body) > LONGEST_BODY:
+                raise TransientError("answer_too_large", f"more than {LONGEST_BODY} bytes when unpacked")
         if len(body) > LONGEST_BODY:
-            raise TransientError("answer_too_large", f"more than {LONGEST_BODY} bytes")
+            raise TransientError("answer_too_large", _WIRE_TOO_LARGE)
         return Answer(reply.status, CaseInsensitiveDict(reply.headers), body, self._store.clocks.wall())
 
 
@@ -113,9 +116,11 @@ def _dripping(reply: Reply) -> float:
     return reply.every * slow / reply.chunk if reply.manner.startswith("drip") else 0.0
 
 
+_WIRE_TOO_LARGE = f"more than {LONGEST_BODY} bytes on the wire, or in too many pieces"
+_HEAD_TOO_LARGE = f"more than {MOST_HEAD_BYTES} bytes or {MOST_HEAD_LINES} lines of headers"
 _TROUBLE = {
     "reset": ("store_unreachable", "connection reset"),
     "truncated": ("store_unreachable", "the answer was cut off"),
     "raw": ("unreadable_answer", "the answer is not HTTP"),
-    "huge": ("answer_too_large", f"more than {LONGEST_BODY} bytes"),
+    "huge": ("answer_too_large", _WIRE_TOO_LARGE),
 }

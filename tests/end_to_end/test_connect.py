@@ -132,8 +132,8 @@ def test_a_refusal_of_a_fresh_token_is_about_permission_and_no_loop(shared: Pipe
         "cause": "permission_denied",
         "next_attempt_at": None,
     }
-    assert store.calls.slots["write_slot:order-update"] == 3
-    assert calls(store)["login"] == 3
+    assert store.calls.slots["write_slot:order-update"] == 2
+    assert calls(store)["login"] == 2
     assert [(finding["code"], finding["actor"]) for finding in status["findings"]] == [
         ("permission_denied", "merchant")
     ]

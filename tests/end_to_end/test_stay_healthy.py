@@ -368,7 +368,7 @@ SHORT_REFUSALS: dict[str, dict[str, list[object]]] = {
     "of the key": {"login": [{"fault": "unauthorized", "seconds": 1}]},
     "of everything": {"*": [{"fault": "unauthorized", "seconds": 1}]},
     "as a page": {"login": [{"fault": "unauthorized", "shape": "html"}]},
-    "of tokens": {"shipping_methods": [{"fault": "unauthorized", "times": 2}]},
+    "of a token": {"shipping_methods": [{"fault": "unauthorized"}]},
 }
 
 

@@ -24,8 +24,8 @@ from integrations.errors import (
 )
 from integrations.oracle_commerce import answers
 from integrations.oracle_commerce.answers import FailedMessages, Login, ShippingMethod
-from tests.examples import examples
 from integrations.oracle_commerce.slot import urls_in
+from tests.examples import examples
 
 NOON = 1_780_000_000.0
 HTML = b"<!DOCTYPE html><html><body>Access Denied</body></html>"

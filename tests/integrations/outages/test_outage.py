@@ -71,6 +71,7 @@ spans = st.lists(tallies(), min_size=1, max_size=2)
         (healthy(), "key_rejected", Kind.KEY),
         (healthy(), "worker_lost", Evidence.NOTHING),
         (healthy(), "token_renewal_pending", Evidence.NOTHING),
+        (healthy(), "out_of_resources", Evidence.NOTHING),
         (NEW, "store_unreachable", Kind.NETWORK),
         (NEW, "key_rejected", Evidence.NOTHING),
         (NEW, "not_an_admin_host", Evidence.NOTHING),

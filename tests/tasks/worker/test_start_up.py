@@ -2,6 +2,7 @@
 
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import cast
@@ -12,6 +13,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from integrations.server_safety import dangers_of
+from occ.local.processes import PROJECT
 from occ.local.server_binary import find_server_binary
 from tests.pipeline import Pipeline
 from tests.waiting import wait_until
@@ -115,3 +117,14 @@ def test_a_worker_waits_for_its_server(tmp_path: Path) -> None:
             assert process.wait(timeout=60) == 0
         except subprocess.TimeoutExpired:
             pytest.fail("a warm shutdown ends by itself")
+
+
+@pytest.mark.parametrize("soft", [64, 256])
+def test_a_worker_may_open_as_many_files_as_the_system_lets_it(soft: int) -> None:
+    script = (
+        "import resource; from tasks.worker.start_up import raise_file_limit\n"
+        f"resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, 256)); raise_file_limit()\n"
+        "print(resource.getrlimit(resource.RLIMIT_NOFILE))"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert ended.stdout == "(256, 256)\n"
