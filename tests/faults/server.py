@@ -114,7 +114,7 @@ def _longest(resumed: list[float | None]) -> float | None:
 Acceptance = tuple[str, str]
 """Merchant id, and what was accepted."""
 
-_ASKED = {"look_asked": "look", "repair_asked": "look", "disconnect_asked": "disconnect"}
+_ASKED = {"look_asked": "revalidate", "repair_asked": "revalidate", "disconnect_asked": "disconnect"}
 
 
 def _spoken_of(rig: Rig) -> set[Acceptance]:
@@ -127,7 +127,7 @@ def _spoken_of(rig: Rig) -> set[Acceptance]:
                 found.add((str(said["merchant_id"]), f"connect {said['run']}"))
             elif '"request_accepted"' in line and '"accepted"' in line:
                 said = json.loads(line)
-                found.add((str(said["merchant_id"]), str(said["wish"])))
+                found.add((str(said["merchant_id"]), str(said["request"])))
     return found
 
 
