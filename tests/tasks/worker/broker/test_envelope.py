@@ -82,6 +82,28 @@ def test_poison_nobody_reported_yet_has_a_problem(name: str) -> None:
     assert problem_of(MORE_POISON[name])
 
 
+@pytest.mark.parametrize(
+    ("headers", "problem"),
+    [
+        ({"_private": 1}, "headers hold a reserved name"),
+        ({"retries": True}, "headers.retries is not a count"),
+        ({"retries": -1}, "headers.retries is not a count"),
+        ({"retries": 1.0}, "headers.retries is not a count"),
+        ({"timelimit": [True, None]}, "headers.timelimit is not a pair of seconds"),
+    ],
+)
+def test_what_would_shadow_an_attribute_or_count_wrongly_has_a_problem(
+    headers: dict[str, object], problem: str
+) -> None:
+    assert problem_of(encoded(task_message(headers=headers))) == problem
+
+
+def test_a_priority_is_a_number_and_no_boolean() -> None:
+    message = task_message()
+    message["properties"]["priority"] = True
+    assert problem_of(encoded(message)) == "properties.priority is not a number"
+
+
 def test_an_unknown_task_is_well_formed() -> None:
     assert problem_of(UNKNOWN_TASK["unknown task"]) is None
 
