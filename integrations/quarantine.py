@@ -12,10 +12,10 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from redis import Redis
 
+from integrations.cloud_event import timestamp
 from integrations.errors import RequestRefused
 
 QUARANTINE = "occ:quarantine"
@@ -72,8 +72,7 @@ def quarantine(client: Redis, *, queue: str, reason: str, message: bytes, now: f
     `reason` must not quote the message. `now` is in seconds since the epoch.
     """
     text, encoding, withheld = _keepable(message)
-    at = datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds")
-    entry = {"at": at, "queue": queue, "reason": reason, "size": len(message)}
+    entry = {"at": timestamp(now), "queue": queue, "reason": reason, "size": len(message)}
     entry |= {"message": text, "encoding": encoding, "withheld": withheld}
     with client.pipeline(transaction=True) as pipe:
         pipe.lpush(QUARANTINE, json.dumps(entry))

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 from integrations.egress.addresses import STORE_PORT
+from integrations.egress.url import HTTP_URL, LAST_PORT
 from integrations.sealing.keyring import SealingKey
 from integrations.signing import SigningSecret
 
@@ -27,7 +28,6 @@ _SLOT_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}", re.ASCII)
 _SLOT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 _PATH = re.compile(r"/[A-Za-z0-9._~/-]+", re.ASCII)
 _PORT = re.compile(r"[1-9]\d{0,4}", re.ASCII)
-_LAST_PORT = 65535
 # User and password are percent-encoded where they hold one of : / ? # @ % or a space.
 _PROXY = re.compile(
     r"http://(?:(?P<user>[^\s:/?#@]+):(?P<password>[^\s/?#@]*)@)?"
@@ -35,10 +35,6 @@ _PROXY = re.compile(
     re.DOTALL,
 )
 _PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
-# As the session reads URLs: a host of any case, a port, a path; never a user, a fragment or what is not ASCII.
-_RECEIVER = re.compile(
-    r"(https?)://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::([1-9][0-9]{0,4}))?(/[!-\"$-\[\]-~]*)?", re.ASCII
-)
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 # Spelled out, because `is_private` also covers link-local networks: there the clouds keep their metadata service.
 _INNER_NETWORKS = tuple(
@@ -153,7 +149,7 @@ def _dev_store(text: str, where: str) -> DevStore:
         raise ValueError(
             f"{where}: write network:port, as in 127.0.0.0/8:8800 (a network's address has no bits beyond its mask)"
         ) from None
-    if port != "*" and not (_PORT.fullmatch(port) and int(port) <= _LAST_PORT):
+    if port != "*" and not (_PORT.fullmatch(port) and int(port) <= LAST_PORT):
         raise ValueError(f"{where}: the port is a number from 1 to 65535, or * for any")
     if not any(network.version == inner.version and _within(network, inner) for inner in _INNER_NETWORKS):
         raise ValueError(f"{where}: a dev store is on a loopback or private network, never on a public one")
@@ -167,7 +163,7 @@ def _within(network: Network, other: Network) -> bool:
 def egress_proxy(text: str) -> EgressProxy:
     """A proxy from `http://host:port` or `http://user:password@host:port`."""
     match = _PROXY.fullmatch(text)
-    if match is None or int(match["port"]) > _LAST_PORT:
+    if match is None or int(match["port"]) > LAST_PORT:
         raise ValueError(
             "write http://host:port or http://user:password@host:port, without a path; percent-encode : / ? # @ in a "
             "user or password"
@@ -321,17 +317,18 @@ def receiver_networks(text: str) -> tuple[Network, ...]:
 
 def receiver_url(text: str, *, plain_http: bool, any_port: bool) -> str:
     """Where events are delivered to; http only where dev stores are, another port than 443 only in networks of ours."""
-    match = _RECEIVER.fullmatch(text)
-    if match is None or (match[1] == "http" and not plain_http):
+    match = HTTP_URL.fullmatch(text)
+    if match is None or "#" in text or (match[1] == "http" and not plain_http):
         wanted = "https:// or, with OCC_DEV_STORES, http://" if plain_http else "https://"
         raise ValueError(
             f"write a URL that starts with {wanted}, as in https://crm.example.com/occ-events, without user, password, "
             "fragment and spaces"
         )
-    if int(match[2] or STORE_PORT) > _LAST_PORT or (not any_port and int(match[2] or STORE_PORT) != STORE_PORT):
+    port = int(match[3] or STORE_PORT)
+    if not 0 < port <= LAST_PORT or (not any_port and port != STORE_PORT):
         raise ValueError("its port is 443, or any in a network that OCC_RECEIVER_NETWORKS or OCC_DEV_STORES names")
-    place, path = text[: match.start(3)] if match[3] else text, match[3] or "/"
-    return place.lower() + path
+    path = match[4] or "/"
+    return text.removesuffix(path).lower() + path
 
 
 def signing_secrets(text: str) -> tuple[SigningSecret, ...]:

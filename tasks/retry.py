@@ -13,10 +13,10 @@ LONGEST_RETRY_AFTER = 24 * 3600.0
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """Waits in seconds; `attempts` is how often work is tried before it is recorded as failed."""
+    """The first wait and the longest, in seconds."""
 
-    first: float = 2.0
-    longest: float = 600.0
+    first: float
+    longest: float
 
     def delay(self, attempt: int, retry_after: float | None = None, *, rng: random.Random | None = None) -> float:
         """How long to wait after the given attempt (the first is 1) failed."""

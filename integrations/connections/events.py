@@ -4,8 +4,8 @@
 """
 
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
 
+from integrations.cloud_event import cloud_event, timestamp
 from integrations.connections.causes import explain
 from integrations.connections.findings import findings_of
 from integrations.connections.record import Connection, ConnectionStatus, KeyVerdict, merchant_of
@@ -52,7 +52,7 @@ def other_events(before: Connection | None, after: Connection, *, version: int, 
 def _about_key(before: Connection, after: Connection) -> Iterator[_About]:
     told, expires_at = after.credential.expiry_told, after.credential.expires_at
     if told is not None and expires_at is not None and told != before.credential.expiry_told:
-        yield "key_expiring", "expiry", {"days": told, "expires_at": _iso(expires_at)}
+        yield "key_expiring", "expiry", {"days": told, "expires_at": timestamp(expires_at)}
     if before.candidate is None or after.candidate is not None:
         return
     credential = after.credential
@@ -83,18 +83,11 @@ def _event(
     what: str, connection: Connection, suffix: str, data: Mapping[str, object], *, version: int, now: float
 ) -> dict[str, object]:
     about = {"merchant_id": connection.merchant_id, "store_url": connection.store_url, "run": connection.run}
-    return {
-        "specversion": "1.0",
-        "id": f"{connection.merchant_id}.{version}{suffix}",
-        "source": "occ-connect",
-        "type": f"occ.connection.{what}",
-        "subject": merchant_of(connection.merchant_id),
-        "time": _iso(now),
-        "sequence": f"{version:012d}",
-        "datacontenttype": "application/json",
-        "data": {**about, **data},
-    }
-
-
-def _iso(seconds: float) -> str:
-    return datetime.fromtimestamp(min(seconds, 253402300799.0), UTC).isoformat(timespec="milliseconds")
+    return cloud_event(
+        f"occ.connection.{what}",
+        event_id=f"{connection.merchant_id}.{version}{suffix}",
+        subject=merchant_of(connection.merchant_id),
+        now=now,
+        sequence=version,
+        data={**about, **data},
+    )

@@ -18,15 +18,15 @@ _GOLDEN = (5**0.5 - 1) / 2
 class Pace:
     """The durations that the record's transitions need, from the settings."""
 
-    lease: float = 60.0
-    retry_attempts: int = 8
-    confirm_rejection: float = 300.0
-    second_look: float = 300.0
-    recheck_degraded: float = 3600.0
-    patience: float = 3600.0  # the longest wait within one look
-    revalidate_every: float = DAY
-    repairs_per_day: int = 3
-    clean_up_for: float = 7 * DAY
+    lease: float
+    retry_attempts: int
+    confirm_rejection: float
+    second_look: float
+    recheck_degraded: float
+    patience: float  # the longest wait within one look
+    revalidate_every: float
+    repairs_per_day: int
+    clean_up_for: float
 
     def next_look(self, connection: Connection, now: float) -> float:
         """When a connection whose slots all have an outcome is looked at again.

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from integrations.egress.deadline import Deadline
 from integrations.egress.retry_after import retry_after
 from integrations.egress.session import GuardedSession
+from integrations.egress.url import DEFAULT_PORTS
 from integrations.errors import IntegrationError
 from integrations.observer import CallOutcome
 from integrations.setting_values import DevStore
@@ -94,7 +95,7 @@ def receiver_of(settings: Settings) -> Receiver | None:
     if not settings.receiver_url:
         return None
     url = urlsplit(settings.receiver_url)
-    port = url.port or {"http": 80, "https": 443}[url.scheme]
+    port = url.port or DEFAULT_PORTS[url.scheme]
     inner = tuple(DevStore(network, port) for network in settings.receiver_networks)
     session = GuardedSession(
         dev_stores=(*settings.dev_stores, *inner),

@@ -33,15 +33,13 @@ from integrations.egress.gunzip import Gunzip, is_packed
 from integrations.egress.idle import IdleConnections, most_idle
 from integrations.egress.own_limits import out_of_resources, shortage_of
 from integrations.egress.pools import guarded_pools
+from integrations.egress.url import DEFAULT_PORTS, HTTP_URL
 from integrations.errors import IntegrationError, PermanentError, SettingsError, TransientError
 from integrations.settings import DevStore, EgressProxy
 
 __all__ = ["Answer", "GuardedSession"]
 
-# Strict, so that our reading of a URL and that of the libraries below cannot differ.
-_URL = re.compile(r"(https?)://([a-z0-9.-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?(?:/[!-\[\]-~]*)?", re.ASCII)
 _REDIRECT_TARGET = re.compile(r"(?:https?:)?//([A-Za-z0-9.-]{1,253})(?::[0-9]{1,5})?(?:[/?#].*)?", re.ASCII | re.DOTALL)
-_DEFAULT_PORTS = MappingProxyType({"http": 80, "https": 443})
 _HEADERS = MappingProxyType({"User-Agent": "occ-connect", "Accept": "application/json", "Accept-Encoding": "gzip"})
 _REDIRECTS = range(300, 400)
 _PIECE_OF_BODY = 64 * 1024
@@ -136,11 +134,11 @@ class GuardedSession:
 
     def _way_to(self, url: str) -> dict[str, str]:
         """The proxy for a call, in requests' words, once it is known that the call may be made."""
-        match = _URL.fullmatch(url)
-        if match is None:
+        match = HTTP_URL.fullmatch(url)
+        if match is None or match[2] != match[2].lower():
             raise PermanentError("egress_blocked", "not a URL we call")
-        scheme, host, port = match.groups()
-        destination = scheme, host.strip("[]"), int(port or _DEFAULT_PORTS[scheme])
+        scheme, host, port, _ = match.groups()
+        destination = scheme, host.strip("[]"), int(port or DEFAULT_PORTS[scheme])
         self._egress.check(*destination)
         return self._proxies if self._egress.proxied(*destination) else {}
 

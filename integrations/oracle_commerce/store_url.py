@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 
 from integrations.egress.addresses import LOCALHOST, LOOPBACK, STORE_PORT, is_host_name, is_ip_address
+from integrations.egress.url import AUTHORITY, DEFAULT_PORTS, LAST_PORT
 from integrations.errors import RequestRefused
 from integrations.settings import DevStore
 
@@ -20,9 +21,7 @@ MAX_STORE_URL = 2048
 # Copied along from web pages and mails, and invisible: zero-width characters and byte order marks.
 _INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff"
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.ASCII | re.DOTALL)
-_AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(?::([0-9]{1,5}))?", re.ASCII)
-_DEFAULT_PORTS = {"http": 80, "https": STORE_PORT}
-_LAST_PORT = 65535
+_AUTHORITY = re.compile(AUTHORITY, re.ASCII)
 _STOREFRONTS = (
     (re.compile(r"ccstore(-[a-z0-9-]+\.oracleoutsourcing\.com)"), r"ccadmin\1"),
     (re.compile(r"([a-z0-9-]+)-store(\.occa\.ocs\.oraclecloud\.com)"), r"\1-admin\2"),
@@ -40,7 +39,7 @@ def normalise_store_url(text: str, *, allowed_hosts: Sequence[str], dev_stores: 
     scheme, host, port = _parts(text)
     if is_ip_address(host) or host == LOCALHOST:
         return _dev_store_url(scheme, host, port, dev_stores)
-    if port not in {None, STORE_PORT, _DEFAULT_PORTS[scheme]}:
+    if port not in {None, STORE_PORT, DEFAULT_PORTS[scheme]}:
         raise _bad("leave out the port; stores are called on port 443 only.")
     if not is_host_name(host):
         raise _bad("its host is not a plain name such as ccadmin-z1a2.oracleoutsourcing.com.")
@@ -78,7 +77,7 @@ def _parts(text: str) -> tuple[str, str, int | None]:
         raise _bad("it is too long; scheme and host are enough.")
     match = _SCHEME.fullmatch(text)
     scheme, rest = (match[1].lower(), match[2]) if match else ("https", text.removeprefix("//"))
-    if scheme not in _DEFAULT_PORTS:
+    if scheme not in DEFAULT_PORTS:
         raise _bad("it has to begin with https://.")
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     if "@" in authority:
@@ -87,13 +86,13 @@ def _parts(text: str) -> tuple[str, str, int | None]:
     if match is None:
         raise _bad("its host is not a plain name such as ccadmin-z1a2.oracleoutsourcing.com.")
     port = int(match[2]) if match[2] else None
-    if port is not None and not 0 < port <= _LAST_PORT:
+    if port is not None and not 0 < port <= LAST_PORT:
         raise _bad("its port is not a port number.")
     return scheme, match[1].lower().strip("[]"), port
 
 
 def _dev_store_url(scheme: str, host: str, port: int | None, dev_stores: Sequence[DevStore]) -> str:
-    port = port or _DEFAULT_PORTS[scheme]
+    port = port or DEFAULT_PORTS[scheme]
     addresses = LOOPBACK if host == LOCALHOST else (host,)
     if not any(store.covers(address, port) for store in dev_stores for address in addresses):
         raise _bad(
@@ -101,7 +100,7 @@ def _dev_store_url(scheme: str, host: str, port: int | None, dev_stores: Sequenc
             "simulated stores)."
         )
     shown = f"[{ipaddress.IPv6Address(host)}]" if ":" in host else host
-    return f"{scheme}://{shown}" + ("" if port == _DEFAULT_PORTS[scheme] else f":{port}")
+    return f"{scheme}://{shown}" + ("" if port == DEFAULT_PORTS[scheme] else f":{port}")
 
 
 def _matches(host: str, pattern: str) -> bool:

@@ -5,9 +5,9 @@ Pure. Counting is in `outages.py`, holding in `records.py`, telling in `held_eve
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from enum import Enum, StrEnum
 
+from integrations.cloud_event import cloud_event, timestamp
 from integrations.connections.events import TROUBLED
 from integrations.connections.findings import findings_of
 from integrations.connections.record import Connection, ConnectionStatus
@@ -89,9 +89,9 @@ def _is_known_to_fail(connection: Connection) -> bool:
 class Rules:
     """From which share of the merchants asked, and from how many, failing alike is an outage. `window`: seconds."""
 
-    share: float = 0.3
-    merchants: int = 20
-    window: float = 300.0
+    share: float
+    merchants: int
+    window: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,31 +195,24 @@ def started_event(outage: Outage, number: int) -> dict[str, object]:
 
 def ended_event(outage: Outage, number: int, now: float, *, held: int) -> dict[str, object]:
     """The same at its end. `held`: of how many merchants there is news that may have to be told now."""
-    return _operator_event("outage_ended", outage, number, now, {"ended_at": _iso(now), "held": held})
+    return _operator_event("outage_ended", outage, number, now, {"ended_at": timestamp(now), "held": held})
 
 
 def _operator_event(
     what: str, outage: Outage, number: int, now: float, more: Mapping[str, object]
 ) -> dict[str, object]:
-    return {
-        "specversion": "1.0",
-        "id": f"operator:{int(now)}.{number}",  # no merchant id holds a colon
-        "source": "occ-connect",
-        "type": f"occ.operator.{what}",
-        "subject": "operator",
-        "time": _iso(now),
-        "sequence": f"{number:012d}",
-        "datacontenttype": "application/json",
-        "data": {
-            "kind": outage.kind,
-            "share": round(outage.share, 3),
-            "failing": outage.failing,
-            "asked": outage.asked,
-            "since": _iso(outage.since),
-            **more,
-        },
+    about = {
+        "kind": outage.kind,
+        "share": round(outage.share, 3),
+        "failing": outage.failing,
+        "asked": outage.asked,
+        "since": timestamp(outage.since),
     }
-
-
-def _iso(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+    return cloud_event(
+        f"occ.operator.{what}",
+        event_id=f"operator:{int(now)}.{number}",  # no merchant id holds a colon
+        subject="operator",
+        now=now,
+        sequence=number,
+        data={**about, **more},
+    )

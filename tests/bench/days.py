@@ -21,6 +21,7 @@ from tasks.flow import FLOW
 from tasks.retry import RetryPolicy
 from tests.bench.at_rest import SLOTS, outcome
 from tests.bench.due_set import DueSet
+from tests.usual import RETRY
 
 # As in tasks/tick.py and celeryconfig.py.
 WORK_PER_TICK = 1000  # and in the queue
@@ -86,7 +87,7 @@ class Days:
     _events: list[tuple[float, int, Callable[[], object]]] = field(default_factory=list)
     _numbers: Iterator[int] = field(default_factory=lambda: iter(range(10**12)))
     _last_tick: float = 0.0
-    _retry: RetryPolicy = field(default_factory=RetryPolicy)
+    _retry: RetryPolicy = RETRY
 
     # --- What happens to the world ----------------------------------------------------------------------------------
 

@@ -11,11 +11,12 @@ from integrations.connections.change import Moment
 from integrations.connections.lifecycle.requests import Desired
 from integrations.connections.record import DAY
 from integrations.connections.records import connection_key
-from integrations.connections.schedule import Pace, spread_phase
+from integrations.connections.schedule import spread_phase
 from integrations.oracle_commerce import drift
 from integrations.oracle_commerce.slot import callback_url_for
 from occ.local.server import EmbeddedServer
 from tests.bench.at_rest import SLOTS, connected, looked_at
+from tests.usual import PACE
 
 AHEAD = 6 * 3600
 """Seconds: nothing is due by itself while somebody measures."""
@@ -54,7 +55,7 @@ def ids_of(size: int) -> list[str]:
 
 def write_connections(client: redis.Redis, size: int) -> None:
     """Connections that were looked at and found in order, each waiting for its moment: as records.py writes them."""
-    pace, (seconds, _) = Pace(), client.time()
+    pace, (seconds, _) = PACE, client.time()
     seconds += AHEAD
     ids = ids_of(size)
     for start in range(0, size, _PAGE):

@@ -12,7 +12,7 @@ from typing import Any
 from integrations.connections.change import Change, Moment, Stop
 from integrations.connections.lifecycle.requests import Desired
 from integrations.connections.record import DAY, Connection
-from integrations.connections.schedule import Pace, spread_phase
+from integrations.connections.schedule import spread_phase
 from integrations.oracle_commerce import drift
 from integrations.oracle_commerce.application_key import expiry_of, fingerprint
 from integrations.oracle_commerce.slot import callback_url_for
@@ -21,6 +21,7 @@ from occ.simulator.process import SimulatorProcess
 from tests.bench.at_rest import SLOTS, connected
 from tests.bench.process_time import MachineTime, cpu_of, machine_time
 from tests.pipeline import Pipeline
+from tests.usual import PACE
 from tests.waiting import wait_until
 
 CALLS = {"login": 1, "shipping_methods": 1, "read_slot": 4}
@@ -81,7 +82,7 @@ def write_at_rest(
     pipeline: Pipeline, stores: Sequence[Json], template: str, *, rate: float = 0.0, due_in: float = 0.0
 ) -> float:
     """Their records, whose second look is due in so many seconds; tells from when on, by the server's clock."""
-    pace = Pace(second_look=SECOND_LOOK, revalidate_every=30 * DAY)
+    pace = replace(PACE, second_look=SECOND_LOOK, revalidate_every=30 * DAY)
     content = {"urls": [FOREIGN_URL], **_contents_of_a_slot()}
     seconds, _ = pipeline.redis.time()
     writing = len(stores) / 200  # no more than this takes, so that with a rate nothing is due before beat starts
@@ -137,7 +138,7 @@ def _check_against_a_real_connect(pipeline: Pipeline, platform: SimulatorProcess
         assert real is not None
         content = {"urls": [FOREIGN_URL], **_contents_of_a_slot()}
         seen = {name: drift.remember(content, callback_url_for(template, store["name"], name)) for name in SLOTS}
-        at = Moment(real.updated_at, Pace(second_look=SECOND_LOOK, revalidate_every=30 * DAY))
+        at = Moment(real.updated_at, replace(PACE, second_look=SECOND_LOOK, revalidate_every=30 * DAY))
         ours = connected(replace(_desired(pipeline, store), phase=real.phase), at, seen=seen).connection
         assert _without_times(real) == _without_times(ours), "the records written here are not what a connect leaves"
     for store in stores:

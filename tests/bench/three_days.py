@@ -4,13 +4,14 @@ import random
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import pairwise
 
 from integrations.connections.record import DAY
 from integrations.connections.schedule import EXPIRY_WARNINGS, Pace, next_in_phase, phase_of
 from tests.bench.days import EPOCH, Days
+from tests.usual import PACE
 
 HOUR = 3600.0
 IMPORT = 2 * HOUR  # in which all of them sign up
@@ -32,7 +33,7 @@ class Plan:
     in_trouble: float = 0.005  # stores that are unreachable for some hours
     same_expiry: bool = False  # every key ends at one moment, and one of its warnings falls into these days
     blackout: float = 0.0  # seconds in which nothing of ours runs, on the second day
-    pace: Pace = field(default_factory=Pace)
+    pace: Pace = PACE
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,6 @@ from integrations.connections.record import (
     Trouble,
     Work,
 )
-from integrations.connections.schedule import Pace
 from integrations.connections.status import status_object
 from integrations.errors import CredentialRejected, IntegrationError, PermanentError, TransientError
 from integrations.outages.outage import Kind, Outage, ended_event, started_event
@@ -38,6 +37,7 @@ from tests.contract.shapes import EVENT, EVENT_TYPES, STATUS, closed
 from tests.contract.validators import of_file, problems, validator
 from tests.examples import examples
 from tests.integrations.oracle_commerce.fakes import NOON, SLOTS, Drive, desired, started
+from tests.usual import PACE
 
 ANY_EVENT = of_file("event.schema.json")
 CLOSED_STATUS = validator(closed(STATUS))
@@ -149,8 +149,14 @@ class Telling(Drive):
 )
 @settings(max_examples=examples(30))
 def test_what_a_life_tells_fits_the_schemas_and_is_in_order(dice: Any, wishes: list[str]) -> None:
-    pace = Pace(
-        lease=10, retry_attempts=2, confirm_rejection=30, second_look=40, recheck_degraded=60, revalidate_every=200
+    pace = replace(
+        PACE,
+        lease=10,
+        retry_attempts=2,
+        confirm_rejection=30,
+        second_look=40,
+        recheck_degraded=60,
+        revalidate_every=200,
     )
 
     def script(target: Target, attempt: int, now: float) -> IntegrationError | None:

@@ -21,12 +21,12 @@ from integrations.connections.change import Change, Moment
 from integrations.connections.drift import Drift
 from integrations.connections.record import Cause, Connection, Trouble
 from integrations.connections.records import EVENTS, Records
-from integrations.connections.schedule import Pace
 from occ.local.server import EmbeddedServer
 from tests.contract.conftest import EXAMPLES
 from tests.contract.readers import TOLD, Readers, node_command, python_command
 from tests.integrations.oracle_commerce.fakes import started
 from tests.secrets.test_acl import PASSWORD, documented_users
+from tests.usual import PACE
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.server, pytest.mark.end_to_end]
@@ -99,7 +99,7 @@ def by_merchant(rows: list[Row]) -> dict[str, list[Row]]:
 def turn(dice: random.Random, merchant: str, connection: Connection | None, now: float) -> Change:
     """A change that other systems hear of, by one event or two."""
     if connection is None:
-        return Change(replace(started(Moment(now, Pace())), merchant_id=merchant))
+        return Change(replace(started(Moment(now, PACE)), merchant_id=merchant))
     slots = dict(connection.slots)
     if dice.random() < SHARE_OF_DRIFT:
         drift = () if slots["order-submit"].drift else (Drift.URL_MISSING,)

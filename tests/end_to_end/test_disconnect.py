@@ -2,13 +2,13 @@
 
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from integrations.connections.change import Moment
 from integrations.connections.lifecycle.disconnection import disconnect as depart
-from integrations.connections.schedule import Pace
 from occ.simulator.store import SimulatedStore
 from tests.end_to_end.wishes import (
     CARRYING_THEIRS,
@@ -31,6 +31,7 @@ from tests.end_to_end.wishes import (
     told,
 )
 from tests.pipeline import Pipeline, running
+from tests.usual import PACE
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.server]
 
@@ -149,7 +150,7 @@ def test_a_store_that_is_gone_is_left_and_its_key_forgotten_when_the_time_for_it
     (sealed,) = connected(brisk, store)
     store.change(reachable=False)
     # The wish as its door takes it on, but for the week that is given to a store by the settings.
-    at_once = Pace(lease=0.1, clean_up_for=2.0)
+    at_once = replace(PACE, lease=0.1, clean_up_for=2.0)
     brisk.records.change(store.name, lambda connection, now: depart(connection, Moment(now, at_once)))
     await_true(lambda: brisk.status(store.name)["status"] == "disconnected", "the disconnection")
     await_forgotten(brisk, store.name, sealed)

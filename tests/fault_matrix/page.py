@@ -7,11 +7,11 @@ from types import MappingProxyType
 from typing import Any
 
 from integrations.connections.causes import CAUSES, explain
-from integrations.connections.schedule import Pace
 from tests.fault_matrix.course import Look, State
 from tests.fault_matrix.faults import FAULTY, Occasion, scripted
 from tests.fault_matrix.matrix import Result, quiet, results_of, struck
 from tests.fault_matrix.sections import SECTIONS, Section
+from tests.usual import PACE
 
 PAGE = Path(__file__).parents[2] / "docs" / "faults.md"
 
@@ -171,7 +171,7 @@ def _introduction() -> str:
         tries=tries,
         waits=", ".join(_duration(wait.longest) for wait in waits),
         pauses=_series(pauses),
-        second_look=_duration(Pace().second_look),
+        second_look=_duration(PACE.second_look),
     )
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -20,12 +21,12 @@ from integrations.connections.lifecycle import requests
 from integrations.connections.lifecycle.requests import Desired
 from integrations.connections.record import Connection
 from integrations.connections.rotation import Rotation
-from integrations.connections.schedule import Pace
 from integrations.connections.sealed_keys import SealedKeys
 from integrations.sealing.keyring import Keyring, SealingKey, seal
 from occ.simulator.application_keys import make_application_key
 from tasks.flow import FLOW
 from tests.pipeline import REPOSITORY, Pipeline, running
+from tests.usual import PACE
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.server, pytest.mark.timeout(600)]
@@ -36,7 +37,7 @@ CONNECTS = 60
 
 def fill(pipeline: Pipeline, old: SealingKey) -> None:
     """Connections with nothing to do for an hour, under the old key."""
-    pace = Pace(lease=3600)
+    pace = replace(PACE, lease=3600)
     for number in range(RECORDS):
         merchant_id = f"kept-{number:06}"
         sealed = seal(old.public_key, old.key_id, merchant_id, f"eyJ.{number}.x")

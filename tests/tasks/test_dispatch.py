@@ -13,7 +13,6 @@ import redis
 from integrations.connections.change import Moment
 from integrations.connections.record import Candidate, Connection, Target
 from integrations.connections.records import DUE
-from integrations.connections.schedule import Pace
 from integrations.sealing.keyring import SealingKey, seal
 from occ.simulator.application_keys import make_application_key
 from tasks.dispatch import Message, message_for
@@ -28,8 +27,9 @@ from tests.integrations.oracle_commerce.fakes import (
     success,
 )
 from tests.pipeline import REPOSITORY
+from tests.usual import PACE
 
-AT = Moment(NOON, Pace())
+AT = Moment(NOON, PACE)
 
 
 def after(connection: Connection, *targets: Target) -> Connection:
@@ -66,7 +66,7 @@ def test_what_may_be_taking_workers_down_is_sent_where_it_runs_alone() -> None:
         assert message.arguments["attempt"] == attempt + 1
         queues.append(message.queue)
         if message.queue == "occ.steps":
-            later = Moment(NOON + 100 * attempt, Pace())
+            later = Moment(NOON + 100 * attempt, PACE)
             connection = claimed(connection, VALIDATE, later)  # and its worker is not heard of again
     assert queues == ["occ.steps", "occ.steps", "occ.quarantine"]
 
@@ -76,6 +76,7 @@ import json, sys
 from integrations.oracle_commerce.accept import Door
 from tasks import doors, tick
 from tasks.wiring import wiring
+from tests.usual import PACE
 wiring().acceptance.accept(json.load(sys.stdin), Door.INBOX)
 wiring().redis.zadd("occ:due", {"m-1": 0})  # its message was lost, and the lease is over
 print(json.dumps(tick.run_tick(wiring())))

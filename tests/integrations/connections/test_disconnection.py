@@ -11,7 +11,6 @@ from integrations.connections.change import Change, Moment, Stop
 from integrations.connections.findings import findings_of
 from integrations.connections.lifecycle import disconnection
 from integrations.connections.record import Cause, Slot, SlotStatus, Target
-from integrations.connections.schedule import Pace
 from integrations.errors import PermanentError
 from integrations.oracle_commerce.registration import register
 from occ.simulator.application_keys import make_application_key
@@ -29,8 +28,8 @@ from tests.integrations.oracle_commerce.fakes import (
     slot,
 )
 from tests.integrations.oracle_commerce.slot_stores import DirectSlots
+from tests.usual import PACE
 
-PACE = Pace()
 SUBSETS = [frozenset(n for n, f in zip(SLOTS, flags, strict=True) if f) for flags in product((False, True), repeat=4)]
 
 
@@ -450,7 +449,7 @@ def test_a_departure_does_not_disturb_the_next_store() -> None:
 
 
 def test_workers_that_died_of_one_attempt_are_not_held_against_the_next_look_at_a_leftover() -> None:
-    pace = Pace()
+    pace = PACE
     target, later = removal("order-update"), Moment(NOON + pace.lease + 1, pace)
     leaving = claimed(changed(disconnection.disconnect(healthy(), Moment(NOON, pace))), target, Moment(NOON, pace))
     again = claimed(leaving, target, later)

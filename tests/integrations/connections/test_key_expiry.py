@@ -12,14 +12,13 @@ from integrations.connections.events import other_events
 from integrations.connections.findings import findings_of
 from integrations.connections.lifecycle import outcomes
 from integrations.connections.record import DAY, Connection
-from integrations.connections.schedule import EXPIRY_WARNINGS, Pace, days_left_to_tell
+from integrations.connections.schedule import EXPIRY_WARNINGS, days_left_to_tell
 from occ.simulator.application_keys import make_application_key
 from occ.simulator.store import SimulatedStore
 from tests.integrations.connections.test_record import healthy
 from tests.integrations.oracle_commerce.by_hand import SECOND, Desk
 from tests.integrations.oracle_commerce.fakes import NOON, VALIDATE, changed
-
-PACE = Pace()
+from tests.usual import PACE
 
 
 def key_for(days: float) -> str:

@@ -48,6 +48,7 @@ PACE = Pace(
     recheck_degraded=60,
     revalidate_every=200,
     repairs_per_day=2,
+    patience=60,
     clean_up_for=500,
 )
 TARGETS = (VALIDATE, SHIPPING, *map(slot, SLOTS), *map(removal, SLOTS))

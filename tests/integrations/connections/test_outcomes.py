@@ -3,6 +3,8 @@
 Whole runs are in test_runs.py, laws over any sequence in test_transition_laws.py.
 """
 
+from dataclasses import replace
+
 import pytest
 
 from integrations.connections import change
@@ -38,8 +40,8 @@ from tests.integrations.oracle_commerce.fakes import (
     started,
     success,
 )
+from tests.usual import PACE
 
-PACE = Pace()
 BUSY = Cause("store_busy", "HTTP 429")
 REFUSED = Cause("key_rejected", "HTTP 401")
 
@@ -244,7 +246,7 @@ def test_a_slot_that_was_under_way_when_the_key_was_doubted_keeps_its_outcome() 
 
 
 def test_a_slot_that_is_still_under_way_when_the_key_is_proven_is_not_started_twice() -> None:
-    pace = Pace(lease=60, confirm_rejection=10)
+    pace = replace(PACE, lease=60, confirm_rejection=10)
     connection = registering(at(0, pace))
     connection = claimed(connection, slot("order-submit"), at(0, pace), "a")
     connection = claimed(connection, slot("order-update"), at(0, pace), "b")
@@ -271,7 +273,7 @@ def test_a_slot_that_waits_for_the_key_does_not_announce_an_attempt_in_the_past(
 
 
 def test_an_exchange_before_the_doubt_does_not_confirm_it() -> None:
-    pace = Pace(lease=60, confirm_rejection=10)
+    pace = replace(PACE, lease=60, confirm_rejection=10)
     connection = registering(at(0, pace))
     connection = claimed(connection, slot("order-submit"), at(0, pace), "a")
     connection = claimed(connection, slot("order-update"), at(0, pace), "b")  # its login hangs, and then says no
@@ -281,7 +283,7 @@ def test_an_exchange_before_the_doubt_does_not_confirm_it() -> None:
 
 
 def test_a_late_refusal_does_not_take_the_check_of_the_key_from_the_worker_that_has_it() -> None:
-    pace = Pace(lease=60, confirm_rejection=10)
+    pace = replace(PACE, lease=60, confirm_rejection=10)
     connection = registering(at(0, pace))
     connection = claimed(connection, slot("order-submit"), at(0, pace), "a")
     connection = claimed(connection, slot("order-update"), at(0, pace), "b")

@@ -24,7 +24,6 @@ from occ.local.server import EmbeddedServer
 from occ.local.server_binary import find_server_binary
 from tests.integrations.oracle_commerce.fakes import SLOTS, VALIDATE, slot
 from tests.integrations.oracle_commerce.recorded import (
-    PACE,
     at_once,
     begin,
     begin_again,
@@ -37,6 +36,7 @@ from tests.integrations.oracle_commerce.recorded import (
     finish,
     registering,
 )
+from tests.usual import PACE
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.server

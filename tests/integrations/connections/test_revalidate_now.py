@@ -9,13 +9,12 @@ import pytest
 from integrations.connections.change import Change, Moment, Stop
 from integrations.connections.lifecycle import requests
 from integrations.connections.record import Cause, KeyVerdict, SlotStatus, Step, Trouble
-from integrations.connections.schedule import Pace
 from occ.simulator.store import SimulatedStore
 from tests.integrations.connections.test_record import ENDED, UNREACHED, healthy
 from tests.integrations.oracle_commerce.by_hand import Desk, connected, ours
 from tests.integrations.oracle_commerce.fakes import NOON, SHIPPING, SLOTS, VALIDATE, departed, slot
+from tests.usual import PACE
 
-PACE = Pace()
 DAY = 86400.0
 SIX = {"login": 1, "shipping_methods": 1, "read_slot": 4}
 

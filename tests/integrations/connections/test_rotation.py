@@ -12,7 +12,8 @@ from integrations.connections.rotation import Progress, Rotation
 from integrations.connections.sealed_keys import Place, SealedKeys
 from integrations.sealing.keyring import Keyring, SealingKey, key_id_of, seal
 from tests.integrations.oracle_commerce.fakes import SLOTS, VALIDATE
-from tests.integrations.oracle_commerce.recorded import PACE, committed
+from tests.integrations.oracle_commerce.recorded import committed
+from tests.usual import PACE
 
 pytestmark = pytest.mark.server
 

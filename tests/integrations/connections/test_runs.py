@@ -15,9 +15,8 @@ from integrations.connections.record import (
     Step,
     Target,
 )
-from integrations.connections.schedule import Pace
 from integrations.errors import IntegrationError, PermanentError, TransientError
-from tests.integrations.connections.test_outcomes import PACE, active, at, done, drive, has_status, registering
+from tests.integrations.connections.test_outcomes import active, at, done, drive, has_status, registering
 from tests.integrations.oracle_commerce.fakes import (
     NOON,
     SHIPPING,
@@ -31,6 +30,7 @@ from tests.integrations.oracle_commerce.fakes import (
     started,
     success,
 )
+from tests.usual import PACE
 
 BUSY = Cause("store_busy", "HTTP 429")
 REFUSED = Cause("key_rejected", "HTTP 401")
@@ -200,7 +200,7 @@ def test_what_a_store_asks_for_is_the_least_we_wait() -> None:
 @pytest.mark.parametrize("target", [VALIDATE, slot("order-submit")])
 def test_what_a_store_asks_for_is_waited_for_after_the_last_attempt_too(target: Target) -> None:
     asked = 6 * 3600.0
-    pace = Pace(retry_attempts=1)
+    pace = replace(PACE, retry_attempts=1)
     run = drive(says(TransientError("store_busy", retry_after=asked), only=target), pace)
     run.until(NOON + asked + 3600)
     times = [time for time, tried in run.attempts if tried == target]

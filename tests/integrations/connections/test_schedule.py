@@ -9,12 +9,12 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from integrations.connections.record import DAY, Cause, Credential, KeyVerdict, SlotStatus, Trouble
-from integrations.connections.schedule import Pace, days_left_to_tell, next_in_phase, phase_of, spread_phase
+from integrations.connections.schedule import days_left_to_tell, next_in_phase, phase_of, spread_phase
 from tests.examples import examples
 from tests.integrations.connections.test_record import FAILED, healthy
 from tests.integrations.oracle_commerce.fakes import NOON
+from tests.usual import PACE
 
-PACE = Pace()
 times = st.floats(min_value=1.6e9, max_value=4e9)
 phases = st.floats(min_value=0, max_value=1, exclude_max=True)
 periods = st.floats(min_value=1.0, max_value=30 * 86400.0)
@@ -84,7 +84,7 @@ def test_what_is_amiss_is_looked_at_more_often(connection: object) -> None:
 
 def test_no_look_comes_later_than_the_regular_one() -> None:
     """Which is the first of its merchant's moments that leaves what was just established alone for a while."""
-    pace = Pace(revalidate_every=10, second_look=9, recheck_degraded=3600)
+    pace = replace(PACE, revalidate_every=10, second_look=9, recheck_degraded=3600)
     for connection in (healthy(wrote_to_store=True), healthy(slots={"order-submit": FAILED})):
         assert NOON + 9 <= pace.next_look(connection, NOON) <= NOON + 9 + 10
 
@@ -92,7 +92,7 @@ def test_no_look_comes_later_than_the_regular_one() -> None:
 @settings(max_examples=examples(50))
 @given(looks=st.integers(min_value=0, max_value=2000), degraded=st.floats(min_value=1, max_value=6 * 3600))
 def test_looks_in_trouble_grow_rare_but_stay_four_in_a_period(looks: int, degraded: float) -> None:
-    pace = Pace(recheck_degraded=degraded)
+    pace = replace(PACE, recheck_degraded=degraded)
     waits = [pace.next_try(healthy(looks_in_trouble=number), NOON) - NOON for number in (looks, looks + 1)]
     assert degraded <= waits[0] + 1e-3
     assert waits[0] <= waits[1] <= pace.revalidate_every / 4 + 1e-3

@@ -14,9 +14,10 @@ import redis
 
 from integrations.connections.record import DAY
 from integrations.connections.records import Records
-from integrations.connections.schedule import Pace, spread_phase
+from integrations.connections.schedule import spread_phase
 from tests.bench.three_days import FULLEST_TO_MEAN, Course, Plan, simulate
 from tests.integrations.oracle_commerce.recorded import at_once
+from tests.usual import PACE
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(7200)]
 
@@ -65,7 +66,7 @@ def test_hours_in_which_nothing_runs_move_nobody() -> None:
 
 
 def test_other_periods_are_as_even() -> None:
-    pace = Pace(revalidate_every=DAY / 4)
+    pace = replace(PACE, revalidate_every=DAY / 4)
     course = simulate(replace(PLAN, connections=300, days=1, bucket=6000.0, pace=pace, new_a_day=0.0, in_trouble=0.0))
     assert course.fullest_to_mean <= FULLEST_TO_MEAN
     assert (course.twice_in_a_period, course.skipped_periods) == (0, 0)

@@ -17,7 +17,8 @@ from integrations.connections.records import Records
 from integrations.connections.status import counted_as
 from integrations.connections.status_counts import StatusCounts
 from tests.integrations.connections.test_record import healthy
-from tests.integrations.oracle_commerce.recorded import PACE, at_once, begin, committed, wanted
+from tests.integrations.oracle_commerce.recorded import at_once, begin, committed, wanted
+from tests.usual import PACE
 
 pytestmark = pytest.mark.server
 

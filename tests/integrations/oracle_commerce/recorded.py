@@ -16,10 +16,12 @@ from integrations.connections.record import Connection, Step, Target
 from integrations.connections.records import Committed, Records
 from integrations.connections.schedule import Pace
 from tests.integrations.oracle_commerce.fakes import SHIPPING, VALIDATE, desired, success
+from tests.usual import PACE
 
 T = TypeVar("T")
-PACE = Pace()
-QUICK = Pace(lease=10, retry_attempts=3, confirm_rejection=30, second_look=40, recheck_degraded=60, revalidate_every=99)
+QUICK = replace(
+    PACE, lease=10, retry_attempts=3, confirm_rejection=30, second_look=40, recheck_degraded=60, revalidate_every=99
+)
 
 
 def wanted(merchant_id: str, key: str = "key-1") -> Desired:

@@ -15,7 +15,6 @@ from integrations.connections.lifecycle import outcomes
 from integrations.connections.lifecycle.outcomes import claim
 from integrations.connections.record import Connection, ConnectionStatus, Step, Target
 from integrations.connections.records import Records
-from integrations.connections.schedule import Pace
 from integrations.errors import RequestRefused
 from integrations.oracle_commerce.accept import Acceptance, Accepted, Door
 from integrations.sealing.keyring import Keyring, SealingKey, seal
@@ -23,6 +22,7 @@ from integrations.settings import Settings
 from occ.simulator.application_keys import make_application_key
 from tests.integrations.connections.test_record import healthy
 from tests.integrations.oracle_commerce.fakes import SLOTS, VALIDATE
+from tests.usual import PACE
 
 pytestmark = pytest.mark.server
 
@@ -41,7 +41,7 @@ def settings_of(*keys: SealingKey) -> Settings:
 
 
 def acceptance_of(client: redis.Redis, *keys: SealingKey) -> Acceptance:
-    return Acceptance(Records(client), Keyring(keys), settings_of(*keys), Pace(), Step.VALIDATE_KEY)
+    return Acceptance(Records(client), Keyring(keys), settings_of(*keys), PACE, Step.VALIDATE_KEY)
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_a_changed_key_begins_a_new_run_and_the_old_ones_work_is_void(acceptance
     assert new.started
     assert new.connection.run == 2
     assert new.connection.credential.fingerprint != old.credential.fingerprint
-    late = claim(new.connection, 1, Target(Step.VALIDATE_KEY), "worker", Moment(new.connection.started_at, Pace()))
+    late = claim(new.connection, 1, Target(Step.VALIDATE_KEY), "worker", Moment(new.connection.started_at, PACE))
     assert late == Stop("superseded")
     stored = records.load("m-1").sealed_key
     assert stored is not None
@@ -167,11 +167,11 @@ def proven(records: Records) -> None:
 
     def decide(connection: Connection | None, now: float) -> Change | Stop:
         assert connection is not None
-        return outcomes.claim(connection, connection.run, VALIDATE, "worker", Moment(now, Pace()))
+        return outcomes.claim(connection, connection.run, VALIDATE, "worker", Moment(now, PACE))
 
     def outcome(connection: Connection | None, now: float) -> Change | Stop:
         assert connection is not None
-        return outcomes.key_proven(connection, VALIDATE, Step.CHECK_SHIPPING_METHODS, Moment(now, Pace()))
+        return outcomes.key_proven(connection, VALIDATE, Step.CHECK_SHIPPING_METHODS, Moment(now, PACE))
 
     records.change("m-1", decide)
     records.change("m-1", outcome)

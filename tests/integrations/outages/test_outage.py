@@ -38,8 +38,8 @@ from integrations.outages.outage import (
 )
 from tests.integrations.connections.test_record import FAILED, REGISTERED, UNREACHED, healthy, key
 from tests.integrations.oracle_commerce.fakes import NOON
+from tests.usual import OUTAGE_RULES
 
-RULES = Rules()
 NEW = healthy(slots={"order-submit": Slot()}, credential=key(KeyVerdict.PENDING))
 GONE = healthy(departure=Departure(NOON, NOON + 100))
 DEGRADED = healthy(slots={**healthy().slots, "order-update": FAILED})
@@ -51,7 +51,7 @@ def tallies(draw: st.DrawFn) -> Tally:
     return Tally(asked, {kind: draw(st.integers(0, asked)) for kind in draw(st.sets(st.sampled_from(Kind)))})
 
 
-rules = st.builds(Rules, share=st.floats(0, 1), merchants=st.integers(1, 100))
+rules = st.builds(Rules, share=st.floats(0, 1), merchants=st.integers(1, 100), window=st.just(OUTAGE_RULES.window))
 spans = st.lists(tallies(), min_size=1, max_size=2)
 
 
@@ -104,23 +104,23 @@ def test_every_cause_counts_as_something(code: str) -> None:
     [(1000, 1000, True), (1000, 300, True), (1000, 299, False), (1000, 10, False), (19, 19, False), (20, 20, True)],
 )
 def test_a_large_share_of_enough_merchants_is_an_outage(asked: int, failing: int, begins: bool) -> None:
-    begun = beginning(RULES, [Tally(asked, {Kind.NETWORK: failing})], NOON)
+    begun = beginning(OUTAGE_RULES, [Tally(asked, {Kind.NETWORK: failing})], NOON)
     assert begun == (Outage(Kind.NETWORK, NOON, failing / asked, failing, asked) if begins else None)
 
 
 def test_failing_in_different_ways_is_not_failing_alike() -> None:
-    assert beginning(RULES, [Tally(100, dict.fromkeys(Kind, 25))], NOON) is None
+    assert beginning(OUTAGE_RULES, [Tally(100, dict.fromkeys(Kind, 25))], NOON) is None
 
 
 def test_the_latest_minute_is_enough() -> None:
     whole, latest = Tally(1000, {Kind.EDGE: 25}), Tally(50, {Kind.EDGE: 25})
-    begun = beginning(RULES, [whole, latest], NOON)
+    begun = beginning(OUTAGE_RULES, [whole, latest], NOON)
     assert begun is not None
     assert (begun.share, begun.asked) == (0.5, 50)
 
 
 @given(rules, spans)
-@example(Rules(share=0.0, merchants=1), [Tally(5, {Kind.KEY: 5})])
+@example(replace(OUTAGE_RULES, share=0.0, merchants=1), [Tally(5, {Kind.KEY: 5})])
 def test_an_outage_has_enough_merchants_and_a_large_enough_share(rule: Rules, looks: list[Tally]) -> None:
     begun = beginning(rule, looks, NOON)
     enough = [
@@ -152,18 +152,18 @@ def test_more_failures_never_end_one(rule: Rules, looks: list[Tally], kind: Kind
 @pytest.mark.parametrize(("failing", "on"), [(150, True), (149, False), (0, False)])
 def test_it_ends_under_half_the_share_it_takes(failing: int, on: bool) -> None:
     outage = Outage(Kind.NETWORK, NOON, 0.5, 500, 1000)
-    assert goes_on(RULES, [Tally(1000, {Kind.NETWORK: failing})], outage, NOON, held=9) is on
+    assert goes_on(OUTAGE_RULES, [Tally(1000, {Kind.NETWORK: failing})], outage, NOON, held=9) is on
 
 
 def test_silence_is_no_end_while_anybodys_news_is_held_but_not_for_ever() -> None:
     outage, silence = Outage(Kind.NETWORK, NOON, 0.5, 500, 1000), [Tally(0), Tally(0)]
-    assert goes_on(RULES, silence, outage, NOON + 3600, held=1)
-    assert not goes_on(RULES, silence, outage, NOON + 3600, held=0)
-    assert not goes_on(RULES, silence, outage, NOON + DAY, held=1)
+    assert goes_on(OUTAGE_RULES, silence, outage, NOON + 3600, held=1)
+    assert not goes_on(OUTAGE_RULES, silence, outage, NOON + 3600, held=0)
+    assert not goes_on(OUTAGE_RULES, silence, outage, NOON + DAY, held=1)
 
 
 def test_with_a_share_of_zero_nothing_is_an_outage() -> None:
-    off, all_fail = Rules(share=0), [Tally(100, {Kind.NETWORK: 100})]
+    off, all_fail = replace(OUTAGE_RULES, share=0), [Tally(100, {Kind.NETWORK: 100})]
     assert beginning(off, all_fail, NOON) is None
     assert not goes_on(off, all_fail, Outage(Kind.NETWORK, NOON, 1, 100, 100), NOON, held=5)
 

@@ -17,20 +17,20 @@ from integrations.connections.change import Change, Moment, Stop
 from integrations.connections.lifecycle import outcomes
 from integrations.connections.record import Cause, Connection, KeyVerdict, Target, Trouble, Work
 from integrations.connections.records import Records, Snapshot
-from integrations.connections.schedule import Pace
 from integrations.errors import CredentialRejected, IntegrationError, PermanentError, TransientError
 from integrations.outages import held_events as held_events_module
 from integrations.outages.held_events import HeldEvents, Released
-from integrations.outages.outage import Kind, Next, Outage, Rules
+from integrations.outages.outage import Kind, Next, Outage
 from integrations.outages.outages import Outages
 from tests.integrations.connections.test_record import healthy, key
 from tests.integrations.oracle_commerce.fakes import SHIPPING, VALIDATE, outcome
 from tests.integrations.oracle_commerce.recorded import at_once, begin, committed
+from tests.usual import OUTAGE_RULES, PACE
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.server
 
-TWICE = Pace(retry_attempts=2)
+TWICE = replace(PACE, retry_attempts=2)
 """A connection is unreachable after its second failed attempt."""
 
 UNREACHABLE = TransientError("store_unreachable")
@@ -49,7 +49,7 @@ class World:
     def __init__(self, client: redis.Redis, *, window: float = 300.0) -> None:
         self.client = client
         self.records = Records(client)
-        self.outages = Outages(self.records, Rules(window=window))
+        self.outages = Outages(self.records, replace(OUTAGE_RULES, window=window))
         self.held = HeldEvents(self.records)
 
     def connect(self, number: int, **state: object) -> list[str]:
@@ -238,7 +238,7 @@ def test_any_number_of_ticks_tell_of_it_once(world: World) -> None:
     for name in world.connect(30):
         world.client.pfadd(bucket(world, "asked"), name)
         world.client.pfadd(bucket(world, "edge"), name)
-    ticks = [Outages(world.records, Rules()) for _ in range(10)]
+    ticks = [Outages(world.records, OUTAGE_RULES) for _ in range(10)]
     found = at_once(10, lambda index: ticks[index].review())
     assert {outage.kind for outage in found if outage} == {Kind.EDGE}
     assert len(found) == 10
@@ -276,7 +276,7 @@ def test_what_was_noted_leaves_the_window_and_the_server_by_itself(client: redis
 def test_turned_off_nothing_is_noted_and_what_is_on_ends(world: World) -> None:
     world.fail(world.connect(30))
     assert world.outages.review() is not None
-    off = Outages(world.records, Rules(share=0))
+    off = Outages(world.records, replace(OUTAGE_RULES, share=0))
     world.window_passes()
     off.note(healthy(), "store_timeout")
     assert list(world.client.scan_iter("occ:outcomes:*")) == []
@@ -286,7 +286,7 @@ def test_turned_off_nothing_is_noted_and_what_is_on_ends(world: World) -> None:
 
 def test_a_server_that_is_away_does_not_stop_an_attempt() -> None:
     with redis.Redis(port=1, decode_responses=True, retry=Retry(NoBackoff(), 0)) as nowhere:
-        Outages(Records(nowhere), Rules()).note(healthy(), "store_timeout")
+        Outages(Records(nowhere), OUTAGE_RULES).note(healthy(), "store_timeout")
 
 
 # --- What is held is told or dropped ----------------------------------------------------------------------------------
@@ -490,4 +490,4 @@ def test_an_outage_is_read_again_as_it_was_declared(world: World) -> None:
     world.fail(world.connect(20))
     begun = world.outages.review()
     assert isinstance(begun, Outage)
-    assert Outages(world.records, Rules()).review() == begun
+    assert Outages(world.records, OUTAGE_RULES).review() == begun

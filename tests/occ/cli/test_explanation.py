@@ -11,13 +11,13 @@ from integrations.connections.drift import Drift
 from integrations.connections.lifecycle import disconnection, key_verdicts, outcomes
 from integrations.connections.lifecycle.requests import Desired, begin, look_now
 from integrations.connections.record import Cause, Connection, Step, Target
-from integrations.connections.schedule import Pace
 from integrations.connections.timeline import timeline_entry
 from occ.cli.explanation import explained
 from occ.cli.facts import KEY, attention, facts
 from occ.cli.slot_history import repairs_of
 from tests.occ.cli.worker import KEY as VALIDATE
 from tests.occ.cli.worker import SLOTS, Notebook, Worker, slot
+from tests.usual import PACE
 
 NOON = 1_795_435_200.0
 HOUR, DAY = 3600.0, 86400.0
@@ -32,7 +32,7 @@ class History:
         self.timeline: list[dict[str, Any]] = []
 
     def at(self) -> Moment:
-        return Moment(self.now, Pace())
+        return Moment(self.now, PACE)
 
     def take(self, change: object) -> None:
         assert isinstance(change, Change)

@@ -7,7 +7,7 @@ from integrations.connections.lifecycle import key_verdicts, outcomes, requests
 from integrations.connections.lifecycle.requests import Desired
 from integrations.connections.record import Cause, Connection, Step, Target
 from integrations.connections.records import Records
-from integrations.connections.schedule import Pace
+from tests.usual import PACE
 from tests.waiting import wait_until
 
 SLOTS = ("order-submit", "order-update", "shipment-create", "shipment-update")
@@ -90,7 +90,7 @@ class Worker:
         self._change(merchant_id, lambda it, at: outcome(_there(it), at))
 
     def _change(self, merchant_id: str, decide: Decision) -> None:
-        done = self._records.change(merchant_id, lambda it, now: decide(it, Moment(now, Pace())))
+        done = self._records.change(merchant_id, lambda it, now: decide(it, Moment(now, PACE)))
         assert not isinstance(done, Stop), done
 
 

@@ -1,0 +1,28 @@
+"""The envelope of our events: CloudEvents 1.0 as JSON, with the `sequence` extension. Pure."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+_END_OF_THE_CALENDAR = 253402300799.0
+
+
+def cloud_event(
+    type_: str, *, event_id: str, subject: str, now: float, sequence: int, data: Mapping[str, object]
+) -> dict[str, object]:
+    """One event. `sequence` grows from event to event of one subject."""
+    return {
+        "specversion": "1.0",
+        "id": event_id,
+        "source": "occ-connect",
+        "type": type_,
+        "subject": subject,
+        "time": timestamp(now),
+        "sequence": f"{sequence:012d}",
+        "datacontenttype": "application/json",
+        "data": data,
+    }
+
+
+def timestamp(seconds: float) -> str:
+    """Seconds since the epoch as `2026-11-23T15:02:00.000+00:00`; a time beyond the calendar as its end."""
+    return datetime.fromtimestamp(min(seconds, _END_OF_THE_CALENDAR), UTC).isoformat(timespec="milliseconds")
