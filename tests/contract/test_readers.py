@@ -67,12 +67,13 @@ def written(ledger: Path) -> list[Row]:
     """What the readers made of events, in the order they did."""
     if not ledger.exists():
         return []
-    if ledger.read_bytes()[:6] == b"SQLite":
+    content = ledger.read_bytes()  # once: what is empty now may hold a database in a moment
+    if content[:6] == b"SQLite":
         with contextlib.closing(sqlite3.connect(ledger, timeout=30)) as database:
             if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'changes'").fetchall():
                 return []  # the reader has only just begun
             return database.execute("SELECT merchant_id, sequence, id, type FROM changes ORDER BY rowid").fetchall()
-    lines = [line.split("\t") for line in ledger.read_text().splitlines()]
+    lines = [line.split("\t") for line in content.decode().splitlines()]
     rows = [(event_id, json.loads(row)) for event_id, row in lines]
     return [(row["merchant_id"], row["sequence"], event_id, row["type"]) for event_id, row in rows]
 
