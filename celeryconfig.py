@@ -84,6 +84,7 @@ task_routes = {
     "occ.connect": {"queue": REQUESTS},
     "occ.revalidate": {"queue": REQUESTS},
     "occ.disconnect": {"queue": REQUESTS},
+    "occ.heard": {"queue": REQUESTS},
     "occ.validate_key": {"queue": STEPS},
     "occ.revalidate_key": {"queue": STEPS},
     "occ.check_shipping_methods": {"queue": STEPS},

@@ -14,6 +14,7 @@ from integrations.connections.records import CONNECTIONS, DUE, EVENTS, HELD, OUT
 from integrations.connections.status import LEFT
 from integrations.connections.status_counts import UNREADABLE
 from integrations.outages.outage import Kind
+from integrations.silence.heard import SILENT
 
 _GROUPS_TOLD = 100
 
@@ -47,6 +48,7 @@ class Figures:
     oldest_overdue_age: float
     held: int
     refused: int
+    silent: int
     outage: Kind | None
     events: int
     readers: Mapping[str, Reader]
@@ -63,10 +65,11 @@ def figures(client: redis.Redis) -> Figures:
         pipe.zrange(DUE, 0, 0, withscores=True)
         pipe.zcard(HELD)
         pipe.xlen(REFUSED)
+        pipe.zcard(SILENT)
         pipe.hget(OUTAGE, "kind")
         pipe.xlen(EVENTS)
         (seconds, microseconds), statuses, counted, *rest = pipe.execute()
-    records, due, oldest, held, refused, outage, events = rest
+    records, due, oldest, held, refused, silent, outage, events = rest
     now = seconds + microseconds / 1e6
     counts = {name: max(0, int(statuses.get(name, 0))) for name in (*ConnectionStatus, LEFT, UNREADABLE)}
     age = max(0.0, now - oldest[0][1]) if oldest else 0.0
@@ -80,6 +83,7 @@ def figures(client: redis.Redis) -> Figures:
         oldest_overdue_age=age,
         held=held,
         refused=refused,
+        silent=silent,
         outage=Kind(outage) if outage in set(Kind) else None,
         events=events,
         readers=_readers(client, now),

@@ -15,7 +15,9 @@ from celery.exceptions import Reject
 from integrations.connections.status import iso
 from integrations.errors import RequestRefused, TransientError
 from integrations.oracle_commerce.accept import Accepted, Asked, Door
+from integrations.oracle_commerce.reports import parse_reports
 from integrations.scheduled import due_time, schedule, server_time
+from integrations.silence.heard import Report
 from tasks.dispatch import dispatch
 from tasks.wiring import wiring
 from tasks.worker.broker.options import NOT_BEFORE
@@ -45,6 +47,41 @@ def revalidate(request: object, door: Door, traceparent: str = "") -> Summary:
 def disconnect(request: object, door: Door, traceparent: str = "") -> Summary:
     """Disconnect a merchant. Raises like `connect`."""
     return _answer("disconnect", request, door, traceparent, _disconnect)
+
+
+def heard(requests: Sequence[object], door: Door) -> Summary:
+    """Note which slots were heard from, as their receiver reports it; each request may hold many reports.
+
+    A report changes nothing at a store and starts no work. Raises redis.RedisError or TransientError if it could not be
+    noted; noting it twice does no harm.
+    """
+    services = wiring()
+    reports: list[Report] = []
+    refusal: RequestRefused | None = None
+    refused = 0
+    for request in requests:
+        try:
+            reports += parse_reports(request)
+        except RequestRefused as problem:
+            refusal, refused = problem, refused + 1
+            services.records.note_refusal(problem, merchant_id=None, door=door)
+    if refusal is not None:
+        log.warning("reports_refused", requests=refused, field=refusal.field, code=refusal.code, door=door)
+    taken = services.heard.take(reports)
+    services.counts.heard(taken=taken.taken, unknown=taken.unknown, refused=refused)
+    if refusal is not None and not reports:
+        return {"outcome": "refused", "field": refusal.field, "code": refusal.code, "remedy": refusal.remedy}
+    return {"outcome": "accepted", "reports": taken.taken, "unknown": taken.unknown}
+
+
+def heard_from_queue(args: Sequence[object], report: Mapping[str, object]) -> Summary:
+    """The same for a Celery message: one report in its fields, or several as `reports`."""
+    given: object = list(args) if args else report.get("reports", report) if len(report) == 1 else report
+    try:
+        return heard([given], Door.CELERY)
+    except (redis.RedisError, TransientError) as error:
+        log.warning("request_put_back", error=type(error).__name__)
+        raise Reject(requeue=True) from None  # acknowledged, it would be gone
 
 
 def from_queue(

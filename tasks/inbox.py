@@ -7,12 +7,14 @@ the quarantine.
     XADD occ:inbox * request '{"merchant_id": "m-1", "store_url": "https://...", "application_key": "sealed.v1..."}'
     XADD occ:inbox * revalidate '{"merchant_id": "m-1"}'
     XADD occ:inbox * disconnect '{"merchant_id": "m-1"}'
+    XADD occ:inbox * heard '{"merchant_id": "m-1", "slot": "order-submit", "at": 1795446120}'
 """
 
 import contextlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import redis
@@ -29,6 +31,10 @@ _GROUP = "occ"
 _CONSUMER = "tick"
 # A restart or a release may mend what it stumbled over; beyond that it would cost a place in each tick for ever.
 _DELIVERIES = 5
+_TOGETHER_PER_REQUEST = 10  # of what is handled many at once, so many may come beside each other request
+
+ManyAtOnce = Mapping[str, Callable[[Sequence[object]], object]]
+"""By field: handlers that take many entries at once, for what comes often and costs little."""
 
 
 class Inbox:
@@ -39,14 +45,45 @@ class Inbox:
         self._redis = client
         self._take_over_after = int(take_over_after * 1000)
 
-    def drain(self, handlers: Mapping[str, Callable[[object], object]], limit: int) -> int:
+    def drain(
+        self,
+        handlers: Mapping[str, Callable[[object], object]],
+        limit: int,
+        *,
+        together: ManyAtOnce = MappingProxyType({}),
+    ) -> int:
         """Handle up to `limit` requests, oldest first, each by the field it came in; tells how many there were.
+
+        Entries with a field of `together` are handled many at once, and there may be ten times as many of them.
 
         When the server does not take a request, it stays for a later tick, and so do those after it. One that stumbles
         over an error of ours, or ends its worker, stays alone. After five deliveries it is set aside.
         """
+        handled, beside = 0, 0
+        while handled < limit and beside < limit * _TOGETHER_PER_REQUEST:
+            waiting: list[tuple[str, str, dict[str, str]]] = []
+            asked = limit - handled
+            alone = self._drain(handlers, asked, together, waiting)
+            self._handle_together(together, waiting)
+            handled, beside = handled + alone, beside + len(waiting)
+            if not waiting or alone + len(waiting) < asked:
+                break
+        return handled + beside
+
+    def _drain(
+        self,
+        handlers: Mapping[str, Callable[[object], object]],
+        limit: int,
+        together: ManyAtOnce,
+        waiting: list[tuple[str, str, dict[str, str]]],
+    ) -> int:
+        """Handle what is handled alone; what can wait for the others of its kind is left in `waiting`."""
         handled = 0
         for entry_id, fields, deliveries in self._take(limit):
+            kind = next((name for name in together if name in fields), None)
+            if kind is not None and deliveries == 1:
+                waiting.append((kind, entry_id, fields))
+                continue
             if deliveries > _DELIVERIES:
                 log.error("request_set_aside", entry=entry_id, reason="worker_lost")
                 self._set_aside(fields, f"no worker lived through {_DELIVERIES} deliveries")
@@ -58,6 +95,25 @@ class Inbox:
                 pipe.execute()
             handled += 1
         return handled
+
+    def _handle_together(self, together: ManyAtOnce, waiting: Sequence[tuple[str, str, dict[str, str]]]) -> None:
+        """What goes wrong with many is tried again one by one, once they count as left behind."""
+        for kind, handle in together.items():
+            entries = [(entry_id, fields) for of, entry_id, fields in waiting if of == kind]
+            if not entries:
+                continue
+            try:
+                handle([_request_in(fields, kind) for _, fields in entries])
+            except (redis.RedisError, TransientError):
+                raise
+            except Exception:
+                log.exception("requests_left_in_inbox", entries=len(entries))
+                continue
+            ids = [entry_id for entry_id, _ in entries]
+            with self._redis.pipeline(transaction=True) as pipe:
+                pipe.xack(STREAM, _GROUP, *ids)
+                pipe.xdel(STREAM, *ids)
+                pipe.execute()
 
     def _handle(
         self,

@@ -2,7 +2,7 @@
 
 Names and arguments are a contract with producers and dashboards. Only ids travel between tasks.
 
-Requests, from other systems: `occ.connect`, `occ.revalidate`, `occ.disconnect`. Steps, from `dispatch.py`:
+Requests, from other systems: `occ.connect`, `occ.revalidate`, `occ.disconnect`, `occ.heard`. Steps, from `dispatch.py`:
 `occ.validate_key` or `occ.revalidate_key`, `occ.check_shipping_methods`, `occ.register_slot`, `occ.disconnect_slot`.
 The clock, from beat: `occ.tick`. Events for the receiver: `occ.deliver`.
 """
@@ -38,6 +38,12 @@ def disconnect(self: Task, /, *args: object, **request: Any) -> dict[str, object
     if _is_a_step(request):
         return step.run(self, request["merchant_id"], request["run"], Target(Step.DISCONNECT, request.get("slot")))
     return doors.from_queue(doors.disconnect, self, args, request)
+
+
+@app.task(name="occ.heard", shared=False)
+def heard(*args: object, **report: object) -> dict[str, object]:
+    """Note that a slot was heard from: somebody has received a delivery."""
+    return doors.heard_from_queue(args, report)
 
 
 def _is_a_step(request: dict[str, Any]) -> bool:

@@ -17,7 +17,7 @@ from integrations.scheduled import release_due
 from tasks import delivery, doors, stray_messages
 from tasks.backlog import room_for_steps
 from tasks.dispatch import dispatch
-from tasks.inbox import Inbox
+from tasks.inbox import Inbox, ManyAtOnce
 from tasks.wiring import Wiring
 
 log = structlog.get_logger(__name__)
@@ -25,12 +25,15 @@ log = structlog.get_logger(__name__)
 _REQUESTS_PER_TICK = 500
 _WORK_PER_TICK = 1000  # and in the queue: less than workers do in a lease, so what waits there is not sent twice
 _WHILE_SENDING = 10.0  # seconds
+_MERCHANTS_PER_TICK = 500  # to be judged for silence
 
 _HANDLERS: Mapping[str, Callable[[object], object]] = {
     INBOX_FIELD: lambda request: doors.connect(request, Door.INBOX),
     "revalidate": lambda request: doors.revalidate(request, Door.INBOX),
     "disconnect": lambda request: doors.disconnect(request, Door.INBOX),
+    "heard": lambda request: doors.heard([request], Door.INBOX),
 }
+_TOGETHER: ManyAtOnce = {"heard": lambda requests: doors.heard(requests, Door.INBOX)}
 
 
 def run_tick(services: Wiring) -> dict[str, object]:
@@ -46,9 +49,13 @@ def run_tick(services: Wiring) -> dict[str, object]:
         try:
             release_due(services.redis, _REQUESTS_PER_TICK)
             stray_messages.bring_in()
-            requests = Inbox(services.redis, take_over_after=services.pace.lease).drain(_HANDLERS, _REQUESTS_PER_TICK)
+            inbox = Inbox(services.redis, take_over_after=services.pace.lease)
+            requests = inbox.drain(_HANDLERS, _REQUESTS_PER_TICK, together=_TOGETHER)
         finally:
-            _watch_for_outages(services)
+            try:
+                _watch_for_outages(services)
+            finally:
+                _listen(services)
     services.counts.ticked(dispatched=due, taken_from_inbox=requests)
     _count_anew(services)
     tick_ended_well(services.redis)
@@ -82,6 +89,12 @@ def _watch_for_outages(services: Wiring) -> None:
     released = services.held_events.release(services.pace)
     if released.told or released.dropped or released.looked_at:
         log.info("held_events", told=released.told, dropped=released.dropped, looked_at=released.looked_at)
+
+
+def _listen(services: Wiring) -> None:
+    judged = services.silences.judge(_MERCHANTS_PER_TICK)
+    if judged.silent:
+        log.warning("slots_silent", slots=judged.silent)
 
 
 def _count_anew(services: Wiring) -> None:

@@ -36,6 +36,9 @@ from integrations.outages.outage import Rules
 from integrations.outages.outages import Outages
 from integrations.sealing.keyring import Keyring
 from integrations.settings import Settings, load_settings
+from integrations.silence.heard import HeardSlots
+from integrations.silence.many import Rule
+from integrations.silence.silences import Silences
 from tasks.flow import FLOW
 from tasks.retry import RetryPolicy
 from tasks.worker.counting import Counts
@@ -123,6 +126,17 @@ class Wiring:
     def held_events(self) -> HeldEvents:
         """What an outage keeps from being told."""
         return HeldEvents(self.records)
+
+    @cached_property
+    def heard(self) -> HeardSlots:
+        """What the receiver of deliveries reports."""
+        return HeardSlots(self.records, self.settings.slots)
+
+    @cached_property
+    def silences(self) -> Silences:
+        """Notices slots that fall silent."""
+        rule = Rule(self.settings.outage_share, self.settings.outage_merchants)
+        return Silences(self.records, self.heard, rule, tell=lambda event: log.error("operator_event", **event))
 
     @cached_property
     def deliveries(self) -> Deliveries:

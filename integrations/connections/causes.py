@@ -149,6 +149,12 @@ CAUSES: Mapping[str, Explanation] = MappingProxyType(
             "The secret of this webhook was reset in the store. Whoever checks the signatures of its deliveries needs "
             "the new one; after that, ask for a repair to confirm it.",
         ),
+        "slot_silent": Explanation(
+            Actor.OPERATOR,
+            "Nothing was received from this webhook for far longer than ever before, although our callback URL is in "
+            "it. Check what receives its deliveries; a store can also have disabled our callback URL after failures, "
+            "which cannot be seen from here. It may be that nothing was ordered.",
+        ),
         "left_behind": Explanation(
             Actor.MERCHANT,
             "We are disconnected, but our callback URL is still in this webhook. Remove it in the Oracle Commerce "

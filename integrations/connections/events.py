@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from integrations.cloud_event import cloud_event, timestamp
 from integrations.connections.causes import explain
 from integrations.connections.findings import findings_of
-from integrations.connections.record import Connection, ConnectionStatus, KeyVerdict, merchant_of
+from integrations.connections.record import Connection, ConnectionStatus, KeyVerdict, Slot, merchant_of
 
 _About = tuple[str, str, Mapping[str, object]]
 """What happened, what sets its id apart from others of the same change, and the particulars."""
@@ -66,7 +66,10 @@ def _about_key(before: Connection, after: Connection) -> Iterator[_About]:
 def _about_slots(before: Connection, after: Connection) -> Iterator[_About]:
     for name, slot in after.slots.items():
         was = before.slots.get(name)
-        if was is None or not slot.drift:
+        if was is None:
+            continue
+        yield from _about_hearing(name, was, slot)
+        if not slot.drift:
             continue
         repaired = slot.in_order_at != was.in_order_at and slot.repairs[-1:] not in {(), was.repairs[-1:]}
         if repaired or {*slot.drift} - {*was.drift}:
@@ -79,12 +82,26 @@ def _about_slots(before: Connection, after: Connection) -> Iterator[_About]:
             yield "drifted", f"drift.{name}", drift | {"missed_events": slot.missed}
 
 
+def _about_hearing(name: str, was: Slot, slot: Slot) -> Iterator[_About]:
+    """What many slots have in common is told to operators, once: `silence/many.py`."""
+    silence = slot.silence
+    if silence is not None:
+        if not silence.among_many and (was.silence is None or was.silence.among_many):
+            told = {"slot": name, "heard_last": timestamp(silence.since), "longest_pause": round(silence.longest_pause)}
+            yield "slot.silent", f"silent.{name}", told
+        return
+    came_back = was.silence is not None and not was.silence.among_many
+    if slot.heard_at is not None and (was.heard_at is None or came_back):
+        since = timestamp(was.silence.since) if came_back and was.silence is not None else None
+        yield "slot.heard", f"heard.{name}", {"slot": name, "heard_at": timestamp(slot.heard_at), "silent_since": since}
+
+
 def _event(
     what: str, connection: Connection, suffix: str, data: Mapping[str, object], *, version: int, now: float
 ) -> dict[str, object]:
     about = {"merchant_id": connection.merchant_id, "store_url": connection.store_url, "run": connection.run}
     return cloud_event(
-        f"occ.connection.{what}",
+        f"occ.{what}" if "." in what else f"occ.connection.{what}",
         event_id=f"{connection.merchant_id}.{version}{suffix}",
         subject=merchant_of(connection.merchant_id),
         now=now,

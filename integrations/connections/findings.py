@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from integrations.cloud_event import timestamp
 from integrations.connections.record import (
     Connection,
     KeyVerdict,
     ShippingVerdict,
+    Silence,
     Slot,
     SlotStatus,
 )
@@ -69,3 +71,10 @@ def _of_slot(connection: Connection, name: str, slot: Slot) -> Iterator[Finding]
         yield Finding("left_behind", slot.cause.code if slot.cause else "", slot=name, next_attempt_at=again)
     elif slot.cause is not None:
         yield Finding(slot.cause.code, slot.cause.detail, slot=name, next_attempt_at=again or _again(connection))
+    if slot.silence is not None and connection.departure is None:
+        yield Finding("slot_silent", _silence(slot.silence), slot=name)
+
+
+def _silence(silence: Silence) -> str:
+    last = timestamp(silence.since)
+    return f"last heard from at {last}; longest pause before: {silence.longest_pause / 3600:.1f} hours"

@@ -159,6 +159,18 @@ class ShippingMethods:
 
 
 @dataclass(frozen=True, slots=True)
+class Silence:
+    """A slot that had a rhythm is no longer heard from: since when, and its longest pause before, in seconds.
+
+    `among_many`: it fell silent together with many others, so it is probably the receiver, and operators are told.
+    """
+
+    since: float
+    longest_pause: float
+    among_many: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Slot:
     """One webhook position: what was last established (`verdict`), and the work that is still to be done on it."""
 
@@ -175,6 +187,8 @@ class Slot:
     drift: tuple[Drift, ...] = ()  # what the last look found that had changed
     repairs: tuple[float, ...] = ()  # when we put our callback URL back, within the last day
     missed: int | None = None  # deliveries the store gave up on while our callback URL was gone, where it tells
+    heard_at: float | None = None  # when a delivery was first reported in this run
+    silence: Silence | None = None
 
     @property
     def attempts(self) -> int:

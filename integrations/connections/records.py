@@ -18,6 +18,7 @@ again from the newer record.
     occ:refused                 stream  requests that were not accepted, bounded
     occ:statuses                hash    how many connections have each status (`status_counts.py`)
     occ:recount                 hash    the same while they are counted anew
+    occ:heard:*, occ:listening, occ:silent*    what was heard of slots (`integrations/silence`)
 """
 
 import json
@@ -153,6 +154,17 @@ return 0
 """
 
 
+# KEYS: connections. The run stands in the record as "run":1; no merchant id or host, which come before it, has quotes.
+_RUNS = """
+local runs = {}
+for index, key in ipairs(KEYS) do
+  local record = redis.call('HGET', key, 'record')
+  runs[index] = record and tonumber(string.match(record, '"run":(%d+)')) or 0
+end
+return runs
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """A connection as it was read, with the server's time then. `unreadable`: it is there, but of another release."""
@@ -220,6 +232,7 @@ class Records:
         self._take_due = client.register_script(_TAKE_DUE)
         self._put_off = client.register_script(_PUT_OFF)
         self._settle = client.register_script(_SETTLE)
+        self._runs = client.register_script(_RUNS)
 
     # --- One connection ---------------------------------------------------------------------------------------------
 
@@ -328,6 +341,13 @@ class Records:
         while ids := self.merchant_ids(after=after, count=page):
             yield from (snapshot for snapshot in self.load_many(ids) if snapshot.connection)
             after = ids[-1]
+
+    def runs(self, merchant_ids: Sequence[str]) -> list[int | None]:
+        """The run each merchant's connection is at, None where there is no connection; no record is read for it."""
+        if not merchant_ids:
+            return []
+        found = cast("list[int]", self._runs(keys=[connection_key(merchant_id) for merchant_id in merchant_ids]))
+        return [run or None for run in found]
 
     # --- Due work ---------------------------------------------------------------------------------------------------
 

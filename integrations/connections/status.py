@@ -1,10 +1,12 @@
 """A connection as other programs read it: the JSON object behind `occ status --json`. Pure."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from integrations.connections.causes import explain
 from integrations.connections.findings import Finding, findings_of
 from integrations.connections.record import Connection, Slot, merchant_of
+from integrations.connections.rhythm import Rhythm
 
 LEFT = "left"
 
@@ -14,9 +16,10 @@ def counted_as(connection: Connection) -> str:
     return connection.status if merchant_of(connection.merchant_id) == connection.merchant_id else LEFT
 
 
-def status_object(connection: Connection) -> dict[str, object]:
+def status_object(connection: Connection, rhythms: Mapping[str, Rhythm] | None = None) -> dict[str, object]:
     """The contract with those who read it: fields may be added (some are there only when there is something to
-    tell), never removed. Times are ISO 8601, UTC."""
+    tell), never removed. Times are ISO 8601, UTC. `rhythms`: what was heard of its slots."""
+    heard = rhythms or {}
     return {
         "merchant_id": connection.merchant_id,
         "store_url": connection.store_url,
@@ -32,7 +35,7 @@ def status_object(connection: Connection) -> dict[str, object]:
             "verdict": connection.shipping_methods.verdict,
             "enabled": connection.shipping_methods.enabled,
         },
-        "slots": {name: _slot(slot) for name, slot in connection.slots.items()},
+        "slots": {name: _slot(slot, heard.get(name)) for name, slot in connection.slots.items()},
         "findings": [finding_object(finding) for finding in findings_of(connection)],
         "due_at": iso(connection.due_at),
         "updated_at": iso(connection.updated_at),
@@ -52,7 +55,7 @@ def finding_object(finding: Finding) -> dict[str, object]:
     }
 
 
-def _slot(slot: Slot) -> dict[str, object]:
+def _slot(slot: Slot, rhythm: Rhythm | None) -> dict[str, object]:
     return {
         "status": slot.status,
         "attempts": slot.attempts,
@@ -60,6 +63,17 @@ def _slot(slot: Slot) -> dict[str, object]:
         "next_attempt_at": iso(slot.next_attempt_at),
         **({"drift": list(slot.drift)} if slot.drift else {}),
         **({"missed_events": slot.missed} if slot.missed is not None else {}),
+        **({"heard": _heard(slot, rhythm)} if rhythm is not None else {}),
+    }
+
+
+def _heard(slot: Slot, rhythm: Rhythm) -> dict[str, object]:
+    return {
+        "last_at": iso(rhythm.last),
+        "deliveries": rhythm.count,
+        "longest_pause": rhythm.longest_pause,
+        "silent": slot.silence is not None,
+        "silent_at": iso(rhythm.silent_at),
     }
 
 

@@ -105,6 +105,7 @@ def _of_figures(told: Figures) -> Iterator[Family]:
     yield _with({(): told.oldest_overdue_age}, metric.OVERDUE_AGE)
     yield _with({(): told.held}, metric.HELD)
     yield _with({(): told.refused}, metric.REFUSED)
+    yield _with({(): told.silent}, metric.SILENT)
     yield _with({(kind,): float(told.outage is kind) for kind in OutageKind}, metric.OUTAGE)
     yield _with({(): told.events}, metric.EVENTS)
     yield from _of_readers({name[:_LONGEST_LABEL]: reader for name, reader in told.readers.items()})

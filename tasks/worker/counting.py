@@ -112,6 +112,11 @@ class Counts:
         """So many events were trimmed from the stream before anybody could deliver them."""
         self._add({field(metric.EVENTS_MISSED): events})
 
+    def heard(self, *, taken: int, unknown: int, refused: int) -> None:
+        """So many reports of slots that were heard from were taken; `refused`: requests that held none."""
+        counted = {"taken": taken, "unknown": unknown, "refused": refused}
+        self._add({field(metric.HEARD, result): number for result, number in counted.items()})
+
     def ticked(self, *, dispatched: int, taken_from_inbox: int) -> None:
         """A tick ran."""
         self._add(

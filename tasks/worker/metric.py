@@ -67,6 +67,7 @@ RECEIVER_FAILING = Metric(
 )
 HELD = Metric("occ_events_held", Kind.GAUGE, "Merchants whose news of trouble an outage holds back")
 OUTAGE = Metric("occ_outage", Kind.GAUGE, "1 while an outage of this kind is on", ("kind",))
+SILENT = Metric("occ_merchants_silent", Kind.GAUGE, "Merchants with a slot that has fallen silent")
 
 # --- Counted by workers -----------------------------------------------------------------------------------------------
 
@@ -113,15 +114,23 @@ EVENTS_MISSED = Metric(
     "occ_events_missed_total", Kind.COUNTER, "Events trimmed from the stream before they could be delivered"
 )
 
+HEARD = Metric(
+    "occ_heard_total",
+    Kind.COUNTER,
+    "Reports of slots that were heard from: taken, of merchants or slots unknown here, or refused",
+    ("result",),
+    (("taken", "unknown", "refused"),),
+)
+
 METRICS: Mapping[str, Metric] = MappingProxyType(
     {
         metric.name: metric
         for metric in (
             UP, CONNECTIONS, STORES_LEFT, UNREADABLE, DUE, OVERDUE, OVERDUE_AGE, QUEUE, UNACKNOWLEDGED, QUARANTINED,
             REFUSED, INBOX, INBOX_PENDING, EVENTS, EVENTS_LAG, EVENTS_PENDING, EVENTS_UNREAD_AGE, WAITING, UNDELIVERED,
-            RECEIVER_FAILING, HELD, OUTAGE,
+            RECEIVER_FAILING, HELD, OUTAGE, SILENT,
             CALLS, CALL_SECONDS, TOKENS, STEPS, CAUSES, RETRIES, REPAIRS, TICKS, HANDED_OUT, INBOX_TAKEN,
-            DELIVERIES, EVENTS_MISSED,
+            DELIVERIES, EVENTS_MISSED, HEARD,
         )
     }
 )  # fmt: skip

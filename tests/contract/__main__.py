@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.contract.asyncapi import ASYNCAPI
 from tests.contract.golden import CELERY_MESSAGE, FOLDER
-from tests.contract.shapes import CONNECT, DISCONNECT, EVENT, REVALIDATE, STATUS
+from tests.contract.shapes import CONNECT, DISCONNECT, EVENT, HEARD, REVALIDATE, STATUS
 
 DOCUMENTS: dict[str, dict[str, Any]] = {
     "asyncapi.json": ASYNCAPI,
@@ -14,6 +14,7 @@ DOCUMENTS: dict[str, dict[str, Any]] = {
     "connect.schema.json": CONNECT,
     "disconnect.schema.json": DISCONNECT,
     "event.schema.json": EVENT,
+    "heard.schema.json": HEARD,
     "revalidate.schema.json": REVALIDATE,
     "status.schema.json": STATUS,
 }

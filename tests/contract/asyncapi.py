@@ -8,11 +8,11 @@ from tasks.queues import REQUESTS
 from tests.contract.golden import TASKS
 from tests.contract.shapes import EVENT, EVENT_TYPES, Schema
 
-VERSION = "1.0.0"
+VERSION = "1.1.0"
 """The minor number grows with what is added. What takes something away is a new major, in a folder of its own."""
 
 _FORMAT = "application/schema+json;version=draft-2020-12"
-_FIELDS = {"connect": INBOX_FIELD, "revalidate": "revalidate", "disconnect": "disconnect"}
+_FIELDS = {"connect": INBOX_FIELD, "revalidate": "revalidate", "disconnect": "disconnect", "heard": "heard"}
 
 
 def _payload(schema: Schema) -> Schema:

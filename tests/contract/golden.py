@@ -25,7 +25,7 @@ SEALING_KEY = SealingKey("example", bytes(range(32)))
 APPLICATION_KEY = make_application_key("example", issued_at=1_700_000_000, lifetime=None, signature=bytes(31))
 """What is sealed in the example."""
 
-TASKS = {"connect": "occ.connect", "revalidate": "occ.revalidate", "disconnect": "occ.disconnect"}
+TASKS = {name: f"occ.{name}" for name in ("connect", "revalidate", "disconnect", "heard")}
 
 
 def stored(name: str) -> bytes:

@@ -12,6 +12,7 @@ from integrations.connections.causes import CAUSES, Actor
 from integrations.connections.drift import Drift
 from integrations.connections.events import TROUBLED
 from integrations.connections.record import ConnectionStatus, KeyVerdict, ShippingVerdict, SlotStatus
+from integrations.oracle_commerce.reports import MAX_SLOT_LENGTH, MOST_AT_ONCE
 from integrations.oracle_commerce.request import MAX_FIELD_LENGTH, MERCHANT_ID
 from integrations.oracle_commerce.store_url import MAX_STORE_URL
 from integrations.outages.outage import Kind
@@ -141,6 +142,33 @@ DISCONNECT = document(
     ),
 )
 
+_REPORT = _object(
+    {
+        "merchant_id": _MERCHANT,
+        "slot": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": MAX_SLOT_LENGTH,
+            "description": "as in the callback URL",
+        },
+        "at": {
+            "oneOf": [
+                {"type": "number", "minimum": 0, "maximum": 253402300799},
+                {"type": "string", "format": "date-time"},
+                {"type": "null"},
+            ],
+            "description": "when the delivery came: seconds since the epoch, or ISO 8601; just now if left out",
+        },
+    },
+    optional=["at"],
+    additionalProperties=False,
+)
+
+HEARD = document(
+    "A slot was heard from: a delivery of the store has arrived at its callback URL",
+    {"anyOf": [_REPORT, {"type": "array", "items": _REPORT, "maxItems": MOST_AT_ONCE}]},
+)
+
 # --- What other systems read ------------------------------------------------------------------------------------------
 
 _FINDING = _object(
@@ -162,8 +190,17 @@ _SLOT = _object(
         "next_attempt_at": _or_null(_TIME),
         "drift": {"type": "array", "items": _one_of_at_least(Drift), "minItems": 1},
         "missed_events": _COUNT,
+        "heard": _object(
+            {
+                "last_at": _TIME,
+                "deliveries": _COUNT,
+                "longest_pause": {**_COUNT, "description": "seconds, in the last six to twelve weeks"},
+                "silent": {"type": "boolean"},
+                "silent_at": _or_null({**_TIME, "description": "when it counts as silent unless it is heard from"}),
+            }
+        ),
     },
-    optional=["drift", "missed_events"],
+    optional=["drift", "missed_events", "heard"],
 )
 
 STATUS = document(
@@ -199,6 +236,12 @@ _ABOUT: dict[str, Schema] = {
     "run": {"type": "integer", "minimum": 1},
 }
 _EVENT_FINDING = _object({"code": _CODE, "slot": _or_null(_TEXT), "actor": _one_of(Actor)})
+_SILENCE: dict[str, Schema] = {
+    "silent": {**_COUNT, "description": "merchants whose slots fell silent within a day"},
+    "heard": {**_COUNT, "description": "about how many merchants were heard from in the last hours"},
+    "share": {"type": "number", "minimum": 0, "maximum": 1, "description": "of the silent ones among both"},
+    "since": _TIME,
+}
 _OUTAGE: dict[str, Schema] = {
     "kind": _one_of_at_least(Kind),
     "share": {"type": "number", "minimum": 0, "maximum": 1, "description": "of the merchants asked, how many failed"},
@@ -253,11 +296,24 @@ _DATA: dict[str, tuple[str, Schema]] = {
             }
         ),
     ),
+    "occ.slot.heard": (
+        "A delivery of the slot was received: the first since the connect, or the first after a silence",
+        _object({**_ABOUT, "slot": _TEXT, "heard_at": _TIME, "silent_since": _or_null(_TIME)}),
+    ),
+    "occ.slot.silent": (
+        "A slot is not heard from for far longer than ever before; evidence, no verdict",
+        _object({**_ABOUT, "slot": _TEXT, "heard_last": _TIME, "longest_pause": _COUNT}),
+    ),
     "occ.operator.outage_started": ("Many stores fail alike: it is us, or all of Oracle", _object(_OUTAGE)),
     "occ.operator.outage_ended": (
         "The outage is over",
         _object({**_OUTAGE, "ended_at": _TIME, "held": {**_COUNT, "description": "merchants whose news was held"}}),
     ),
+    "occ.operator.silence_started": (
+        "Slots of many merchants fell silent at once: it is what receives their deliveries",
+        _object(_SILENCE),
+    ),
+    "occ.operator.silence_ended": ("That is over", _object({**_SILENCE, "ended_at": _TIME})),
 }
 
 EVENT_TYPES = tuple(_DATA)
