@@ -28,7 +28,7 @@ _AT_ONCE = 200  # merchants per script: the server does nothing else meanwhile
 _RACES_BEFORE_GIVING_UP = 20
 _NOTHING_PROVEN = {"of_a_former_run", "late"}
 
-# KEYS: listening, merchants of this hour, then a hash per merchant. ARGV: seconds to keep the hour, then per slot:
+# KEYS: listening, merchants of this hour, then a hash per merchant. ARGV: milliseconds to keep the hour, then per slot:
 # number of its hash, merchant id, slot, text as it was read, text from now on, when it counts as silent or "", 1 if it
 # was just heard from. Returns the numbers of those that somebody else has changed meanwhile.
 _WRITE = """
@@ -41,7 +41,7 @@ for index = 2, #ARGV, 7 do
     if ARGV[index + 4] ~= ARGV[index + 3] then redis.call('HSET', key, slot, ARGV[index + 4]) end
     if ARGV[index + 5] ~= '' then redis.call('ZADD', KEYS[1], 'LT', ARGV[index + 5], merchant) end
     if ARGV[index + 6] == '1' and redis.call('PFADD', KEYS[2], merchant) == 1 then
-      redis.call('EXPIRE', KEYS[2], ARGV[1])
+      redis.call('PEXPIRE', KEYS[2], ARGV[1])
     end
   end
 end
@@ -184,7 +184,7 @@ class HeardSlots:
             return []
         merchants = dict.fromkeys(one.merchant_id for one, _, _ in entries)
         hashes = {merchant_id: number for number, merchant_id in enumerate(merchants, 1)}
-        args: list[str | int | float] = [(HOURS + 1) * _HOUR]
+        args: list[str | int | float] = [(HOURS + 1) * _HOUR * 1000]
         for one, text, rhythm in entries:
             before = rhythm_in(text)
             is_news = before is None or rhythm.last > before.last

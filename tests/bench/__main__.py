@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import click
 
 from tests.bench import recheck as rechecking
+from tests.bench import silence as silences
 from tests.bench.connect import measure_connect
 from tests.bench.due import SIZES, measure_due
 from tests.bench.revalidate import is_as_promised, measure_revalidate
@@ -100,6 +101,20 @@ def schedule(
     course = simulate(plan)
     _tell(course.figures(), as_json=as_json)
     sys.exit(not course.is_even())
+
+
+@bench.command(
+    help="How often healthy stores would be called silent, and how soon silent ones are. Fails if too often."
+)
+@click.option("--stores", default=10_000, show_default=True, help="Of all sizes, with nights, weekends and seasons.")
+@click.option("--weeks", default=26, show_default=True, help="How long to listen to them.")
+@click.option("--seed", default=1, show_default=True, help="Of the dice.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
+def silence(stores: int, weeks: int, seed: int, *, as_json: bool) -> None:
+    """Print how well silence is told from quiet."""
+    figures = silences.measure_silence(stores=stores, weeks=weeks, seed=seed)
+    _tell(figures, as_json=as_json)
+    sys.exit(not silences.is_as_promised(figures))
 
 
 def _tell(figures: Mapping[str, object], *, as_json: bool) -> None:

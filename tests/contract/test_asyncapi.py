@@ -52,6 +52,12 @@ def test_an_entry_of_the_inbox_fits_its_message(wish: str) -> None:
     assert not schema.is_valid({"request": {"merchant_id": "m-1"}})
 
 
+def test_a_report_in_the_inbox_fits_its_message() -> None:
+    schema = validator(payload("inbox", "heard"))
+    assert schema.is_valid({"heard": {"merchant_id": "m-1", "slot": "order-submit"}})
+    assert not schema.is_valid({"heard": {"merchant_id": "m-1"}})
+
+
 @pytest.mark.end_to_end
 def test_it_fits_the_schema_of_asyncapi(node_project: Path) -> None:
     schemas = node_project / "node_modules" / "@asyncapi" / "specs" / "schemas"

@@ -23,6 +23,7 @@ from integrations.connections.record import (
     KeyVerdict,
     ShippingMethods,
     ShippingVerdict,
+    Silence,
     Slot,
     SlotStatus,
     Step,
@@ -30,9 +31,12 @@ from integrations.connections.record import (
     Trouble,
     Work,
 )
+from integrations.connections.rhythm import Rhythm
 from integrations.connections.status import status_object
 from integrations.errors import CredentialRejected, IntegrationError, PermanentError, TransientError
 from integrations.outages.outage import Kind, Outage, ended_event, started_event
+from integrations.silence import many
+from integrations.silence.many import Tally
 from tests.contract.shapes import EVENT, EVENT_TYPES, STATUS, closed
 from tests.contract.validators import of_file, problems, validator
 from tests.examples import examples
@@ -57,6 +61,8 @@ slots = st.builds(
     drift=st.lists(st.sampled_from(Drift), max_size=2).map(tuple),
     repairs=st.lists(times, max_size=2).map(tuple),
     missed=st.none() | st.integers(0, 1000),
+    heard_at=st.none() | times,
+    silence=st.none() | st.builds(Silence, times, st.integers(0, 10**6), st.booleans()),
 )
 credentials = st.builds(
     Credential,
@@ -100,9 +106,15 @@ def events_of(before: Connection | None, after: Connection, version: int, now: f
     return [*([status] if status else []), *other_events(before, after, version=version, now=now)]
 
 
-@given(connections)
-def test_a_status_fits_its_schema_and_holds_nothing_else(connection: Connection) -> None:
-    told = json.loads(json.dumps(status_object(connection)))
+rhythms = st.builds(
+    Rhythm, st.integers(0, 4 * 10**9), st.integers(1, 10**6), longest=st.integers(0, 10**6), longest_before=st.just(1)
+)
+
+
+@given(connections, st.dictionaries(st.sampled_from(SLOTS), rhythms))
+def test_a_status_fits_its_schema_and_holds_nothing_else(connection: Connection, heard: dict[str, Rhythm]) -> None:
+    told = json.loads(json.dumps(status_object(connection, heard)))
+    assert {name for name, slot in told["slots"].items() if "heard" in slot} == told["slots"].keys() & heard.keys()
     assert problems(of_file("status.schema.json"), told) == []
     assert problems(CLOSED_STATUS, told) == []
 
@@ -197,6 +209,18 @@ def test_what_operators_are_told_fits_the_schemas(outage: Outage, number: int, n
     hold([started_event(outage, number), ended_event(outage, number, now, held=held)])
 
 
+@given(
+    tally=st.builds(Tally, st.integers(0, 10**6), st.integers(0, 10**6)),
+    number=st.integers(1, 10**6),
+    now=times,
+    since=times,
+)
+def test_what_operators_are_told_of_silence_fits_the_schemas(
+    tally: Tally, number: int, now: float, since: float
+) -> None:
+    hold([many.started_event(tally, number, now), many.ended_event(tally, number, now, since=since)])
+
+
 def told_of_each_kind() -> dict[str, dict[str, object]]:
     """Type -> an event of it, out of changes made for that."""
     active = Connection(
@@ -227,10 +251,14 @@ def told_of_each_kind() -> dict[str, dict[str, object]]:
         (proving, replace(active, credential=Credential("b", verdict=KeyVerdict.VALID))),
         (proving, replace(active, key_refusal=Cause("key_rejected"))),
         (active, replace(active, slots={"order-submit": drifted})),
+        (active, replace(active, slots={"order-submit": replace(drifted, heard_at=NOON)})),
+        (active, replace(active, slots={"order-submit": replace(drifted, silence=Silence(NOON, 60))})),
     ]
     events = [told for before, after in changes for told in events_of(before, after, 2, NOON)]
     outage = Outage("network", NOON, 0.5, 20, 40)
     events += [started_event(outage, 1), ended_event(outage, 2, NOON, held=3)]
+    silent = Tally(20, 40)
+    events += [many.started_event(silent, 3, NOON), many.ended_event(silent, 4, NOON, since=NOON)]
     return {str(event["type"]): event for event in events}
 
 

@@ -8,6 +8,7 @@ from hypothesis import assume, event, example, given
 from hypothesis import strategies as st
 
 from integrations.errors import RequestRefused
+from integrations.oracle_commerce.reports import parse_reports
 from integrations.oracle_commerce.request import MAX_FIELD_LENGTH, parse_request, parse_wish
 from integrations.oracle_commerce.store_url import MAX_STORE_URL
 from integrations.sealing.keyring import MAX_SEALED_LENGTH, SealingKey, key_id_of, seal
@@ -104,6 +105,23 @@ def test_a_wish_fits_the_schema_just_when_it_is_taken(kind: str, data: st.DataOb
     fits = schema.is_valid(request)
     event(f"fits: {fits}")
     assert fits == taken(lambda: parse_wish(request, option, choices)), problems(schema, request)
+
+
+reports = altered(
+    {
+        "merchant_id": merchant_ids,
+        "slot": st.sampled_from(("order-submit", "", "x" * 129)),
+        "at": st.none() | st.integers(-1, 4 * 10**11) | st.just("2026-11-23T15:02:00Z"),
+    },
+    ("merchant_id", "slot", "at", "run"),
+)
+
+
+@given(reports | st.lists(reports, max_size=3) | json_values)
+def test_a_report_fits_the_schema_just_when_it_is_taken(report: object) -> None:
+    fits = of_file("heard.schema.json").is_valid(report)
+    event(f"fits: {fits}")
+    assert fits == taken(lambda: parse_reports(report)), report
 
 
 def test_a_wish_needs_no_option() -> None:

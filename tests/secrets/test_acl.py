@@ -13,6 +13,7 @@ import pytest
 import redis
 from prometheus_client import generate_latest
 
+from integrations.connections.rhythm import Rhythm
 from integrations.settings import load_settings
 from occ.metrics.exporter import Exporter, registry_of
 from tests.pipeline import REPOSITORY, Pipeline
@@ -82,6 +83,13 @@ def test_stores_are_connected_under_the_documented_user(pipeline: Pipeline) -> N
     pipeline.await_end(*(store.name for store in stores))
     assert {pipeline.status(store.name)["status"] for store in stores} == {"active"}
     assert pipeline.redis.llen("occ:quarantine") == 1
+    with redis.Redis.from_url(as_user(pipeline, "occ-inbox", pipeline.server.url)) as inbox:
+        inbox.xadd("occ:inbox", {"heard": json.dumps({"merchant_id": stores[0].name, "slot": "order-submit"})})
+    silent = Rhythm(last=0, since=0, longest_before=60).text()
+    pipeline.redis.hset(f"occ:heard:{stores[1].name}", "order-submit", silent)
+    pipeline.redis.zadd("occ:listening", {stores[1].name: 0})
+    wait_until(lambda: pipeline.redis.zcard("occ:silent") == 1, what="the silence")
+    wait_until(lambda: pipeline.redis.exists(f"occ:heard:{stores[0].name}"), what="the report")
     wait_until(lambda: int(pipeline.redis.hget("occ:receiver", "waiting") or 1) == 0, what="the deliveries")
     assert flower.get("/api/workers?refresh=1").ok
     assert any(task["name"] == "occ.register_slot" for task in flower.tasks().values())

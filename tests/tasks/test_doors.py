@@ -60,10 +60,44 @@ print(json.dumps([task.run(merchant_id="m-1", **rest) for task, rest in calls]))
 """
 
 
+REPORTS = """
+import json
+from celery.exceptions import Reject
+from tasks import tasks
+calls = [
+    ((), {"merchant_id": "m-1", "slot": "order-submit", "at": 1}),
+    ((), {"reports": [{"merchant_id": "m-1", "slot": "order-submit"}, {"merchant_id": "m-2", "slot": "order-submit"}]}),
+    ((), {"merchant_id": "m-1"}),
+    (("m-1",), {}),
+]
+print(json.dumps([task.run(*args, **report) for task, (args, report) in ((tasks.heard, call) for call in calls)]))
+"""
+
+
+@pytest.mark.server
+def test_reports_come_one_by_one_or_many_at_once_and_of_whom_nobody_knows_are_harmless(redis_url: str) -> None:
+    answers = answers_of(REPORTS, redis_url)
+    assert answers[:2] == [
+        {"outcome": "accepted", "reports": 0, "unknown": 1},
+        {"outcome": "accepted", "reports": 0, "unknown": 2},
+    ]
+    assert [(answer["outcome"], answer["code"]) for answer in answers[2:]] == [
+        ("refused", "bad_slot"),
+        ("refused", "not_an_object"),
+    ]
+
+
 @pytest.mark.server
 def test_a_step_sent_under_the_name_of_a_request_is_still_run_and_all_else_is_a_request(redis_url: str) -> None:
+    *steps, _, _, _, _ = answers = answers_of(CALLS, redis_url)
+    assert steps == [{"outcome": "nothing_to_do", "reason": "unknown_connection"}] * 2
+    assert [answer["outcome"] for answer in answers[2:]] == ["refused"] * 4, "nobody has connected m-1"
+
+
+def answers_of(calls: str, redis_url: str) -> list[dict[str, Any]]:
+    """What tasks answer in a process of their own."""
     done = subprocess.run(
-        [sys.executable, "-c", CALLS],
+        [sys.executable, "-c", calls],
         env={
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(REPOSITORY),
@@ -77,6 +111,5 @@ def test_a_step_sent_under_the_name_of_a_request_is_still_run_and_all_else_is_a_
         timeout=60,
         check=True,
     )
-    *steps, _, _, _, _ = answers = json.loads(done.stdout.splitlines()[-1])
-    assert steps == [{"outcome": "nothing_to_do", "reason": "unknown_connection"}] * 2
-    assert [answer["outcome"] for answer in answers[2:]] == ["refused"] * 4, "nobody has connected m-1"
+    answers: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
+    return answers

@@ -1,7 +1,7 @@
 """A request leaves the inbox only when it was handled, and no message keeps another from it."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 
@@ -12,6 +12,7 @@ from integrations.errors import TransientError
 from integrations.quarantine import list_quarantine, requeue
 from tasks.inbox import STREAM, Inbox
 from tasks.wiring import connect
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.server
 
@@ -263,3 +264,51 @@ def test_what_is_asked_of_a_connection_goes_to_those_who_handle_it(client: redis
         "disconnect": [{"merchant_id": "m-2"}],
     }
     assert client.xlen(STREAM) == 0
+
+
+def test_what_is_handled_together_does_not_keep_requests_waiting(client: redis.Redis, inbox: Inbox) -> None:
+    for number in range(70):
+        client.xadd(STREAM, {"heard": json.dumps({"n": number})})
+    post(client, {"n": 1}, {"n": 2})
+    alone: list[object] = []
+    together: list[Sequence[object]] = []
+    assert inbox.drain({"request": alone.append}, 10, together={"heard": together.append}) == 72
+    assert alone == [{"n": 1}, {"n": 2}]
+    assert [report for batch in together for report in batch] == [{"n": number} for number in range(70)]
+    assert len(together) <= 8
+    assert client.xlen(STREAM) == 0
+
+
+def test_there_is_a_limit_to_what_is_handled_together(client: redis.Redis, inbox: Inbox) -> None:
+    for number in range(300):
+        client.xadd(STREAM, {"heard": json.dumps({"n": number})})
+    together: list[object] = []
+    assert inbox.drain({"request": print}, 10, together={"heard": together.extend}) <= 110
+    assert client.xlen(STREAM) == 300 - len(together)
+
+
+def test_what_cannot_be_handled_together_is_tried_one_by_one(client: redis.Redis) -> None:
+    for number in range(3):
+        client.xadd(STREAM, {"heard": json.dumps({"n": number})})
+    inbox = Inbox(client, take_over_after=0)
+
+    def stumbles(_: object) -> None:
+        raise ZeroDivisionError
+
+    inbox.drain({}, 10, together={"heard": stumbles})
+    assert client.xlen(STREAM) == 3
+    alone: list[object] = []
+    wait_until(lambda: inbox.drain({"heard": alone.append}, 10, together={"heard": print}) == 0, what="all")
+    assert alone == [{"n": 0}, {"n": 1}, {"n": 2}]
+    assert client.xlen(STREAM) == 0
+
+
+def test_a_server_that_is_away_leaves_what_is_handled_together(client: redis.Redis, inbox: Inbox) -> None:
+    client.xadd(STREAM, {"heard": "{}"})
+
+    def away(_: object) -> None:
+        raise redis.ConnectionError
+
+    with pytest.raises(redis.ConnectionError):
+        inbox.drain({}, 10, together={"heard": away})
+    assert client.xlen(STREAM) == 1
