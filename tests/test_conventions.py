@@ -48,6 +48,7 @@ def test_tasks_routes_beat_and_queues_agree() -> None:
         "occ.deliver",
         "occ.disconnect",
         "occ.disconnect_slot",
+        "occ.heard",
         "occ.register_slot",
         "occ.revalidate",
         "occ.revalidate_key",

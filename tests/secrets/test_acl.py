@@ -89,7 +89,7 @@ def test_stores_are_connected_under_the_documented_user(pipeline: Pipeline) -> N
     pipeline.redis.hset(f"occ:heard:{stores[1].name}", "order-submit", silent)
     pipeline.redis.zadd("occ:listening", {stores[1].name: 0})
     wait_until(lambda: pipeline.redis.zcard("occ:silent") == 1, what="the silence")
-    wait_until(lambda: pipeline.redis.exists(f"occ:heard:{stores[0].name}"), what="the report")
+    wait_until(lambda: pipeline.redis.exists(f"occ:heard:{stores[0].name}") == 1, what="the report")
     wait_until(lambda: int(pipeline.redis.hget("occ:receiver", "waiting") or 1) == 0, what="the deliveries")
     assert flower.get("/api/workers?refresh=1").ok
     assert any(task["name"] == "occ.register_slot" for task in flower.tasks().values())
