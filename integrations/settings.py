@@ -98,6 +98,8 @@ class KeylessSettings(BaseModel):
     retry_attempts: Count = 8
     lease: Duration = 60.0
     revalidate_every: Duration = 86400.0
+    delivery_check_every: Annotated[float, _written(values.duration), Field(ge=0, le=3660 * 86400)] = 86400.0
+    """How often a store's log of failed deliveries is looked into, with a re-validation. 0: never."""
     repairs_per_day: Count = 3
     """How often a slot is put back in order within a day before people have to decide."""
     clean_up_for: Duration = 7 * 86400.0

@@ -92,6 +92,7 @@ class Wiring:
             settings.webhook_body,
             settings.repairs_per_day,
             settings.former_callback_urls,
+            delivery_check_after(settings.delivery_check_every, settings.revalidate_every),
         )
 
     @cached_property
@@ -217,6 +218,14 @@ class Wiring:
             open_key=lambda: self.keyring.open(sealed_key, merchant_id),
             deadline=deadline,
         )
+
+
+def delivery_check_after(every: float, revalidate_every: float) -> float:
+    """How long after a look into the log of failed deliveries a re-validation takes the next; 0 for never.
+
+    Somewhat less than `every`: of the re-validations around that moment it is to be the nearest.
+    """
+    return every - min(every, revalidate_every) / 2
 
 
 def connect(redis_url: str) -> redis.Redis:

@@ -149,6 +149,11 @@ CAUSES: Mapping[str, Explanation] = MappingProxyType(
             "The secret of this webhook was reset in the store. Whoever checks the signatures of its deliveries needs "
             "the new one; after that, ask for a repair to confirm it.",
         ),
+        "deliveries_failing": Explanation(
+            Actor.OPERATOR,
+            "The store has given up deliveries of this webhook: what receives them at our callback URL failed, or "
+            "could not be reached. Mend that, then have the store send them again with `occ replay`.",
+        ),
         "slot_silent": Explanation(
             Actor.OPERATOR,
             "Nothing was received from this webhook for far longer than ever before, although our callback URL is in "

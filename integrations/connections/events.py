@@ -69,6 +69,7 @@ def _about_slots(before: Connection, after: Connection) -> Iterator[_About]:
         if was is None:
             continue
         yield from _about_hearing(name, was, slot)
+        yield from _about_given_up(name, was, slot, same_run=before.run == after.run)
         if not slot.drift:
             continue
         repaired = slot.in_order_at != was.in_order_at and slot.repairs[-1:] not in {(), was.repairs[-1:]}
@@ -94,6 +95,16 @@ def _about_hearing(name: str, was: Slot, slot: Slot) -> Iterator[_About]:
     if slot.heard_at is not None and (was.heard_at is None or came_back):
         since = timestamp(was.silence.since) if came_back and was.silence is not None else None
         yield "slot.heard", f"heard.{name}", {"slot": name, "heard_at": timestamp(slot.heard_at), "silent_since": since}
+
+
+def _about_given_up(name: str, was: Slot, slot: Slot, *, same_run: bool) -> Iterator[_About]:
+    now = slot.given_up
+    if now is not None and was.given_up is None:
+        times = {"first_at": timestamp(now.first), "last_at": timestamp(now.last)}
+        told = {"slot": name, "given_up": now.count, **times, "error": now.error}
+        yield "slot.deliveries_failing", f"failing.{name}", told
+    elif now is None and was.given_up is not None and same_run:
+        yield "slot.deliveries_cleared", f"cleared.{name}", {"slot": name}
 
 
 def _event(

@@ -6,12 +6,16 @@ from dataclasses import dataclass
 from integrations.cloud_event import timestamp
 from integrations.connections.record import (
     Connection,
+    GivenUp,
     KeyVerdict,
     ShippingVerdict,
     Silence,
     Slot,
     SlotStatus,
 )
+
+EVIDENCE = frozenset({"slot_silent", "deliveries_failing"})
+"""Findings that no step makes: they say something of deliveries, not of the connection."""
 
 _OF_THE_KEY = {"key_rejected", "key_doubted", "new_key_doubted"}
 
@@ -71,8 +75,15 @@ def _of_slot(connection: Connection, name: str, slot: Slot) -> Iterator[Finding]
         yield Finding("left_behind", slot.cause.code if slot.cause else "", slot=name, next_attempt_at=again)
     elif slot.cause is not None:
         yield Finding(slot.cause.code, slot.cause.detail, slot=name, next_attempt_at=again or _again(connection))
+    if slot.given_up is not None and connection.departure is None:
+        yield Finding("deliveries_failing", _given_up(slot.given_up), slot=name)
     if slot.silence is not None and connection.departure is None:
         yield Finding("slot_silent", _silence(slot.silence), slot=name)
+
+
+def _given_up(given_up: GivenUp) -> str:
+    first, last = timestamp(given_up.first), timestamp(given_up.last)
+    return f"{given_up.count} given up from {first} to {last}; the last one: {given_up.error}"
 
 
 def _silence(silence: Silence) -> str:

@@ -171,6 +171,19 @@ class Silence:
 
 
 @dataclass(frozen=True, slots=True)
+class GivenUp:
+    """Deliveries to our callback URL that the store has given up and that lie in its log.
+
+    `first` and `last`: when it gave up, by its clock. `error`: of the last one, in words of ours.
+    """
+
+    count: int
+    first: float
+    last: float
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class Slot:
     """One webhook position: what was last established (`verdict`), and the work that is still to be done on it."""
 
@@ -189,6 +202,7 @@ class Slot:
     missed: int | None = None  # deliveries the store gave up on while our callback URL was gone, where it tells
     heard_at: float | None = None  # when a delivery was first reported in this run
     silence: Silence | None = None
+    given_up: GivenUp | None = None
 
     @property
     def attempts(self) -> int:
@@ -272,6 +286,7 @@ class Connection:
     candidate: Candidate | None = None
     key_refusal: Cause | None = None  # why the last candidate was turned down
     departure: Departure | None = None
+    log_read_at: float | None = None  # when the store's log of failed deliveries was last looked into
     traceparent: str = ""  # where the spans of what is under way belong; nothing is decided by it
 
     @property

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from integrations.connections.causes import explain
 from integrations.connections.findings import Finding, findings_of
-from integrations.connections.record import Connection, Slot, merchant_of
+from integrations.connections.record import Connection, GivenUp, Slot, merchant_of
 from integrations.connections.rhythm import Rhythm
 
 LEFT = "left"
@@ -63,7 +63,17 @@ def _slot(slot: Slot, rhythm: Rhythm | None) -> dict[str, object]:
         "next_attempt_at": iso(slot.next_attempt_at),
         **({"drift": list(slot.drift)} if slot.drift else {}),
         **({"missed_events": slot.missed} if slot.missed is not None else {}),
+        **({"given_up": _given_up(slot.given_up)} if slot.given_up is not None else {}),
         **({"heard": _heard(slot, rhythm)} if rhythm is not None else {}),
+    }
+
+
+def _given_up(given_up: GivenUp) -> dict[str, object]:
+    return {
+        "deliveries": given_up.count,
+        "first_at": iso(given_up.first),
+        "last_at": iso(given_up.last),
+        "error": given_up.error,
     }
 
 

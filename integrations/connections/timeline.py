@@ -1,7 +1,7 @@
 """One line of a connection's history, as it is kept and shown, and which lines are worth keeping. Pure."""
 
 from integrations.connections.change import Note
-from integrations.connections.findings import findings_of
+from integrations.connections.findings import EVIDENCE, findings_of
 from integrations.connections.record import Connection, ConnectionStatus, Slot
 
 _DONE = {"validate_key_done", "check_shipping_methods_done"}
@@ -13,7 +13,7 @@ def is_news(note: Note, before: Connection | None, after: Connection) -> bool:
     A look finds everything in order, day after day: the record says when. Seven lines for each such look would drown
     what did happen, and be most of the server's memory.
     """
-    if before is None or any(one.status is not ConnectionStatus.ACTIVE or findings_of(one) for one in (before, after)):
+    if before is None or any(map(_has_something_to_tell, (before, after))):
         return True
     if note.attempt != 1 or before.candidate is not None or before.shipping_methods != after.shipping_methods:
         return True
@@ -21,6 +21,12 @@ def is_news(note: Note, before: Connection | None, after: Connection) -> bool:
         slot = before.slots[note.target.slot]
         return bool(note.details.get("wrote")) or "drift" in note.details or not _was_in_order(slot, before)
     return note.what not in _DONE
+
+
+def _has_something_to_tell(connection: Connection) -> bool:
+    if connection.status is not ConnectionStatus.ACTIVE:
+        return True
+    return any(finding.code not in EVIDENCE for finding in findings_of(connection))
 
 
 def _was_in_order(slot: Slot, connection: Connection) -> bool:

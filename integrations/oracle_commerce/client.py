@@ -18,7 +18,8 @@ __all__ = ["CommerceCloud", "Endpoint", "FailedMessages", "Login", "ShippingMeth
 _SENDABLE = re.compile(r"[!-~]+", re.ASCII)
 _MESSAGE_ID = re.compile(r"(?!\.+\Z)[!-~]{1,100}", re.ASCII)
 # A message holds the whole order, also as raw bytes: of no use to us, not ours to see, and too much for one answer.
-_FIELDS = ",".join(f"items.{name}" for name in ("id", "remainingTargetUrls", "savedTime", "resend")) + ",totalResults"
+_OF_A_MESSAGE = ("id", "remainingTargetUrls", "savedTime", "resend", "lastErrorMessage")
+_FIELDS = ",".join([*(f"items.{name}" for name in _OF_A_MESSAGE), "totalResults"])
 _FAILED_MESSAGES = "/ccadmin/v1/webhookFailedMessages"
 
 

@@ -116,7 +116,7 @@ def _would_meet_all(error: IntegrationError) -> bool:
 
 
 def _missed(log: FailedMessageLog, callback_url: str, since: float) -> Missed:
-    messages, truncated = _messages(log, _LIMIT)
+    messages, truncated = messages_of(log)
     total = for_others_too = queued = 0
     for_us_alone: list[str] = []
     for message in messages:
@@ -135,24 +135,24 @@ def _missed(log: FailedMessageLog, callback_url: str, since: float) -> Missed:
     return Missed(total, tuple(for_us_alone), for_others_too, queued, truncated)
 
 
-def _messages(log: FailedMessageLog, limit: int) -> tuple[list[Message], bool]:
-    """The messages of the log, each once, and whether there are more than were read."""
+def messages_of(log: FailedMessageLog, *, pages: int = _PAGES, limit: int = _LIMIT) -> tuple[list[Message], bool]:
+    """The messages of the log, each once, and whether there are more than were read. Raises IntegrationError."""
     try:
-        messages, truncated = _paged(log, limit)
+        messages, truncated = _paged(log, limit, pages)
     except TransientError as error:
         if error.code == "answer_too_large" and limit > _SMALL_LIMIT:
-            return _messages(log, _SMALL_LIMIT)
+            return messages_of(log, pages=pages, limit=_SMALL_LIMIT)
         raise
     if messages and not any("remainingTargetUrls" in message for message in messages):
         raise TransientError("unreadable_answer", "failed messages without targets")
     return messages, truncated
 
 
-def _paged(log: FailedMessageLog, limit: int) -> tuple[list[Message], bool]:
+def _paged(log: FailedMessageLog, limit: int, pages: int) -> tuple[list[Message], bool]:
     """Of a log that is too long the end is read: the samples are sorted by id, so that is where the newest are."""
     found: dict[object, Message] = {}
     offset, skipped = 0, False
-    for number in range(_PAGES):
+    for number in range(pages):
         page = log.failed_messages(limit=limit, offset=offset)
         known = len(found)
         for message in page.items:
@@ -164,8 +164,8 @@ def _paged(log: FailedMessageLog, limit: int) -> tuple[list[Message], bool]:
             return list(found.values()), skipped
         if len(found) == known:
             break  # more is said to be there, but paging does not bring it
-        if number == 0 and page.total is not None and page.total > _PAGES * got:
-            offset, skipped = page.total - (_PAGES - 1) * got, True
+        if number == 0 and page.total is not None and page.total > pages * got:
+            offset, skipped = page.total - (pages - 1) * got, True
     return list(found.values()), True
 
 
@@ -184,8 +184,19 @@ def _remaining_targets(message: Message) -> tuple[str, ...]:
 
 def _is_since(message: Message, since: float) -> bool:
     """Whether a message was saved since a time. One without a readable time counts: it has not reached us either."""
-    saved_at = _epoch_seconds(message.get("savedTime"))
-    return saved_at is None or saved_at >= math.floor(since)  # the store tells whole seconds
+    moment = saved_at(message)
+    return moment is None or moment >= math.floor(since)  # the store tells whole seconds
+
+
+def saved_at(message: Message) -> float | None:
+    """When the store gave up on a message, epoch seconds by its clock; None where that cannot be read."""
+    return _epoch_seconds(message.get("savedTime"))
+
+
+def is_for(message: Message, callback_url: str) -> bool:
+    """Whether our callback URL is among those that have not received a message."""
+    targets = _remaining_targets(message)
+    return len(slots.foreign(targets, callback_url)) < len(targets)
 
 
 def _epoch_seconds(value: object) -> float | None:

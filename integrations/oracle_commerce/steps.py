@@ -10,10 +10,11 @@ from functools import partial
 
 from integrations.connections.change import Change, Moment
 from integrations.connections.drift import MENDABLE
-from integrations.connections.lifecycle import disconnection, key_verdicts, outcomes
+from integrations.connections.lifecycle import disconnection, failed_deliveries, key_verdicts, outcomes
 from integrations.connections.record import Cause, Connection, Slot, SlotStatus, Step, Target, merchant_of
 from integrations.errors import PermanentError
 from integrations.oracle_commerce import missed_events, registration
+from integrations.oracle_commerce.given_up import AskedFor, given_up
 from integrations.oracle_commerce.slot import BodyStyle, callback_url_for
 from integrations.oracle_commerce.store import Store
 from integrations.settings import SlotSpec
@@ -30,6 +31,7 @@ class Wanted:
     body: BodyStyle
     repairs_per_day: int = 3
     former_callback_urls: tuple[str, ...] = ()
+    delivery_check_after: float = 0.0  # seconds since the log of failed deliveries was looked into; 0: never
 
     @property
     def required(self) -> dict[str, bool]:
@@ -95,7 +97,7 @@ def check_shipping_methods(attempt: Attempt) -> Outcome:
         if attempt.connection.candidate is None or refused.code != "permission_denied":
             raise
         return partial(_candidate_turned_down, attempt, Cause(refused.code, refused.detail))
-    return partial(_shipping_checked, attempt, enabled)
+    return _with_log_read(attempt, partial(_shipping_checked, attempt, enabled))
 
 
 def register_slot(attempt: Attempt) -> Outcome:
@@ -145,6 +147,21 @@ def _read_a_slot(attempt: Attempt) -> None:
     except PermanentError as refused:
         if refused.code != "slot_not_offered":
             raise
+
+
+def _with_log_read(attempt: Attempt, outcome: Outcome) -> Outcome:
+    """The outcome, and with it what the store's log of failed deliveries says, when it is time to look into that."""
+    connection, now = attempt.connection, attempt.since
+    if not failed_deliveries.is_due(connection, attempt.wanted.delivery_check_after, now):
+        return outcome
+    merchant_id, since = merchant_of(connection.merchant_id), failed_deliveries.since(connection, now)
+    asked = {
+        name: AskedFor(callback_url_for(attempt.wanted.callback_url, merchant_id, name), since)
+        for name, slot in connection.slots.items()
+        if slot.wanted and slot.in_order_at is not None
+    }
+    found = given_up(attempt.store, asked, now)
+    return lambda it, at: failed_deliveries.with_log_read(outcome(it, at), found, now)
 
 
 def _missed(attempt: Attempt, since: float) -> int | None:

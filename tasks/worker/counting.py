@@ -100,6 +100,8 @@ class Counts:
         cause = told.get("cause")
         if cause is not None:
             counted[field(metric.CAUSES, str(cause) if cause in KNOWN_CAUSES else "other")] = 1
+        if given_up := _newly_given_up(recorded):
+            counted[field(metric.GIVEN_UP)] = given_up
         if _was_repaired(target, recorded):
             counted[field(metric.REPAIRS)] = 1
         self._add(counted)
@@ -185,6 +187,16 @@ class Counts:
         except redis.exceptions.ReadOnlyError:
             self._client.connection_pool.disconnect()  # a demoted master: the next time another may be at its address
             raise
+
+
+def _newly_given_up(recorded: Committed) -> int:
+    """Deliveries that were found in a store's log now, and not the last time."""
+    found = 0
+    for name, slot in recorded.after.slots.items():
+        was = recorded.before.slots.get(name) if recorded.before else None
+        known = was.given_up.count if was is not None and was.given_up is not None else 0
+        found += max(0, slot.given_up.count - known) if slot.given_up is not None else 0
+    return found
 
 
 def _was_repaired(target: Target, recorded: Committed) -> bool:

@@ -114,6 +114,11 @@ EVENTS_MISSED = Metric(
     "occ_events_missed_total", Kind.COUNTER, "Events trimmed from the stream before they could be delivered"
 )
 
+GIVEN_UP = Metric(
+    "occ_deliveries_given_up_total",
+    Kind.COUNTER,
+    "Deliveries to our callback URLs that stores gave up, as found in their logs",
+)
 HEARD = Metric(
     "occ_heard_total",
     Kind.COUNTER,
@@ -130,7 +135,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             REFUSED, INBOX, INBOX_PENDING, EVENTS, EVENTS_LAG, EVENTS_PENDING, EVENTS_UNREAD_AGE, WAITING, UNDELIVERED,
             RECEIVER_FAILING, HELD, OUTAGE, SILENT,
             CALLS, CALL_SECONDS, TOKENS, STEPS, CAUSES, RETRIES, REPAIRS, TICKS, HANDED_OUT, INBOX_TAKEN,
-            DELIVERIES, EVENTS_MISSED, HEARD,
+            DELIVERIES, EVENTS_MISSED, GIVEN_UP, HEARD,
         )
     }
 )  # fmt: skip

@@ -190,6 +190,7 @@ _SLOT = _object(
         "next_attempt_at": _or_null(_TIME),
         "drift": {"type": "array", "items": _one_of_at_least(Drift), "minItems": 1},
         "missed_events": _COUNT,
+        "given_up": _object({"deliveries": _COUNT, "first_at": _TIME, "last_at": _TIME, "error": _TEXT}),
         "heard": _object(
             {
                 "last_at": _TIME,
@@ -200,7 +201,7 @@ _SLOT = _object(
             }
         ),
     },
-    optional=["drift", "missed_events", "heard"],
+    optional=["drift", "missed_events", "given_up", "heard"],
 )
 
 STATUS = document(
@@ -303,6 +304,14 @@ _DATA: dict[str, tuple[str, Schema]] = {
     "occ.slot.silent": (
         "A slot is not heard from for far longer than ever before; evidence, no verdict",
         _object({**_ABOUT, "slot": _TEXT, "heard_last": _TIME, "longest_pause": _COUNT}),
+    ),
+    "occ.slot.deliveries_failing": (
+        "The store has given up deliveries to our callback URL",
+        _object({**_ABOUT, "slot": _TEXT, "given_up": _COUNT, "first_at": _TIME, "last_at": _TIME, "error": _TEXT}),
+    ),
+    "occ.slot.deliveries_cleared": (
+        "Nothing that was given up is left: it was sent again, or is a week old",
+        _object({**_ABOUT, "slot": _TEXT}),
     ),
     "occ.operator.outage_started": ("Many stores fail alike: it is us, or all of Oracle", _object(_OUTAGE)),
     "occ.operator.outage_ended": (

@@ -20,6 +20,7 @@ from integrations.connections.record import (
     Connection,
     Credential,
     Departure,
+    GivenUp,
     KeyVerdict,
     ShippingMethods,
     ShippingVerdict,
@@ -62,6 +63,7 @@ slots = st.builds(
     repairs=st.lists(times, max_size=2).map(tuple),
     missed=st.none() | st.integers(0, 1000),
     heard_at=st.none() | times,
+    given_up=st.none() | st.builds(GivenUp, st.integers(1, 1000), times, times, st.just("HTTP 502")),
     silence=st.none() | st.builds(Silence, times, st.integers(0, 10**6), st.booleans()),
 )
 credentials = st.builds(
@@ -238,6 +240,7 @@ def told_of_each_kind() -> dict[str, dict[str, object]]:
     unreached = replace(active, trouble=Trouble(Cause("store_timeout"), passing=True))
     proving = replace(active, candidate=Candidate("b"))
     drifted = Slot(verdict=SlotStatus.REGISTERED, in_order_at=NOON + 1, repairs=(NOON,), drift=(Drift.URL_MISSING,))
+    failing = replace(active.slots["order-submit"], given_up=GivenUp(3, NOON, NOON + 1, "HTTP 502"))
     gone = {"order-submit": Slot(verdict=SlotStatus.REMOVED)}
     changes: list[tuple[Connection | None, Connection]] = [
         (None, replace(active, slots={"order-submit": Slot()})),
@@ -252,6 +255,8 @@ def told_of_each_kind() -> dict[str, dict[str, object]]:
         (proving, replace(active, key_refusal=Cause("key_rejected"))),
         (active, replace(active, slots={"order-submit": drifted})),
         (active, replace(active, slots={"order-submit": replace(drifted, heard_at=NOON)})),
+        (active, replace(active, slots={"order-submit": failing})),
+        (replace(active, slots={"order-submit": failing}), active),
         (active, replace(active, slots={"order-submit": replace(drifted, silence=Silence(NOON, 60))})),
     ]
     events = [told for before, after in changes for told in events_of(before, after, 2, NOON)]

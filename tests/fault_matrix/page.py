@@ -21,6 +21,7 @@ NO_FAULT_OF_A_STORE: Mapping[str, str] = MappingProxyType(
         "credential_unusable": "The private key that the application key was sealed for is gone from our settings.",
         "out_of_resources": "As many files, threads or bytes of memory were in use as the system lets us have.",
         "token_renewal_pending": "Two of our workers wanted an access token at the same moment.",
+        "deliveries_failing": "What receives the store's deliveries failed, or could not be reached.",
         "slot_silent": "Nobody reported a delivery for far longer than ever. Why, cannot be told from here.",
         "worker_lost": "A worker of ours died with the work, again and again.",
         "record_unreadable": "A newer release of ours wrote the record.",

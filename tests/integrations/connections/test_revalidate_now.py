@@ -23,7 +23,7 @@ SIX = {"login": 1, "shipping_methods": 1, "read_slot": 4}
 
 
 def test_a_look_at_a_healthy_connection_is_six_calls_and_no_write_once_a_period() -> None:
-    desk, store = connected()
+    desk, store = connected(delivery_check_every=0)
     desk.next_look()
     assert dict(store.calls.endpoints) == SIX
     for _ in range(5):

@@ -112,7 +112,7 @@ def test_failed_messages_are_asked_for_page_by_page_and_without_the_orders_in_th
     with recorder.server:
         page = recorder.store(session).failed_messages(TOKEN, soon(), limit=250, offset=500)
     assert page == FailedMessages([{"id": "200001"}], 501)
-    fields = "items.id,items.remainingTargetUrls,items.savedTime,items.resend,totalResults"
+    fields = "items.id,items.remainingTargetUrls,items.savedTime,items.resend,items.lastErrorMessage,totalResults"
     path = f"/ccadmin/v1/webhookFailedMessages?limit=250&offset=500&fields={fields}"
     assert recorder.request[0] == f"GET {path} HTTP/1.1"
 

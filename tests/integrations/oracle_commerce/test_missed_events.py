@@ -142,7 +142,7 @@ def test_a_break_within_the_second_a_message_was_saved_in_counts_it(store: Simul
 def test_the_answer_does_not_carry_the_orders(store: SimulatedStore) -> None:
     give_up(store, 1, OURS)
     (shown,) = Log(store).failed_messages(limit=250, offset=0).items
-    assert shown.keys() == {"id", "remainingTargetUrls", "savedTime", "resend"}
+    assert shown.keys() == {"id", "remainingTargetUrls", "savedTime", "resend", "lastErrorMessage"}
 
 
 # Stores that do not tell

@@ -24,6 +24,7 @@ PROMISED = {
     "occ_calls_total": ("endpoint", "outcome"),
     "occ_causes_total": ("cause",),
     "occ_connections": ("status",),
+    "occ_deliveries_given_up_total": (),
     "occ_deliveries_total": ("outcome",),
     "occ_deliveries_waiting": (),
     "occ_due": (),
