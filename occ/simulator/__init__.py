@@ -22,6 +22,8 @@ CHANGE, at any time: the same names in Python (`store.change(...)`, `simulator.a
     offers=[ids] (four plain and ten real) slots={id: {"urls": [...], "headers": {...}, "missing": [fields]}, id: None}
     own_urls_start_with="https://hooks."   unknown_slot_status=404   quoted_numbers=True   body_style="urls"|"url"
     slot_list_wrapper="array"|"items"      masked_credentials=False  allows_http=False
+    signs_with="both"|"sha1"|"sha512"      resend_delay=None (as the slot says)   disables_target_after=3   order_step=0
+    enable_targets=True                    sends again to targets that were disabled for failing
     shows_secrets=False (store.reset_secret(id): somebody else resets one)
     drops_url_after=15, drops_times=1      latency=0.05, jitter=0.02 (None: the simulator's)   clock_ahead=0
     rivals=[{"url": ..., "when": "between_read_and_write"|"after_write", "how": "merge"|"replace"|"undo",
@@ -46,9 +48,13 @@ FAULTS
     Connections: reset hang drip (every byte of ours, TLS handshake included).
         store.fail("write_slot:order-update", 503, {"fault": "throttled", "retry_after": 7, "times": 2}); store.heal()
 
+DELIVERIES: `store.place_order()`, `client.place_orders(name, count)`, --orders RATE (a minute): signed events go to the
+    callback URLs in order-submit (and its real names), order-update, shipment-create, shipment-update; tried again as
+    the slot says, then in the log; a target that keeps failing is disabled. Only callback URLs on loopback are called.
 COUNTS: `store.summary()`, `client.counts(name)`: calls, endpoints {"login": 1}, slots {"write_slot:order-submit": 1},
     statuses {"login 200": 1}, faults, in_flight, max_in_flight, connections, repeated_writes, retry_after_undercut,
-    tokens_issued, tokens_living, foreign_urls_lost, foreign_settings_lost, secret_resets, messages_resent.
+    tokens_issued, tokens_living, foreign_urls_lost, foreign_settings_lost, secret_resets, messages_resent,
+    orders, delivered, delivery_failures, given_up.
     Every call with its times: `store.calls.entries`, `client.calls(name)`. Slots: `store.urls(id)`, `client.urls(...)`.
 """
 

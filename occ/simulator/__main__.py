@@ -42,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with tempfile.TemporaryDirectory(prefix="occ-simulator-") as folder, simulator:
             stores = _add_stores(simulator, options)
+            simulator.courier.set_orders(options.orders)
             keys = _write_keys(stores, Path(options.keys or folder)) if options.keys or not options.json else {}
             _say(_as_json(simulator, stores, keys) if options.json else _as_text(simulator, stores, keys))
             stop.get()
@@ -68,6 +69,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--latency", type=float, default=0.0, help="seconds every answer takes (0)")
     parser.add_argument("--jitter", type=float, default=0.0, help="seconds added to that at random (0)")
+    parser.add_argument(
+        "--orders", type=float, default=0.0, metavar="RATE", help="orders a minute, at one store or another (0)"
+    )
     parser.add_argument("--tls-cert", metavar="FILE", help="certificate chain for HTTPS, PEM")
     parser.add_argument("--tls-key", metavar="FILE", help="its private key, PEM")
     parser.add_argument("--tls-port", type=int, default=0, help="port of HTTPS, 0 for a free one")

@@ -91,6 +91,19 @@ class SimulatorClient:
         body = {"slot": slot, "urls": urls}
         return str(self._ask("POST", f"/tenants/{quote(name)}/failed-messages", body)["id"])
 
+    def place_orders(self, name: str, count: int = 1) -> list[str]:
+        """Shoppers order something; returns the ids of the orders."""
+        orders: list[str] = self._ask("POST", f"/tenants/{quote(name)}/orders", {"count": count})["orders"]
+        return orders
+
+    def set_orders(self, per_minute: float) -> None:
+        """So many orders a minute, at one store or another; 0: none by itself."""
+        self._ask("PATCH", "/", {"orders": per_minute})
+
+    def secret(self, name: str, slot: str) -> str:
+        """What the deliveries of a slot are signed with, base64."""
+        return str(self._ask("GET", f"/tenants/{quote(name)}/slots/{slot}/secret")["secret"])
+
     def urls(self, name: str, slot: str) -> list[str]:
         """What a slot sends to at this moment."""
         urls: list[str] = self.tenant(name)["slots"][slot]["urls"] or []

@@ -1,7 +1,7 @@
 """The control port: make stores, change them and read their counts over HTTP while everything runs.
 
     GET    /                         address, latency, number of stores
-    PATCH  /                         latency and jitter of all stores that set none themselves
+    PATCH  /                         latency and jitter of all stores that set none themselves; orders a minute
     GET    /tenants                  name, URL and key of each
     POST   /tenants                  one object, a list of them, or {"count": 500, "name": "m-{n}", ...}
     PATCH  /tenants                  {"names": [...], ...changes} for some, without names for all
@@ -11,6 +11,8 @@
     GET    /tenants/NAME/calls       every call with its times
     POST   /tenants/NAME/slots/SLOT  {"url": ..., "how": "merge"}: a rival writes now
     POST   /tenants/NAME/failed-messages  {"slot": ..., "urls": [...]}: a delivery is given up
+    POST   /tenants/NAME/orders      {"count": 1}: shoppers order something; its slots' callback URLs hear of it
+    GET    /tenants/NAME/slots/SLOT/secret  what its deliveries are signed with, base64
     GET    /calls                    totals and a summary per store; ?detail=true: every call of every store
     POST   /reset-counts             {"names": [...]} or {} for all
 
@@ -23,14 +25,17 @@ from typing import TYPE_CHECKING
 
 from occ.simulator.message import Reply, Request, json_reply
 from occ.simulator.setting_error import SettingError
-from occ.simulator.store import SimulatedStore
+from occ.simulator.store import DELIVERY_COUNTS, SimulatedStore
 from occ.simulator.webhooks import UnknownSlotError
 
 if TYPE_CHECKING:
     from occ.simulator.runner import Simulator
 
 Json = dict[str, object]
-SUMMED = ("calls", "repeated_writes", "connections", "tokens_issued", "secret_resets", "messages_resent")
+SUMMED = (
+    *("calls", "repeated_writes", "connections", "tokens_issued", "secret_resets", "messages_resent"),
+    *DELIVERY_COUNTS,
+)
 COUNTED = ("endpoints", "statuses", "faults")
 LISTED = ("foreign_urls_lost", "foreign_settings_lost", "retry_after_undercut")
 
@@ -71,6 +76,7 @@ class Control:
             "dev_stores": simulator.dev_stores,
             "latency": simulator.latency,
             "jitter": simulator.jitter,
+            "orders": simulator.courier.orders_per_minute,
             "tenants": len(simulator.stores),
         }
 
@@ -78,9 +84,12 @@ class Control:
         """Latency and jitter of all stores that set none themselves."""
         body = _object(request)
         for name, value in body.items():
-            if name not in ("latency", "jitter") or not isinstance(value, (int, float)) or value < 0:
-                raise SettingError("the simulator has 'latency' and 'jitter', in seconds")
-            setattr(self._simulator, name, float(value))
+            if name not in ("latency", "jitter", "orders") or not isinstance(value, (int, float)) or value < 0:
+                raise SettingError("the simulator has 'latency' and 'jitter', in seconds, and 'orders' a minute")
+            if name == "orders":
+                self._simulator.courier.set_orders(float(value))
+            else:
+                setattr(self._simulator, name, float(value))
         return self.about(request, parts)
 
     def add(self, request: Request, _parts: list[str]) -> Json:
@@ -151,6 +160,18 @@ class Control:
             "id": store.give_up_delivery(str(body.get("slot")), [str(url) for url in _list(urls)] if urls else None)
         }
 
+    def place_orders(self, request: Request, parts: list[str]) -> Json:
+        """Shoppers order something."""
+        count = _object(request).get("count", 1) if request.body else 1
+        if not isinstance(count, int) or isinstance(count, bool) or not 0 < count <= 10_000:
+            raise SettingError("'count' is a number from 1 to 10000")
+        store = self._simulator.store(parts[1])
+        return {"orders": [store.place_order() for _ in range(count)]}
+
+    def secret(self, _request: Request, parts: list[str]) -> Json:
+        """What the deliveries of a slot are signed with."""
+        return {"secret": self._simulator.store(parts[1]).secret(parts[3])}
+
     def reset_counts(self, request: Request, _parts: list[str]) -> Json:
         """Count from zero."""
         names = _object(request).get("names") if request.body else None
@@ -180,6 +201,8 @@ ROUTES: tuple[tuple[str, str, Callable[[Control, Request, list[str]], object]], 
     ("GET", "tenants/*/calls", Control.calls_of_one),
     ("POST", "tenants/*/slots/*", Control.rival_writes),
     ("POST", "tenants/*/failed-messages", Control.give_up_delivery),
+    ("POST", "tenants/*/orders", Control.place_orders),
+    ("GET", "tenants/*/slots/*/secret", Control.secret),
     ("GET", "calls", Control.calls),
     ("POST", "reset-counts", Control.reset_counts),
 )

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 from occ.simulator.application_keys import expiry_of_key
 from occ.simulator.calls import CallLog
 from occ.simulator.clocks import Clocks
+from occ.simulator.deliveries import Deliveries
 from occ.simulator.failed_messages import FailedMessages
 from occ.simulator.message import Reply, Request, Shape, error_reply, json_reply
 from occ.simulator.rivals import Disturbances, Losses
@@ -56,6 +57,7 @@ class Endpoints:
         self.disturbances = Disturbances()
         self.losses = Losses()
         self.failed_messages = FailedMessages()
+        self.deliveries = Deliveries(self.webhooks, self.failed_messages)
         self.secret_resets = 0
         self._clocks = clocks
         self._calls = calls

@@ -23,6 +23,8 @@ class FailedMessage:
     urls: list[str]
     saved_at: float  # epoch seconds
     resend: bool = False
+    sending: bool = False  # it is on its way once more
+    error: str = ""
 
     def shown(self) -> dict[str, object]:
         """As the body of an answer."""
@@ -31,7 +33,7 @@ class FailedMessage:
             "id": self.id,
             "remainingTargetUrls": self.urls,
             "messageType": MESSAGE_TYPES.get(self.webhook, f"atg.service.webhook.{self.webhook}"),
-            "lastErrorMessage": f"Response code 502 received for webhook {self.webhook}",
+            "lastErrorMessage": self.error or f"Response code 502 received for webhook {self.webhook}",
             "savedTime": saved,
             "resend": self.resend,
             "serverType": self.server_type,

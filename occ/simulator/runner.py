@@ -14,6 +14,7 @@ from typing import Self, TypeVar
 
 from occ.simulator.calls import InFlight
 from occ.simulator.control import Control
+from occ.simulator.courier import Courier
 from occ.simulator.faults import fault_from
 from occ.simulator.listener import Listener, bound_socket
 from occ.simulator.message import Handler
@@ -107,6 +108,7 @@ class Simulator:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._stop: asyncio.Event | None = None
+        self.courier = Courier(lambda: list(self.stores.values()))
 
     # -- life
 
@@ -125,12 +127,14 @@ class Simulator:
         self._thread = threading.Thread(target=self._run, args=(ready,), name="occ-simulator", daemon=True)
         self._thread.start()
         ready.result()
+        self.courier.start()
 
     def stop(self) -> None:
         """Close every socket and end the thread. Harmless when it is not running."""
         thread, loop, stop = self._thread, self._loop, self._stop
         if thread is None or loop is None or stop is None:
             return
+        self.courier.stop()
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(stop.set)
         thread.join()
@@ -280,6 +284,7 @@ class Simulator:
         store.base_latency = lambda: (self.latency, self.jitter)
         place = _Place(store, address, port, tls_port, [], set())
         self._listen(place, sockets)
+        store.on_deliveries = lambda: self.courier.has_something(store)
         store.on_reachable = lambda reachable: self.call(lambda: self._reach(place, reachable=reachable))
         if not store.reachable:
             self._shut(place)

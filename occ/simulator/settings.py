@@ -40,6 +40,11 @@ class StoreSettings:
     drops_url_after: float | None = None  # a URL we added disappears so long after the write
     drops_times: int | None = None  # how often per slot
     rivals: Sequence[Rival] = ()
+    # deliveries
+    signs_with: str = "both"  # "sha1" or "sha512" in the one header, or sha1 in it and sha512 in a second
+    resend_delay: float | None = None  # between attempts; None: as the slot says, an hour by default
+    disables_target_after: int | None = 3  # messages given up in a row; invented, Oracle gives no number
+    order_step: float = 0  # between the stages of an order's life
     # the wire
     latency: float | None = None  # None: the simulator's
     jitter: float | None = None
@@ -139,6 +144,10 @@ _CHECKS: Mapping[str, Callable[[object], object]] = {
     "drops_url_after": _or_none(_seconds),
     "drops_times": _times,
     "rivals": _rivals,
+    "signs_with": _one_of("sha1", "sha512", "both"),
+    "resend_delay": _or_none(_seconds),
+    "disables_target_after": _or_none(_count),
+    "order_step": _seconds,
     "latency": _or_none(_seconds),
     "jitter": _or_none(_seconds),
     "clock_ahead": _number,

@@ -9,6 +9,7 @@ from occ.simulator import settings as store_settings
 from occ.simulator.application_keys import make_application_key
 from occ.simulator.calls import Call, CallLog, InFlight
 from occ.simulator.clocks import Clocks
+from occ.simulator.deliveries import Delivery
 from occ.simulator.endpoints import Endpoints, Json
 from occ.simulator.faults import CONNECTION, Fault, FaultSwitches
 from occ.simulator.faulty_answers import http_date, spoil
@@ -20,7 +21,9 @@ from occ.simulator.shipping import shipping_methods_from
 from occ.simulator.webhooks import Slot, Webhooks
 
 RELEASE = "24.2.1"
-ACTIONS = ("faults", "application_key", "accept_keys", "revoke_keys", "kill_tokens", "reachable")
+ACTIONS = ("faults", "application_key", "accept_keys", "revoke_keys", "kill_tokens", "reachable", "enable_targets")
+
+DELIVERY_COUNTS = ("orders", "delivered", "delivery_failures", "given_up")
 
 
 class SimulatedStore:
@@ -46,6 +49,7 @@ class SimulatedStore:
         self.calls = CallLog(everywhere=everywhere or InFlight())
         self.base_latency: Callable[[], tuple[float, float]] = lambda: (0.0, 0.0)
         self.on_reachable: Callable[[bool], None] = lambda _: None
+        self.on_deliveries: Callable[[], None] = lambda: None
         self.clocks = clocks or Clocks()
         self._dice = dice or random.Random()  # noqa: S311 - jitter needs no secrecy
         self._faults = FaultSwitches()
@@ -70,7 +74,8 @@ class SimulatedStore:
 
         Takes the fields of StoreSettings, and: `faults` (scripts by target, see faults.py; None heals),
         `application_key` (a new accepted one), `accept_keys` (more of them), `revoke_keys` (a list, or True for all),
-        `kill_tokens` (True: refuse every access token issued so far), `reachable` (False: refuse connections).
+        `kill_tokens` (True: refuse every access token issued so far), `reachable` (False: refuse connections),
+        `enable_targets` (True: send to targets again that were disabled).
         """
         with self._lock:
             plain = {name: value for name, value in changes.items() if name not in ACTIONS}
@@ -83,6 +88,8 @@ class SimulatedStore:
             self._endpoints.shipping = shipping
             self._change_slots(plain)
             self._change_keys(changes, **keys)
+            if changes.get("enable_targets"):
+                self._endpoints.deliveries.enable_targets()
         if "reachable" in changes:  # outside the lock: the simulator's thread may be waiting for it
             self.reachable = bool(changes["reachable"])
             self.on_reachable(self.reachable)
@@ -90,7 +97,7 @@ class SimulatedStore:
     def _change_slots(self, changes: Mapping[str, object]) -> None:
         settings, endpoints = self.settings, self._endpoints
         if "offers" in changes:
-            endpoints.webhooks = Webhooks(settings.offers)
+            endpoints.webhooks = endpoints.deliveries.webhooks = Webhooks(settings.offers)
         endpoints.webhooks.allows_http = settings.allows_http
         for slot_id, content in settings.slots.items() if "slots" in changes else ():
             if content is None:
@@ -144,6 +151,48 @@ class SimulatedStore:
             log = self._endpoints.failed_messages
             return log.add(slot.name, slot.server_type, urls or slot.urls, self.clocks.wall()).id
 
+    # -- deliveries to the callback URLs
+
+    def place_order(self) -> str:
+        """A shopper orders something: the store's slots hear of it. Returns the order's id."""
+        with self._lock:
+            order = self._endpoints.deliveries.place_order(
+                self.settings, self.clocks.monotonic(), self.clocks.wall() + self.settings.clock_ahead
+            )
+        self.on_deliveries()
+        return order
+
+    def deliveries_due(self) -> tuple[list[Delivery], float | None]:
+        """What is to be sent now, and in how many seconds there is more; each is followed by `delivery_ended`."""
+        with self._lock:
+            now, deliveries = self.clocks.monotonic(), self._endpoints.deliveries
+            deliveries.send_again(self.settings, now)
+            due, following = deliveries.take_due(now), deliveries.next_due
+            return due, None if following is None else max(0.0, following - now)
+
+    def delivery_ended(self, delivery: Delivery, failed: Mapping[str, str]) -> None:
+        """One attempt is over; `failed`: URL -> what went wrong."""
+        with self._lock:
+            self._endpoints.deliveries.ended(
+                delivery,
+                failed,
+                self.settings,
+                self.clocks.monotonic(),
+                self.clocks.wall() + self.settings.clock_ahead,
+            )
+        self.on_deliveries()
+
+    @property
+    def disabled_targets(self) -> set[str]:
+        """URLs that the store no longer sends to; its slots still list them."""
+        with self._lock:
+            return set(self._endpoints.deliveries.disabled)
+
+    def secret(self, slot_id: str) -> str:
+        """What the deliveries of a slot are signed with, base64. Raises UnknownSlotError."""
+        with self._lock:
+            return self._endpoints.webhooks.secret_of(self._slot(slot_id))
+
     # -- what it looks like from outside
 
     def urls(self, slot_id: str) -> list[str]:
@@ -177,6 +226,7 @@ class SimulatedStore:
                 "foreign_settings_lost": [{"slot": slot, "field": name} for slot, name in endpoints.losses.settings],
                 "secret_resets": endpoints.secret_resets,
                 "messages_resent": endpoints.failed_messages.resent,
+                **{name: endpoints.deliveries.counts[name] for name in DELIVERY_COUNTS},
             }
 
     def described(self) -> Json:
@@ -187,6 +237,7 @@ class SimulatedStore:
                 **self.address(),
                 "slots": {slot.id: dict(slot.fields) for slot in self._endpoints.webhooks},
                 "faults": self._faults.remaining(),
+                "disabled_targets": sorted(self._endpoints.deliveries.disabled),
                 "counts": self.summary(),
             }
 
@@ -212,6 +263,7 @@ class SimulatedStore:
             self._endpoints.losses = Losses()
             self._endpoints.secret_resets = 0
             self._endpoints.failed_messages.resent = 0
+            self._endpoints.deliveries.counts.clear()
 
     # -- calls
 
@@ -248,7 +300,9 @@ class SimulatedStore:
             self.calls.decide(call, reply.status, fault.kind if fault else None)
             if wait is not None:
                 self.calls.ask_to_wait(call, now + reply.delay + wait)
-            return reply
+        if endpoint == "resend":
+            self.on_deliveries()
+        return reply
 
     def finish(self, call: Call, outcome: str) -> None:
         """The answer is out, or nobody will ever get it."""
