@@ -56,7 +56,8 @@ def _of_key(connection: Connection) -> Iterator[Finding]:
     if connection.key_refusal is not None:
         yield Finding("new_key_rejected", connection.key_refusal.detail or connection.key_refusal.code)
     if credential.expiry_told is not None and credential.verdict is not KeyVerdict.REJECTED:
-        yield Finding("key_expiring", f"{credential.expiry_told} days or less")
+        days = "1 day" if credential.expiry_told == 1 else f"{credential.expiry_told} days"
+        yield Finding("key_expiring", f"{days} or less")
 
 
 def _of_steps(connection: Connection) -> Iterator[Finding]:

@@ -52,8 +52,11 @@ class Pace:
 
 
 def days_left_to_tell(expires_at: float | None, now: float) -> int | None:
-    """The warning that is due for a key: the fewest days of `EXPIRY_WARNINGS` that are not yet undercut."""
-    if expires_at is None:
+    """The warning that is due for a key: the fewest days of `EXPIRY_WARNINGS` that are not yet undercut.
+
+    None for a key that has expired: there is nothing left to warn of, and the store decides whether it still works.
+    """
+    if expires_at is None or expires_at <= now:
         return None
     return min((days for days in EXPIRY_WARNINGS if expires_at - now <= days * DAY), default=None)
 

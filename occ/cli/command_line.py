@@ -1,6 +1,6 @@
-"""`occ`: its commands, and what becomes of their errors.
+"""`occ`: its commands, and how it ends.
 
-A command's module is loaded when it is called: what shows help or makes a key pair need not wait for Celery.
+A command's module is imported when the command runs: help and key generation do not wait for Celery.
 """
 
 import os
@@ -13,70 +13,74 @@ from typing import TYPE_CHECKING
 import click
 
 from occ import __version__
-from occ.cli.exit_codes import EXIT_CODES, ExitCode
-from occ.cli.failure import told
+from occ.cli.failure import EXIT_CODES, ExitCode, describe_failure
 
 if TYPE_CHECKING:
-    from click.shell_completion import CompletionItem  # loaded when a shell asks, which is seldom
+    from click.shell_completion import CompletionItem  # loaded only when a shell asks
 
-COMMANDS: Mapping[str, str] = MappingProxyType(
+COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
-        "connect": "Connect a merchant's store.",
-        "status": "Show how connections stand.",
-        "explain": "Tell what happened to a connection, why, and who acts.",
-        "timeline": "List what happened to a connection, or draw it.",
-        "watch": "Show what is under way or in trouble, as it changes.",
-        "events": "Print the events that other systems read; go on with --follow.",
-        "recheck": "Look at connections now, not when they are due.",
-        "repair": "Look at connections now, and put back what somebody kept undoing.",
-        "replay": "Ask stores to send again what they gave up delivering to us.",
-        "disconnect": "Take our callback URL out of stores, and forget their keys.",
-        "refused": "List requests that were refused.",
-        "undelivered": "List events that the receiver refused until they were set aside.",
-        "quarantine": "List messages that were set aside; return or discard them.",
-        "health": "Check that work is done on time.",
-        "metrics": "Serve metrics for Prometheus, until stopped.",
-        "keygen": "Make a sealing key pair.",
-        "seal": "Seal an application key, as producers do.",
-        "producer-settings": "Print what a producer needs, as variables for a shell.",
-        "rotate-keys": "Seal all application keys anew for the newest sealing key.",
-        "completion": "Print a script that completes commands and options in a shell.",
-        "demo": "Connect merchants of a simulated Oracle Commerce Cloud, and explain how each one ended.",
-        "up": "Keep everything running that connecting stores needs: server, workers, beat, Flower and metrics.",
-        "simulate": "Start a simulated Oracle Commerce, to try things out.",
+        "connect": ("cli.act", "Connect a merchant's store."),
+        "status": ("cli.show", "Show the status of connections."),
+        "explain": ("cli.show", "Explain a connection: what happened, why, and who must act."),
+        "timeline": ("cli.show", "List what happened to a connection, or draw it."),
+        "watch": ("cli.watch", "Watch connections that are in progress or in trouble."),
+        "events": ("cli.events", "Print the events that other systems receive."),
+        "revalidate": ("cli.act", "Re-validate connections now instead of when they are due."),
+        "repair": ("cli.act", "Re-validate connections now and repair contested slots."),
+        "replay": ("cli.act", "Request the events that stores failed to deliver."),
+        "disconnect": ("cli.act", "Remove our callback URL from stores and forget their keys."),
+        "refused": ("cli.operate", "List refused requests."),
+        "undelivered": ("cli.operate", "List events that could not be delivered to the receiver."),
+        "quarantine": ("cli.operate", "List messages in quarantine; requeue or discard them."),
+        "health": ("cli.health", "Check that work is done on time."),
+        "metrics": ("cli.operate", "Serve metrics for Prometheus until stopped."),
+        "keygen": ("cli.keys", "Generate a sealing key pair."),
+        "seal": ("cli.keys", "Seal an application key, as producers do."),
+        "producer-settings": ("cli.keys", "Print the settings a producer needs, as shell variables."),
+        "rotate-keys": ("cli.keys", "Re-seal all application keys with the newest sealing key."),
+        "completion": ("cli.operate", "Print a shell completion script."),
+        "demo": ("demo.demo", "Connect merchants of a simulated Oracle Commerce Cloud, and explain how each ended."),
+        "up": ("local.up", "Run everything here: server, workers, beat, Flower and metrics."),
+        "simulate": ("cli.operate", "Start a simulated Oracle Commerce Cloud."),
     }
 )
-"""In the order of the help: name (also the module's) and the first line of its own help."""
+"""In the order of the help: the module of each command below `occ`, and the first line of the command's own help."""
+
+_FORMER_NAMES = {"recheck": "revalidate"}
+"""Still understood, but not listed."""
 
 COMPLETION = "_OCC_COMPLETE"
-"""Set by the scripts of `occ completion` when they ask what may follow."""
+"""Set by the scripts of `occ completion` to request completions."""
 
 
 class LazyGroup(click.Group):
-    """Imports a command when it is asked for, and lists all of them without importing any."""
+    """Imports a command when it is called; lists all commands without importing any."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         """All names."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """The command `command` of the module of that name."""
-        if cmd_name not in COMMANDS:
+        """A command is the function of its name in its module."""
+        name = _FORMER_NAMES.get(cmd_name, cmd_name)
+        if name not in COMMANDS:
             return None
-        command: click.Command = import_module(f"occ.cli.{cmd_name.replace('-', '_')}").command
+        module, _ = COMMANDS[name]
+        command: click.Command = getattr(import_module(f"occ.{module}"), name.replace("-", "_"))
         return command
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem]":
-        """Names of commands, without importing any, and options."""
+        """Names of commands and options, without importing any command."""
         from click.shell_completion import CompletionItem  # noqa: PLC0415
 
-        names = [CompletionItem(name, help=text) for name, text in COMMANDS.items() if name.startswith(incomplete)]
+        names = [CompletionItem(name, help=text) for name, (_, text) in COMMANDS.items() if name.startswith(incomplete)]
         return [*names, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Names and summaries."""
         with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
 
 @click.group(
@@ -88,10 +92,10 @@ class LazyGroup(click.Group):
 )
 @click.version_option(__version__, message="occ-connect %(version)s")
 def occ() -> None:
-    """Connect merchants' Oracle Commerce stores, and see how their connections stand.
+    """Connect merchants' Oracle Commerce stores and keep them connected.
 
-    Settings are environment variables named OCC_...; without OCC_REDIS_URL the set-up that `occ up` keeps running is
-    used. With --json, standard output holds JSON only, failures included: {"error": {"field", "code", "remedy"}}.
+    Settings are environment variables named OCC_...; without OCC_REDIS_URL, `occ` uses the server that `occ up`
+    started. With --json, standard output holds JSON only, errors included: {"error": {"field", "code", "remedy"}}.
     """
 
 
@@ -115,7 +119,7 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         return _stop_writing()
     except Exception as error:  # noqa: BLE001 - the last resort; a traceback may quote what must not be seen
-        failure = told(error, arguments)
+        failure = describe_failure(error, arguments)
         try:
             failure.show(as_json="--json" in arguments)
             sys.stdout.flush()
@@ -126,14 +130,14 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _show_whatever_the_encoding_lacks() -> None:
-    """A character this terminal cannot show becomes a question mark, not an error."""
+    """A character that this terminal cannot show becomes a question mark, not an error."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
 
 
 def _stop_writing() -> int:
-    """Whoever read our output has gone; the interpreter's last flush must not complain about it."""
+    """The reader of our output has gone; the interpreter's last flush must not complain about it."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)

@@ -1,4 +1,4 @@
-"""A connection as a list of facts: one about its key, one about its shipping methods, one for each slot. Pure."""
+"""A connection as a list of facts: about its key, its shipping methods, and each slot. Pure."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from integrations.connections.causes import explain
 from integrations.connections.findings import findings_of
 from integrations.connections.record import (
+    DAY,
     Cause,
     Connection,
     ConnectionStatus,
@@ -17,8 +18,8 @@ from integrations.connections.record import (
     SlotStatus,
     Step,
 )
-from integrations.connections.schedule import days_left_to_tell
-from occ.cli.plain_text import ago, from_now, one_line
+from integrations.connections.schedule import EXPIRY_WARNINGS
+from occ.cli.plain_text import ago, counted, from_now, one_line
 
 KEY = "key"
 SHIPPING_METHODS = "shipping methods"
@@ -26,9 +27,9 @@ SHIPPING_METHODS = "shipping methods"
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """What is known of one part of a connection.
+    """What is known about one subject of a connection: its key, its shipping methods, or a slot.
 
-    `underway`: a worker is at it this moment, so that attempts and cause are about to change.
+    `underway`: a worker is on it this moment, so attempts and cause are about to change.
     """
 
     subject: str
@@ -41,7 +42,7 @@ class Fact:
 
     @property
     def remark(self) -> str:
-        """The cause with its evidence, or whatever else there is to say; on one line."""
+        """The cause with its evidence, or else the note; on one line."""
         if self.cause is None:
             return self.note
         return one_line(f"{self.cause.code} ({self.cause.detail})" if self.cause.detail else self.cause.code)
@@ -52,7 +53,7 @@ class Fact:
         return f"{self.remark}: {explain(self.cause.code).sentence}" if self.cause else ""
 
     def when(self, now: float) -> str:
-        """When it is tried, seen from now; empty if that is not to come."""
+        """When it is tried next, seen from now; empty if it is not."""
         return "now" if self.underway else from_now(self.next_attempt_at, now)
 
 
@@ -72,7 +73,7 @@ def registered(connection: Connection) -> str:
 
 
 def attention(connection: Connection) -> Iterator[str]:
-    """What somebody should know, in a word each: `order-update: slot_refused`."""
+    """What somebody should know, in a few words each: `order-update: slot_refused`."""
     if connection.departure is not None and not connection.disconnected:
         yield "being disconnected"
     if connection.candidate is not None:
@@ -82,7 +83,7 @@ def attention(connection: Connection) -> Iterator[str]:
 
 
 def colour(status: str) -> str:
-    """Green for what is as it should be, yellow for what is under way, red for what needs somebody."""
+    """Green for what is in order, yellow for what is under way, red for what needs somebody."""
     if status in _AS_IT_SHOULD_BE:
         return "green"
     return "yellow" if status in _UNDER_WAY else "red"
@@ -106,7 +107,7 @@ def _of_shipping_methods(methods: ShippingMethods) -> Fact:
 
 
 def expiry(credential: Credential, now: float) -> str:
-    """When the key ends: in a word, empty if it does not, or does not say so."""
+    """When the key expires; empty if it has no readable expiry date."""
     if credential.expires_at is None:
         return ""
     if credential.expires_at <= now:
@@ -115,21 +116,21 @@ def expiry(credential: Credential, now: float) -> str:
 
 
 def _of_key(connection: Connection, now: float) -> Fact:
-    """With its end, once that is near enough for somebody to act."""
+    """With its expiry, once that is near enough to act, or past."""
     credential = connection.credential
-    is_near = days_left_to_tell(credential.expires_at, now) is not None
+    is_near = credential.expires_at is not None and credential.expires_at - now <= EXPIRY_WARNINGS[0] * DAY
     notes = (expiry(credential, now) if is_near else "", "a new key is being tried" if connection.candidate else "")
     return Fact(KEY, credential.verdict, ", ".join(filter(None, notes)))
 
 
 def _with_work(connection: Connection, step: Step, fact: Fact, now: float) -> Fact:
-    """What is to be done about it, if the connection is at that step."""
+    """With the work on it, if the connection is at that step."""
     work = connection.work if connection.step is step else None
     if work is None:
         return fact
     trouble = connection.trouble.cause if connection.trouble else connection.cause
     cause, underway = trouble or fact.cause, work.is_held(now)
-    # A connection at rest has a time for its next look as well, but is not waiting for another attempt.
+    # A connection at rest has a time for its next re-validation, but is not waiting for another attempt.
     again = work.not_before if cause and not underway else None
     return replace(fact, attempts=work.attempts, next_attempt_at=again, cause=cause, underway=underway)
 
@@ -147,8 +148,8 @@ def _of_slot(name: str, slot: Slot, now: float) -> Fact:
 
 
 def _of_drift(slot: Slot) -> str:
-    """What the last look found in a slot that it then put in order."""
+    """What the last re-validation found in a slot and repaired."""
     if slot.cause is not None or not slot.drift:
         return ""
-    missed = f", {slot.missed} deliveries given up" if slot.missed else ""
-    return f"put back after {', '.join(slot.drift)}{missed}"
+    missed = f", {counted(slot.missed, 'delivery', 'deliveries')} given up" if slot.missed else ""
+    return f"repaired: {', '.join(slot.drift)}{missed}"

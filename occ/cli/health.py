@@ -1,4 +1,4 @@
-"""`occ health`."""
+"""`occ health`: whether this installation makes progress, and if not, why."""
 
 import json
 from typing import Any
@@ -9,31 +9,33 @@ import redis
 from integrations.connections.records import Records
 from integrations.deliveries.deliveries import receiver_state
 from integrations.progress import seconds_since_a_tick
-from integrations.quarantine import INBOX, QUARANTINE
+from integrations.quarantine import INBOX
+from integrations.quarantine import QUARANTINE as STORED_QUARANTINE
 from integrations.scheduled import SCHEDULED, server_time
 from integrations.server_safety import dangers_of
 from integrations.settings import KeylessSettings
-from occ.cli.exit_codes import ExitCode
-from occ.cli.parameters import json_option
+from occ.cli.failure import ExitCode
+from occ.cli.options import json_option
+from occ.cli.plain_text import columns
 from occ.cli.set_up import become, environment_of_what_runs, records_of, settings_of_what_runs
-from tasks.queues import FORGOTTEN, QUEUES
-from tasks.queues import QUARANTINE as QUARANTINE_LANE
+from tasks.queues import FORGOTTEN, QUARANTINE, QUEUES
 
 _TICK_WITHIN = 10.0  # seconds; a tick comes every second
-_PATIENCE = 30.0  # seconds beyond a lease: by then a tick has handed out what a lost worker left
+_PATIENCE = 30.0  # seconds beyond a lease: by then a tick has dispatched what a lost worker left
 
 
 @click.command("health")
-@click.option("--workers/--no-workers", "ask_workers", default=True, help="Whether to ask which workers answer.")
+@click.option("--workers/--no-workers", "ask_workers", default=True, help="Whether to count the workers that answer.")
 @json_option
 @click.pass_context
-def command(context: click.Context, *, ask_workers: bool, as_json: bool) -> None:
+def health(context: click.Context, *, ask_workers: bool, as_json: bool) -> None:
     """Check that work is done on time.
 
-    Ends with 1, and says why, when work has been overdue for more than a lease and 30 seconds, when no tick has ended
-    well for 10 seconds, when a request has waited in the inbox for that long, or when the server may forget accepted
-    work (older than 7.2, evicting, no append-only file) and that is not allowed. A receiver of events that fails is
-    shown, but is not a reason: nothing of ours would mend it.
+    The exit code is 1, and the reason is printed, if work has been overdue for more than a lease and 30 seconds, if no
+    tick has succeeded for 10 seconds, if a request has waited in the inbox for more than a lease and 30 seconds, or if
+    the server may lose accepted work (older than 7.2, evicting, without an append-only file) and that is not allowed.
+    A failing receiver of events is reported, but does not change the exit code: restarting anything of ours would not
+    fix it.
     """
     settings = settings_of_what_runs()
     with records_of(settings) as records:
@@ -44,21 +46,31 @@ def command(context: click.Context, *, ask_workers: bool, as_json: bool) -> None
     if as_json:
         click.echo(json.dumps(facts))
     else:
-        for name, value in facts.items():
-            click.echo(f"{name.replace('_', ' '):<24}{'not asked' if value is None else _plain(value)}")
+        for line in columns([(_NAMES.get(name, name.replace("_", " ")), _plain(facts[name])) for name in facts]):
+            click.echo(line)
     context.exit(ExitCode.OK if facts["healthy"] else ExitCode.NEEDS_ATTENTION)
+
+
+_NAMES = {
+    "oldest_overdue_seconds": "oldest overdue (seconds)",
+    "last_tick_seconds": "last tick (seconds ago)",
+    "oldest_request_seconds": "oldest request (seconds)",
+    "receiver_failing_seconds": "receiver failing for (seconds)",
+    "receiver_fails_with": "receiver error",
+}
+_NO_ERROR = "nothing"
+"""What `receiver_fails_with` is while the receiver works."""
 
 
 def _problems(settings: KeylessSettings, facts: dict[str, Any]) -> list[str]:
     """Why this installation makes no progress, one sentence each."""
-    problems = (
-        [] if settings.allow_unsafe_server else [f"The server may forget: {it}." for it in facts["server_dangers"]]
-    )
+    dangers = [] if settings.allow_unsafe_server else facts["server_dangers"]
+    problems = [f"The server may lose accepted work: {danger}." for danger in dangers]
     overdue, tick, inbox = (facts[f"{name}_seconds"] for name in ("oldest_overdue", "last_tick", "oldest_request"))
     if overdue > settings.lease + _PATIENCE:
         problems.append(f"Work has been overdue for {overdue:.0f} s: no worker takes it.")
     if tick is not None and tick > _TICK_WITHIN:
-        problems.append(f"No tick has ended well for {tick:.0f} s: see that beat and a worker run, and their logs.")
+        problems.append(f"No tick has succeeded for {tick:.0f} s: check beat, the workers and their logs.")
     if inbox > settings.lease + _PATIENCE:
         problems.append(f"A request has waited in the inbox for {inbox:.0f} s: no tick takes it.")
     return problems
@@ -70,8 +82,8 @@ def _facts(settings: KeylessSettings, records: Records) -> dict[str, Any]:
         inbox = server.xlen(INBOX)
         with_broker = settings.broker_url == settings.redis_url or settings.redis_url.startswith("unix:")
         # A broker of its own is asked by its own tools: its URL may be one that only Celery understands.
-        waiting = {name: server.llen(name) for name in (*QUEUES, QUARANTINE_LANE)} if with_broker else None
-        set_aside = server.llen(QUARANTINE) if with_broker else None
+        waiting = {name: server.llen(name) for name in (*QUEUES, QUARANTINE)} if with_broker else None
+        in_quarantine = server.llen(STORED_QUARANTINE) if with_broker else None
         receiver = receiver_state(server)
         dangers = _dangers(server)
         tick = seconds_since_a_tick(server)
@@ -84,15 +96,13 @@ def _facts(settings: KeylessSettings, records: Records) -> dict[str, Any]:
         "oldest_overdue_seconds": round(overdue.oldest_age, 1),
         "last_tick_seconds": None if tick is None else round(tick, 1),
         "inbox": inbox,
-        "oldest_request_seconds": round(max(0.0, now - int(oldest[0][0].partition("-")[0]) / 1000), 1)
-        if oldest
-        else 0.0,
+        "oldest_request_seconds": _age(oldest[0][0], now) if oldest else 0.0,
         "requests_scheduled": scheduled,
         "messages_waiting": waiting,
-        "messages_in_quarantine": set_aside,
+        "messages_in_quarantine": in_quarantine,
         "messages_of_others": strays,
         "receiver_failing_seconds": round(receiver.failing_seconds, 1),
-        "receiver_fails_with": receiver.reason or "nothing",
+        "receiver_fails_with": receiver.reason or _NO_ERROR,
         "events_undelivered": receiver.undelivered,
         "server_dangers": dangers,
     }
@@ -104,7 +114,7 @@ def _age(entry_id: str, now: float) -> float:
 
 
 def _dangers(server: redis.Redis) -> list[str]:
-    """Why the server may forget accepted work; none where it does not say."""
+    """Why the server may lose accepted work; none where it does not say."""
     try:
         return dangers_of(server)
     except redis.exceptions.NoPermissionError:
@@ -112,17 +122,20 @@ def _dangers(server: redis.Redis) -> list[str]:
 
 
 def _workers() -> int:
-    become(environment_of_what_runs())  # Celery's own settings are read from this process's environment
+    become(environment_of_what_runs())
     from tasks.celery import app  # noqa: PLC0415 - takes a while to load, and not every call needs it
 
     return len(app.control.ping(timeout=1.0) or [])
 
 
 def _plain(value: object) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, list):
-        return "; ".join(value) or "none"
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {count}" for name, count in value.items()) or "none"
-    return str(value)
+    match value:
+        case None:
+            return "not checked"
+        case bool():
+            return "yes" if value else "no"
+        case list():
+            return "; ".join(value) or "none"
+        case dict():
+            return ", ".join(f"{name} {count}" for name, count in value.items()) or "none"
+    return "none" if value == _NO_ERROR else str(value)

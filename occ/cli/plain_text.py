@@ -10,7 +10,7 @@ _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 
 def printable(text: str) -> str:
-    """The text without what a terminal would obey: control, format and private characters. Line ends stay."""
+    """The text without control, format and private characters, which a terminal would obey. Line ends stay."""
     return "".join(
         c if c == "\n" or not unicodedata.category(c).startswith("C") else "\N{REPLACEMENT CHARACTER}" for c in text
     )
@@ -48,15 +48,28 @@ def lasting(seconds: float) -> str:
 
 
 def from_now(at: float | None, now: float) -> str:
-    """When something comes, seen from now; empty if it does not."""
+    """A coming moment seen from now; empty if there is none."""
     if at is None:
         return ""
     return "now" if at <= now else f"in {lasting(at - now)}"
 
 
 def ago(at: float, now: float) -> str:
-    """When something was, seen from now."""
+    """A past moment seen from now."""
     return f"{lasting(now - at)} ago"
+
+
+def counted(number: int, one: str, several: str) -> str:
+    """A number with its noun: 1 delivery, 2 deliveries."""
+    return f"{number} {one if number == 1 else several}"
+
+
+def duration_text(seconds: float) -> str:
+    """A duration as it is typed: 2d, 6h, 90s."""
+    for unit, letter in ((_DAY, "d"), (_HOUR, "h"), (_MINUTE, "m")):
+        if seconds >= unit and seconds % unit == 0:
+            return f"{seconds / unit:g}{letter}"
+    return f"{seconds:g}s"
 
 
 def columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:

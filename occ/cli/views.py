@@ -1,4 +1,4 @@
-"""How connections are shown while they change: lines for a file or a pipe, JSON for programs, nothing, or a table."""
+"""How connections are shown while they change: lines for a file or a pipe, JSON for programs, or a table."""
 
 import json
 import os
@@ -14,11 +14,11 @@ from integrations.connections.status import status_object
 from occ.cli.facts import Fact, facts
 from occ.cli.plain_text import clock, clock_near
 
-Say = Callable[[str], None]
+Write = Callable[[str], None]
 
 
 class View(Protocol):
-    """Takes connections as they are read, and shows what has changed."""
+    """Takes connections as they are read and shows what has changed."""
 
     def show(self, connections: Sequence[Connection], now: float) -> None:
         """`now` is the server's time."""
@@ -27,36 +27,36 @@ class View(Protocol):
 class Lines:
     """One line for every change."""
 
-    def __init__(self, say: Say = click.echo) -> None:
-        self._say = say
-        self._said: dict[tuple[str, str], tuple[object, ...]] = {}
+    def __init__(self, write: Write = click.echo) -> None:
+        self._write = write
+        self._shown: dict[tuple[str, str], tuple[object, ...]] = {}
 
     def show(self, connections: Sequence[Connection], now: float) -> None:
-        """Nothing is said of what has not begun, and of work in a worker's hands only how it ends."""
+        """Work that has not begun is not shown; work in progress only when it ends."""
         for connection in connections:
             for fact in _with_status_last(connection, now):
                 place = connection.merchant_id, fact.subject
                 news = fact.status, fact.cause, fact.next_attempt_at
-                before = self._said.get(place, ("pending", None, None))
+                before = self._shown.get(place, ("pending", None, None))
                 if news != before and not fact.underway:
-                    self._said[place] = news
-                    self._say(f"{clock(now)} {connection.merchant_id} {_line(fact, now)}")
+                    self._shown[place] = news
+                    self._write(f"{clock(now)} {connection.merchant_id} {_line(fact, now)}")
 
 
 class JsonLines:
     """The status object of a connection, whenever it has changed."""
 
-    def __init__(self, say: Say = click.echo) -> None:
-        self._say = say
-        self._said: dict[str, str] = {}
+    def __init__(self, write: Write = click.echo) -> None:
+        self._write = write
+        self._shown: dict[str, str] = {}
 
     def show(self, connections: Sequence[Connection], now: float) -> None:  # noqa: ARG002 - times are in the objects
         """One object per line."""
         for connection in connections:
             line = json.dumps(status_object(connection))
-            if self._said.get(connection.merchant_id) != line:
-                self._said[connection.merchant_id] = line
-                self._say(line)
+            if self._shown.get(connection.merchant_id) != line:
+                self._shown[connection.merchant_id] = line
+                self._write(line)
 
 
 class Nothing:
@@ -67,16 +67,16 @@ class Nothing:
 
 
 def progress_view(*, as_json: bool, single: bool = True) -> AbstractContextManager[View]:
-    """A table on a terminal, else lines. `as_json` keeps standard output free: only a terminal sees progress then."""
+    """A table on a terminal, else lines. `as_json` keeps standard output free: only a terminal shows progress."""
     if is_shown_live(as_json=as_json):
-        from occ.cli.live_view import live_view  # noqa: PLC0415 - rich is of no use in a pipe
+        from occ.cli.tables import live_view  # noqa: PLC0415 - rich is of no use in a pipe
 
         return live_view(_stream(as_json=as_json), single=single)
     return nullcontext(Nothing() if as_json else Lines())
 
 
 def is_shown_live(*, as_json: bool) -> bool:
-    """Whether somebody watches who can see a table being redrawn."""
+    """Whether a terminal is watching that can redraw a table."""
     return _stream(as_json=as_json).isatty() and os.environ.get("TERM", "dumb") not in {"dumb", "unknown"}
 
 

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 import click
 
 from integrations.errors import SettingsError
-from occ.cli.exit_codes import ExitCode
-from occ.cli.failure import CommandError, told
-from occ.cli.parameters import json_option
+from occ.cli.failure import CommandError, ExitCode, describe_failure
+from occ.cli.options import json_option
 from occ.cli.views import View, is_shown_live, progress_view
 from occ.clone import started_as
 from occ.demo.merchants import Part, cast
@@ -46,8 +45,8 @@ class _StoppedError(Exception):
     help="How many: up to ten whose stores are of ten kinds, and healthy ones beyond.",
 )
 @json_option
-def main(*, merchants: int, as_json: bool) -> None:
-    """Connect merchants of a simulated Oracle Commerce Cloud, and explain how each one ended.
+def demo(*, merchants: int, as_json: bool) -> None:
+    """Connect merchants of a simulated Oracle Commerce Cloud, and explain how each ended.
 
     Brings everything it needs, and leaves nothing behind: a server, simulated stores, two workers, beat. With
     OCC_REDIS_URL set it uses that server, which nobody else may be using meanwhile; no other setting counts.
@@ -63,7 +62,7 @@ def main(*, merchants: int, as_json: bool) -> None:
     except BrokenPipeError:
         raise  # click ends quietly then
     except Exception as error:  # noqa: BLE001 - the last resort, as for any command
-        failure = told(error)
+        failure = describe_failure(error)
         failure.show(as_json=as_json)
         exit_code = failure.exit_code
     sys.exit(exit_code)
@@ -154,4 +153,4 @@ class _Demo:
 
 
 if __name__ == "__main__":
-    main(prog_name="./run demo")
+    demo(prog_name="./run demo")

@@ -12,7 +12,7 @@ from typing import Any
 from integrations.connections.record import Connection, ConnectionStatus
 from integrations.connections.records import Snapshot
 from integrations.connections.status import iso, status_object
-from occ.cli.following import LOOK_EVERY, looks
+from occ.cli.set_up import READ_EVERY, repeatedly
 from occ.cli.views import View
 from occ.demo.stage import Stage
 from occ.demo.verdict import Seen, differences
@@ -97,9 +97,9 @@ def _follow(stage: Stage, pause: Pause, view: View) -> None:
     def look() -> list[Snapshot]:
         return stage.records.load_many(waiting)
 
-    for snapshots in looks(
+    for snapshots in repeatedly(
         look,
-        every=LOOK_EVERY if len(ids) <= _MANY else _LOOK_AT_MANY_EVERY,
+        every=READ_EVERY if len(ids) <= _MANY else _LOOK_AT_MANY_EVERY,
         until=time.monotonic() + _RUNS_END_WITHIN + _AND_FOR_EACH * len(ids),
         sleep=pause,
     ):

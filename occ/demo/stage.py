@@ -16,8 +16,7 @@ from integrations.connections.records import Records
 from integrations.oracle_commerce.slot import callback_url_for
 from integrations.sealing.keyring import SealingKey, seal
 from integrations.settings import PREFIX, load_settings
-from occ.cli.exit_codes import ExitCode
-from occ.cli.failure import CommandError
+from occ.cli.failure import CommandError, ExitCode
 from occ.cli.set_up import records_of
 from occ.demo.merchants import SLOTS, Part
 from occ.demo.verdict import Seen

@@ -56,8 +56,8 @@ class Wish:
 @click.option("--flower-port", default=FLOWER_PORT, show_default=True, type=click.IntRange(1, 65535))
 @click.option("--metrics/--no-metrics", default=True, show_default=True, help="Serve metrics for Prometheus.")
 @click.option("--metrics-port", default=9464, show_default=True, type=click.IntRange(1, 65535))
-def main(*, workers: int, flower: bool, flower_port: int, metrics: bool, metrics_port: int) -> None:
-    """Keep everything running that connecting stores needs: server, workers, beat, Flower and metrics.
+def up(*, workers: int, flower: bool, flower_port: int, metrics: bool, metrics_port: int) -> None:
+    """Run everything here: server, workers, beat, Flower and metrics.
 
     Flower, which asks for a login, and the metrics listen on this machine only. A port that is taken is passed over.
     """
@@ -180,4 +180,4 @@ def _report(facts: list[tuple[str, str]], *, simulated: bool) -> str:
 
 
 if __name__ == "__main__":
-    main(prog_name="./run up")
+    up(prog_name="./run up")

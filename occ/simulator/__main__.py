@@ -145,7 +145,7 @@ def _as_text(simulator: Simulator, stores: Sequence[SimulatedStore], keys: dict[
             "Before that, let one of its slots refuse us; afterwards, mend it and look again; see what it was asked:",
             "",
             f"  {change} {shlex.quote(script)}",
-            f"  {change} {shlex.quote(json.dumps({'faults': None}))} && {started_as('recheck')} {first.name}",
+            f"  {change} {shlex.quote(json.dumps({'faults': None}))} && {started_as('revalidate')} {first.name}",
             f"  curl {simulator.control_url}/tenants/{first.name}/calls",
             "",
             "docs/first-steps.md goes on from here, and lists what else can be made to fail.",

@@ -1,4 +1,4 @@
-"""`occ recheck` for many connections, killed and started again: each store is looked at once, at a capped rate.
+"""`occ revalidate` for many connections, killed and started again: each store is looked at once, at a capped rate.
 
 With real workers, beat and stores that count their calls.
 """
@@ -65,7 +65,7 @@ def _recheck(pipeline: Pipeline, journal: Path, connections: int, rate: float, k
         before, began = _lines(journal, "begun"), time.perf_counter()
         process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "occ.cli", "recheck", "--host", "*", "--json"),
+                *(sys.executable, "-m", "occ.cli", "revalidate", "--host", "*", "--json"),
                 *("--rate", f"{rate:g}", "--resume", str(journal)),
             ],
             cwd=PROJECT,
@@ -77,7 +77,7 @@ def _recheck(pipeline: Pipeline, journal: Path, connections: int, rate: float, k
             process.kill()
         status = process.wait(_PATIENCE)
         if until is None and status != 0:
-            raise RuntimeError(f"occ recheck ended with {status}")
+            raise RuntimeError(f"occ revalidate ended with {status}")
         begun, took = _lines(journal, "begun") - before, time.perf_counter() - began
         runs.append({"done": _lines(journal, "accepted"), "begun_per_second": round(begun / took, 1)})
     return runs

@@ -20,7 +20,7 @@ from tests.bench.due import SIZES
 from tests.bench.resting import Server, ids_of, write_connections
 
 # As __main__ does it, and then gone: how it ends is no part of how it starts.
-_MODULES = "import gc, os; gc.set_threshold(100_000); import occ.cli.command_line, occ.cli.status; os._exit(0)"
+_MODULES = "import gc, os; gc.set_threshold(100_000); import occ.cli.command_line, occ.cli.show; os._exit(0)"
 
 
 @dataclass(frozen=True, slots=True)

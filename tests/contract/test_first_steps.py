@@ -33,13 +33,13 @@ def command(*words: str) -> str:
 
 
 UP, SIMULATE = command("./run up"), command("occ simulate")
-PRODUCER_SETTINGS = command("eval")
+PRODUCER_SETTINGS = command("producer-settings")
 CONNECT = command("occ connect")
 REFUSE, MEND = command("curl", "forbidden_role"), command("curl", '"faults": null')
 CELERY, REDIS = command("connect_with_celery.py"), command("connect_with_redis.py")
 NPM, NODE = command("npm install"), command("node", "connect.mjs")
 STATUS, TIMELINE, EVENTS = command("occ status"), command("occ timeline"), command("occ events")
-RECHECK = command("occ recheck m-2")
+REVALIDATE = command("occ revalidate m-2")
 EXPLAIN = next(line for line in COMMANDS if "occ explain m-2" in line)
 
 
@@ -135,10 +135,10 @@ def test_a_slot_fails_and_recovers(terminal: Terminal) -> None:
     assert re.search(r"^degraded +3/4 .* m-2 +order-update: permission_denied", terminal.type(STATUS), re.MULTILINE)
     told = terminal.type(EXPLAIN)
     assert "its registered application does not allow this call" in told
-    assert "the merchant acts" in told
-    assert "`occ recheck m-2` looks now" in told
+    assert "The merchant must act." in told
+    assert "run `occ revalidate m-2` to check right away" in told
     terminal.type(MEND)
-    assert terminal.type(RECHECK) == "m-2: being looked at\n"
+    assert terminal.type(REVALIDATE) == "m-2: re-validation requested\n"
     terminal.await_status("m-2", "active")
     assert terminal.type(EXPLAIN).startswith("m-2 is connected (active).")
     assert "slot_registered  order-update" in terminal.type(TIMELINE)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from integrations.settings import Settings
-from occ.cli.metrics import PORT
+from occ.cli.operate import METRICS_PORT
 from occ.local.commands import flower_command
 from tasks.queues import QUARANTINE, QUEUES
 from tests.deploy.manifests import COMPOSE, KUBERNETES, ROOT, compose, services, tool
@@ -135,8 +135,8 @@ def test_whoever_can_stand_still_is_watched_for_progress() -> None:
 
 def test_metrics_and_flower_are_on_loopback_and_flower_has_a_login() -> None:
     found = services()
-    assert found["metrics"]["ports"] == [f"127.0.0.1:${{METRICS_PORT:-{PORT}}}:{PORT}"]
-    assert command_of(found["metrics"]).endswith(f"--port {PORT}")
+    assert found["metrics"]["ports"] == [f"127.0.0.1:${{METRICS_PORT:-{METRICS_PORT}}}:{METRICS_PORT}"]
+    assert command_of(found["metrics"]).endswith(f"--port {METRICS_PORT}")
     assert "FLOWER_BASIC_AUTH" in command_of(found["flower"])
 
 

@@ -134,7 +134,7 @@ def test_findings_alerts_and_metrics_exist(path: Path) -> None:
 
 def test_calls_are_found_in_pages() -> None:
     found = {name for name, *_ in calls(ROOT / "docs" / "operating.md")}
-    assert {"health", "status", "explain", "recheck", "repair", "replay", "disconnect", "quarantine"} <= found
+    assert {"health", "status", "explain", "revalidate", "repair", "replay", "disconnect", "quarantine"} <= found
 
 
 def test_every_alert_is_told_what_to_do_about() -> None:

@@ -65,6 +65,7 @@ CASES: dict[str, tuple[Connection, list[Finding]]] = {
         [Finding("new_key_rejected", "key_rejected")],
     ),
     "a key that expires": (healthy(credential=key(expiry_told=7)), [Finding("key_expiring", "7 days or less")]),
+    "a key on its last day": (healthy(credential=key(expiry_told=1)), [Finding("key_expiring", "1 day or less")]),
     "an outage": (healthy(trouble=UNREACHED), [Finding("store_timeout", next_attempt_at=NEXT)]),
     "an outage, in its retries": (
         healthy(trouble=UNREACHED, cause=Cause("store_error")),

@@ -153,10 +153,10 @@ def test_a_store_that_was_moved_away_from_warns_nobody() -> None:
     assert told(desk) == []
 
 
-def test_a_key_that_has_ended_unnoticed_is_told_once_as_the_last_step() -> None:
-    """Releases differ in whether they mind."""
+def test_a_key_that_has_expired_is_not_announced_as_expiring() -> None:
+    """Releases differ in whether they refuse it; one that does is reported as such."""
     desk, _ = connected(-3, enforce_key_expiry=False)
-    assert told(desk) == [1]
+    assert desk.findings() == []
     desk.wait(3 * DAY)
     assert told(desk) == []
 
@@ -176,7 +176,8 @@ def test_whenever_one_looks_the_steps_told_only_go_down(days: float, waits: list
         now += wait + PACE.lease
         after = changed(outcomes.claim(connection, 1, VALIDATE, "worker", Moment(now, PACE)))
         events += [event["data"]["days"] for event in other_events(connection, after, version=1, now=now)]  # type: ignore[index]
-        assert after.credential.expiry_told == days_left_to_tell(after.credential.expires_at, now)
+        if (due := days_left_to_tell(after.credential.expires_at, now)) is not None:
+            assert after.credential.expiry_told == due
         connection = replace(after, work=connection.work)
     assert all(earlier > later for earlier, later in pairwise(events))
     assert set(events) <= set(EXPIRY_WARNINGS)

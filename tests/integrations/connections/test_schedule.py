@@ -100,7 +100,10 @@ def test_looks_in_trouble_grow_rare_but_stay_four_in_a_period(looks: int, degrad
 
 @pytest.mark.parametrize(
     ("days", "told"),
-    [(31, None), (30, 30), (14.01, 30), (14, 14), (7.5, 14), (7, 7), (1.5, 7), (1, 1), (0, 1), (-5, 1), (None, None)],
+    [
+        *((31, None), (30, 30), (14.01, 30), (14, 14), (7.5, 14), (7, 7), (1.5, 7), (1, 1), (0.01, 1)),
+        *((0, None), (-5, None), (None, None)),
+    ],
 )
 def test_the_warning_that_is_due_is_the_most_urgent_one(days: float | None, told: int | None) -> None:
     assert days_left_to_tell(None if days is None else NOON + days * DAY, NOON) == told

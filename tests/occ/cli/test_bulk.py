@@ -1,4 +1,4 @@
-"""`occ recheck`, `occ repair` and `occ disconnect`, for one and for many, on a real server."""
+"""`occ revalidate`, `occ repair` and `occ disconnect`, for one and for many, on a real server."""
 
 import json
 import time
@@ -31,8 +31,8 @@ def messages(client: redis.Redis) -> list[tuple[str, str]]:
 
 def test_one_connection_is_looked_at_now(occ_process: Occ, records: Records, redis_client: redis.Redis) -> None:
     rest(records, "m-1", "m-2")
-    ended = occ_process("recheck", "m-1")
-    assert (ended.exit_code, ended.stdout, ended.stderr) == (0, "m-1: being looked at\n", "")
+    ended = occ_process("revalidate", "m-1")
+    assert (ended.exit_code, ended.stdout, ended.stderr) == (0, "m-1: re-validation requested\n", "")
     assert messages(redis_client) == [("occ.revalidate_key", "m-1")]
     assert len(asked(records, "m-1")) == 1
     assert asked(records, "m-2") == []
@@ -40,33 +40,33 @@ def test_one_connection_is_looked_at_now(occ_process: Occ, records: Records, red
 
 def test_a_repair_is_one_in_the_record(occ_process: Occ, records: Records) -> None:
     rest(records, "m-1")
-    assert occ_process("repair", "m-1").stdout == "m-1: being looked at, and repaired\n"
+    assert occ_process("repair", "m-1").stdout == "m-1: re-validation with repair requested\n"
     assert len(asked(records, "m-1", "repair_asked")) == 1
 
 
 def test_who_cannot_be_served_stops_nobody_else(occ_process: Occ, records: Records) -> None:
     rest(records, "m-1", "m-2")
     key = make_application_key()
-    ended = occ_process("recheck", "m-1", "nobody", key, "m-2@1", "m-2", "--json")
+    ended = occ_process("revalidate", "m-1", "nobody", key, "m-2@1", "m-2", "--json")
     assert ended.exit_code == 1
     assert outcomes(ended) == {"m-1": "accepted", "nobody": "failed", None: "failed", "m-2": "accepted"}
     errors = [line["error"]["code"] for line in map(json.loads, ended.stdout.splitlines()) if "error" in line]
     assert sorted(errors) == ["bad_merchant_id", "former_store", "unknown_merchant"]
     assert key not in ended.stdout + ended.stderr
-    assert "argument 3: use 1 to 128 letters" in ended.stderr
-    assert "nobody: there is no connection of nobody" in ended.stderr
+    assert "Argument 3 is not a valid merchant id: use 1 to 128 letters" in ended.stderr
+    assert "nobody: there is no such connection" in ended.stderr
 
 
 @pytest.mark.parametrize(("name", "exit_code"), [("nobody", 4), ("not an id", 2), ("m-1@1", 2)])
 def test_the_only_reason_is_the_exit_code(name: str, exit_code: int, occ: Occ) -> None:
-    assert occ("recheck", name).exit_code == exit_code
+    assert occ("revalidate", name).exit_code == exit_code
     assert occ("repair", name, name + "2", "--json").exit_code == exit_code
 
 
 def test_what_is_under_way_is_not_asked_for_again(occ: Occ, worker: Worker, records: Records) -> None:
     worker.begin("m-1")
-    ended = occ("recheck", "m-1")
-    assert (ended.exit_code, ended.stdout) == (0, "m-1: work on it is under way already\n")
+    ended = occ("revalidate", "m-1")
+    assert (ended.exit_code, ended.stdout) == (0, "m-1: work on it is already in progress\n")
     assert asked(records, "m-1") == []
 
 
@@ -74,21 +74,21 @@ def test_a_file_names_each_merchant_on_a_line(occ_process: Occ, records: Records
     rest(records, "m-1", "m-2", "m-3")
     file = tmp_path / "merchants"
     file.write_bytes(b"\xef\xbb\xbfm-1\r\n\n# not these\n  m-2  \nm-1\n\xff\n")
-    ended = occ_process("recheck", "--file", str(file), "m-2", "--json")
+    ended = occ_process("revalidate", "--file", str(file), "m-2", "--json")
     assert outcomes(ended) == {"m-1": "accepted", "m-2": "accepted", None: "failed"}
-    assert "line 6" in ended.stderr
+    assert "Line 6 is not a valid merchant id" in ended.stderr
     assert [len(asked(records, merchant_id)) for merchant_id in ("m-1", "m-2", "m-3")] == [1, 1, 0]
 
 
 def test_standard_input_is_a_file_too(occ_process: Occ, records: Records) -> None:
     rest(records, "m-1", "m-2")
-    ended = occ_process("recheck", "--file", "-", stdin=b"m-1\nm-2")
-    assert sorted(ended.stdout.splitlines()) == ["m-1: being looked at", "m-2: being looked at"]
-    assert ended.stderr == "recheck: 2 accepted\n"
+    ended = occ_process("revalidate", "--file", "-", stdin=b"m-1\nm-2")
+    assert sorted(ended.stdout.splitlines()) == ["m-1: re-validation requested", "m-2: re-validation requested"]
+    assert ended.stderr == "revalidate: 2 accepted\n"
 
 
 def test_a_file_that_cannot_be_read_is_refused(occ: Occ, tmp_path: Path) -> None:
-    ended = occ("recheck", "--file", str(tmp_path), "--json")
+    ended = occ("revalidate", "--file", str(tmp_path), "--json")
     assert (ended.exit_code, ended.error["field"], ended.error["code"]) == (2, "file", "not_readable")
 
 
@@ -96,15 +96,15 @@ def test_all_that_match_are_chosen(occ_process: Occ, worker: Worker, records: Re
     rest(records, "m-1", "m-3")
     worker.connect("m-2", failing={"order-update": Cause("slot_refused")})
     for options in (["--status", "degraded"], ["--finding", "slot_refused"]):
-        assert outcomes(occ_process("recheck", *options, "--dry-run", "--json")) == {"m-2": "planned"}
-    everywhere = occ_process("recheck", "--host", "*.oracleoutsourcing.com", "--json")
+        assert outcomes(occ_process("revalidate", *options, "--dry-run", "--json")) == {"m-2": "planned"}
+    everywhere = occ_process("revalidate", "--host", "*.oracleoutsourcing.com", "--json")
     assert outcomes(everywhere) == {"m-1": "accepted", "m-2": "accepted", "m-3": "accepted"}
 
 
 def test_who_is_named_and_does_not_match_is_passed_over(occ: Occ, records: Records) -> None:
     rest(records, "m-1")
-    ended = occ("recheck", "m-1", "--status", "degraded")
-    assert (ended.exit_code, ended.stdout) == (0, "m-1: passed over, for it does not match\n")
+    ended = occ("revalidate", "m-1", "--status", "degraded")
+    assert (ended.exit_code, ended.stdout) == (0, "m-1: skipped, because it does not match\n")
 
 
 def test_nobody_named_is_not_everybody(occ: Occ) -> None:
@@ -118,7 +118,7 @@ def test_a_store_that_was_left_is_not_among_all(occ: Occ, worker: Worker, record
     assert outcomes(occ("disconnect", "--host", "*", "--dry-run", "--json")) == {"m-1": "planned"}
 
 
-@pytest.mark.parametrize("command", ["recheck", "repair", "disconnect", "replay"])
+@pytest.mark.parametrize("command", ["revalidate", "repair", "disconnect", "replay"])
 def test_a_dry_run_changes_nothing(
     command: str, occ: Occ, records: Records, redis_client: redis.Redis, tmp_path: Path
 ) -> None:
@@ -135,9 +135,9 @@ def test_a_dry_run_changes_nothing(
 def test_a_dry_run_tells_what_would_come_of_it(occ: Occ, worker: Worker, records: Records) -> None:
     rest(records, "m-1")
     worker.begin("m-2")
-    assert occ("recheck", "m-1", "m-2", "--dry-run").stdout.splitlines() == [
-        "m-1: would be looked at",
-        "m-2: work on it is under way already",
+    assert occ("revalidate", "m-1", "m-2", "--dry-run").stdout.splitlines() == [
+        "m-1: would be re-validated",
+        "m-2: work on it is already in progress",
     ]
 
 
@@ -154,10 +154,10 @@ def test_nothing_is_disconnected_where_nobody_can_be_asked(occ: Occ, records: Re
 def test_disconnecting_starts_work_on_every_slot(occ_process: Occ, worker: Worker, redis_client: redis.Redis) -> None:
     worker.connect("m-1")
     ended = occ_process("disconnect", "m-1", "--yes")
-    assert (ended.exit_code, ended.stdout, ended.stderr) == (0, "m-1: being disconnected\n", "")
+    assert (ended.exit_code, ended.stdout, ended.stderr) == (0, "m-1: disconnection requested\n", "")
     assert messages(redis_client) == [("occ.disconnect_slot", "m-1")] * 4
-    assert "being disconnected already" in occ_process("disconnect", "m-1", "--yes").stdout
-    assert "nothing to look at" in occ_process("recheck", "m-1").stdout
+    assert "already being disconnected" in occ_process("disconnect", "m-1", "--yes").stdout
+    assert "nothing to re-validate" in occ_process("revalidate", "m-1").stdout
 
 
 def test_a_key_that_is_forgotten_now_takes_its_access_token_along(
@@ -179,29 +179,29 @@ def test_a_key_that_is_forgotten_now_takes_its_access_token_along(
 def test_a_second_start_skips_what_was_done(occ_process: Occ, records: Records, tmp_path: Path) -> None:
     rest(records, "m-1", "m-2", "m-3")
     journal = str(tmp_path / "journal")
-    occ_process("recheck", "m-1", "m-2", "nobody", "--resume", journal)
+    occ_process("revalidate", "m-1", "m-2", "nobody", "--resume", journal)
     rest(records, "m-1", "m-2")
-    ended = occ_process("recheck", "--host", "*", "--resume", journal, "--json")
+    ended = occ_process("revalidate", "--host", "*", "--resume", journal, "--json")
     assert outcomes(ended) == {"m-3": "accepted"}
-    assert ended.stderr == "recheck: 2 done before, 1 accepted\n"
+    assert ended.stderr == "revalidate: 2 done before, 1 accepted\n"
     assert [len(asked(records, merchant_id)) for merchant_id in ("m-1", "m-2", "m-3")] == [1, 1, 1]
 
 
 def test_who_failed_is_tried_again(occ_process: Occ, records: Records, tmp_path: Path) -> None:
     journal = str(tmp_path / "journal")
-    assert occ_process("recheck", "m-1", "--resume", journal).exit_code == 4
+    assert occ_process("revalidate", "m-1", "--resume", journal).exit_code == 4
     rest(records, "m-1")
-    assert occ_process("recheck", "m-1", "--resume", journal).stdout == "m-1: being looked at\n"
+    assert occ_process("revalidate", "m-1", "--resume", journal).stdout == "m-1: re-validation requested\n"
 
 
 def test_what_is_in_doubt_is_looked_up_in_the_record(occ_process: Occ, records: Records, tmp_path: Path) -> None:
     rest(records, "m-1", "m-2")
     journal = tmp_path / "journal"
     begun = time.time() - 1
-    occ_process("recheck", "m-1")
+    occ_process("revalidate", "m-1")
     rest(records, "m-1")
-    journal.write_text(f"# occ recheck\nm-1 begun {begun:.3f}\nm-2 begun {begun:.3f}\n")
-    ended = occ_process("recheck", "m-1", "m-2", "--resume", str(journal), "--json")
+    journal.write_text(f"# occ revalidate\nm-1 begun {begun:.3f}\nm-2 begun {begun:.3f}\n")
+    ended = occ_process("revalidate", "m-1", "m-2", "--resume", str(journal), "--json")
     assert outcomes(ended) == {"m-2": "accepted"}
     assert len(asked(records, "m-1")) == 1
     assert journal.read_text().splitlines()[3:] != []
@@ -210,7 +210,7 @@ def test_what_is_in_doubt_is_looked_up_in_the_record(occ_process: Occ, records: 
 def test_a_journal_of_another_command_is_refused(occ: Occ, records: Records, tmp_path: Path) -> None:
     rest(records, "m-1")
     journal = tmp_path / "journal"
-    journal.write_text("# occ recheck\nm-1 accepted\n")
+    journal.write_text("# occ revalidate\nm-1 accepted\n")
     ended = occ("disconnect", "m-1", "--yes", "--resume", str(journal), "--json")
     assert (ended.exit_code, ended.error["code"]) == (2, "other_journal")
     assert asked(records, "m-1", "disconnect_asked") == []
@@ -224,7 +224,7 @@ def test_no_more_are_begun_in_a_second_than_the_rate_allows(occ_process: Occ, re
     merchant_ids = [f"m-{number:03}" for number in range(60)]
     rest(records, *merchant_ids)
     journal = tmp_path / "journal"
-    ended = occ_process("recheck", *merchant_ids, "--rate", "20", "--resume", str(journal))
+    ended = occ_process("revalidate", *merchant_ids, "--rate", "20", "--resume", str(journal))
     assert ended.exit_code == 0
     begun = [float(line.split()[2]) for line in journal.read_text().splitlines() if " begun " in line]
     assert len(begun) == 60

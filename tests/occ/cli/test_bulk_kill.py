@@ -33,7 +33,7 @@ RATE = 50  # slow enough that whoever is to stop it comes in time on a busy mach
 
 
 def begin(journal: Path) -> subprocess.Popen[bytes]:
-    command = ["recheck", "--host", "*", "--rate", f"{RATE}", "--resume", str(journal), "--json"]
+    command = ["revalidate", "--host", "*", "--rate", f"{RATE}", "--resume", str(journal), "--json"]
     return subprocess.Popen(
         [sys.executable, "-m", "occ.cli", *command],
         cwd=PROJECT,
@@ -90,7 +90,7 @@ def test_interrupted_it_finishes_and_notes_what_it_has_begun(sig: int, records: 
         process.send_signal(sig)
         _, stderr = process.communicate(timeout=60)
     assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[signal.Signals(sig)]
-    assert stderr == b"Stopped before the end; the same command again skips what was done.\n"
+    assert stderr == b"Stopped early; run the same command again to continue.\n"
     noted = {line.split()[0] for line in journal.read_text().splitlines() if line.endswith(" accepted")}
     assert noted == {merchant_id for merchant_id in MERCHANTS if asked(records, merchant_id)}
     assert len(noted) < CONNECTIONS

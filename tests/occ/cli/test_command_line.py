@@ -6,23 +6,35 @@ import os
 import signal
 import subprocess
 import sys
-from importlib import import_module
 
+import click
 import pytest
 
 from integrations.errors import RequestRefused, SettingsError, TransientError
 from occ.cli.command_line import COMMANDS, run
-from occ.cli.exit_codes import EXIT_CODES, ExitCode
-from occ.cli.failure import told
+from occ.cli.command_line import occ as group
+from occ.cli.failure import EXIT_CODES, ExitCode, describe_failure
 from occ.simulator.application_keys import make_application_key
 from tests.occ.cli.conftest import PROJECT, Occ
 
 
+def command_named(name: str) -> click.Command:
+    command = group.get_command(click.Context(group), name)
+    assert command is not None
+    return command
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_list_of_commands_says_what_each_command_says_of_itself(name: str) -> None:
-    command = import_module(f"occ.cli.{name.replace('-', '_')}").command
+    command = command_named(name)
     assert command.name == name
-    assert command.help.splitlines()[0] == COMMANDS[name]
+    assert command.help is not None
+    assert command.help.splitlines()[0] == COMMANDS[name][1]
+
+
+def test_the_former_name_of_a_command_still_works_and_is_not_listed(occ: Occ) -> None:
+    assert command_named("recheck") is command_named("revalidate")
+    assert "recheck" not in occ("--help").stdout
 
 
 # What they print has a form of its own: Prometheus', a shell's.
@@ -31,7 +43,7 @@ WITHOUT_JSON = {"metrics", "completion", "up"}
 
 @pytest.mark.parametrize("name", sorted({*COMMANDS} - WITHOUT_JSON - {"simulate"}))
 def test_whatever_is_printed_can_be_had_as_json(name: str) -> None:
-    command = import_module(f"occ.cli.{name.replace('-', '_')}").command
+    command = command_named(name)
     assert "--json" in {option for parameter in command.params for option in parameter.opts}
 
 
@@ -40,7 +52,7 @@ def test_help_lists_every_command_and_every_exit_code(occ: Occ) -> None:
     assert ended.exit_code == ExitCode.OK
     assert all(name in ended.stdout for name in COMMANDS)
     assert all(f"  {code.value}  " in EXIT_CODES for code in ExitCode)
-    assert "no server could be reached" in ended.stdout
+    assert "the server could not be reached" in ended.stdout
 
 
 def test_no_command_is_answered_with_the_help(occ: Occ) -> None:
@@ -89,8 +101,8 @@ def test_what_needs_no_worker_does_not_wait_for_celery_to_load(
         ["connect", "m-1", "--timeout", "{key}", "--store-url", "https://x", "--application-key-file", "-"],
         ["status", "--status", "{key}"],
         ["status", "--finding", "{key}"],
-        ["recheck", "m-1", "--rate", "{key}"],
-        ["recheck", "--{key}", "--json"],
+        ["revalidate", "m-1", "--rate", "{key}"],
+        ["revalidate", "--{key}", "--json"],
         ["disconnect", "m-1", "--forget", "{key}", "--json"],
         ["replay", "m-1", "--since={key}"],
         ["completion", "{key}"],
@@ -131,7 +143,7 @@ def test_wrong_usage_is_an_object_for_those_who_asked_for_json(occ: Occ) -> None
     ],
 )
 def test_every_kind_of_error_has_its_exit_code(error: Exception, exit_code: int, code: str) -> None:
-    failure = told(error)
+    failure = describe_failure(error)
     assert (failure.exit_code, failure.error["code"]) == (exit_code, code)
     assert "secret" not in failure.text
 

@@ -44,7 +44,10 @@ def test_a_request_is_taken_on_and_its_first_step_sent(
 def test_the_same_request_again_starts_nothing(occ_process: Occ, key_file: Path, redis_client: redis.Redis) -> None:
     occ_process(*arguments(key_file))
     ended = occ_process(*arguments(key_file))
-    assert (ended.exit_code, ended.stdout) == (0, "m-1: run 1 unchanged: this is what is there already\n")
+    assert (ended.exit_code, ended.stdout) == (
+        0,
+        "m-1: run 1 unchanged: this store is connected with this key already\n",
+    )
     assert redis_client.llen("occ.steps") == 1
 
 
@@ -181,7 +184,7 @@ def test_ctrl_c_ends_the_following_and_not_the_run(key_file: Path, records: Reco
         following.send_signal(signal.SIGINT)
         _, stderr = following.communicate(timeout=60)
     assert following.returncode == 130
-    assert stderr.decode().startswith("No longer followed. The run goes on by itself")
+    assert stderr.decode().startswith("Stopped following. The run continues in the background")
     assert b"Traceback" not in stderr
     assert records.load("m-1").connection is not None
 

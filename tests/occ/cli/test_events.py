@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from integrations.connections.record import Cause
+from occ.cli.events import EVENT_TYPES
 from tests.occ.cli.conftest import PROJECT, Ended, Occ
 from tests.occ.cli.worker import Worker
 
@@ -75,9 +77,21 @@ def test_no_event_is_no_output(occ: Occ) -> None:
     assert occ("events", "--after", "0") == Ended(0, "", "")
 
 
-@pytest.mark.parametrize("options", [["--after", "yesterday"], ["--after", "-1"], ["--type", "DROP"], ["--last", "0"]])
+@pytest.mark.parametrize(
+    "options", [["--after", "yesterday"], ["--after", "-1"], ["--type", "degradd"], ["--last", "0"]]
+)
 def test_what_cannot_be_meant_is_wrong_usage(options: list[str], occ: Occ) -> None:
     assert occ("events", *options).exit_code == 2
+
+
+def test_a_misspelt_type_is_refused_with_those_that_look_alike(occ: Occ) -> None:
+    assert "did you mean degraded?" in occ("events", "--type", "occ.connection.degradd").stderr
+
+
+def test_the_types_are_those_of_the_docs() -> None:
+    page = (PROJECT / "docs" / "events.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"occ\.(?:connection|operator)\.[a-z_]+", page)) <= {*EVENT_TYPES}
+    assert [name for name in EVENT_TYPES if f"`{name.rpartition('.')[2]}`" not in page and name not in page] == []
 
 
 @pytest.fixture

@@ -12,9 +12,8 @@ from integrations.connections.lifecycle import disconnection, key_verdicts, outc
 from integrations.connections.lifecycle.requests import Desired, begin, look_now
 from integrations.connections.record import Cause, Connection, Step, Target
 from integrations.connections.timeline import timeline_entry
-from occ.cli.explanation import explained
+from occ.cli.explanation import explained, repairs_of
 from occ.cli.facts import KEY, attention, facts
-from occ.cli.slot_history import repairs_of
 from tests.occ.cli.worker import KEY as VALIDATE
 from tests.occ.cli.worker import SLOTS, Notebook, Worker, slot
 from tests.usual import PACE
@@ -83,7 +82,7 @@ def with_key(connection: Connection, **changes: Any) -> Connection:
 @pytest.mark.parametrize(
     ("expires_at", "sentence", "remark"),
     [
-        (None, "The key does not expire", ""),
+        (None, "The key has no readable expiry date.", ""),
         (NOON + 12 * DAY, "The key expires in 12 d, 2026-12-05 12:00:00 UTC.", "expires in 12 d"),
         (NOON + 300 * DAY, "The key expires in 300 d, ", ""),
         (NOON - 3 * DAY, "The key expired 3 d ago, ", "expired 3 d ago"),
@@ -100,27 +99,33 @@ def test_a_new_key_that_is_being_tried_is_told(history: History) -> None:
     wanted = Desired("m-1", history.connection.store_url, "sealed", "ab" * 8, None, dict.fromkeys(SLOTS, True))
     history.take(begin(history.connection, wanted, Step.VALIDATE_KEY, history.at()))
     told = history.told()
-    assert f"A new application key ({'ab' * 8}) is being tried; the one before stays in use" in told
+    assert f"A new application key ({'ab' * 8}) is being tried; the current one stays in use until" in told
     assert told.startswith("m-1 is connected (active).")
     assert list(attention(history.connection)) == ["new key being tried"]
     history.take(outcomes.claim(history.connection, 1, VALIDATE, "w", history.at()))
     history.take(key_verdicts.candidate_turned_down(history.connection, VALIDATE, Cause("key_rejected"), history.at()))
-    assert "The last new application key did not prove itself; the one before stays in use." in history.told()
-    assert "[new_key_rejected, key_rejected] - the merchant acts" in history.told()
+    assert "The last new application key did not work; the one before stays in use." in history.told()
+    assert "[new_key_rejected, key_rejected] The merchant must act." in history.told()
 
 
 def test_a_repair_is_told_with_what_was_missed(history: History) -> None:
     back = outcomes.Registered(wrote=True, drift=(Drift.URL_MISSING,), missed=37)
     history.look({"order-submit": back})
     history.now += 2 * HOUR
-    sentence = "order-submit: our callback URL was missing, put back 2 h ago; 37 deliveries the store gave up on."
+    sentence = "order-submit: our callback URL was missing; repaired 2 h ago; the store gave up on 37 deliveries."
     assert sentence in history.told()
-    assert "A store tries nothing while our callback URL is out of the slot" in history.told()
-    assert "`occ replay m-1` asks for that again" in history.told()
+    assert "A store tries no deliveries while our callback URL is missing" in history.told()
+    assert "`occ replay m-1` requests them again" in history.told()
     (fact,) = (fact for fact in facts(history.connection, history.now) if fact.subject == "order-submit")
-    assert fact.remark == "put back after url_missing, 37 deliveries given up"
+    assert fact.remark == "repaired: url_missing, 37 deliveries given up"
     history.look({})
     assert sentence in history.told()  # the next look finds nothing amiss, and people still ask what happened
+    history.timeline.append({"at": history.now, "what": "replayed", "requested": 37})
+    assert "37 missed events were requested from the store 0 s ago." in history.told()
+    assert "`occ replay" not in history.told()
+    history.now += HOUR
+    history.look({"order-submit": back})
+    assert "`occ replay m-1` requests them again" in history.told()  # that was before this repair
 
 
 def test_several_repairs_are_counted(history: History) -> None:
@@ -128,9 +133,9 @@ def test_several_repairs_are_counted(history: History) -> None:
         history.look({"order-submit": outcomes.Registered(wrote=True, drift=(Drift.URL_CHANGED,))})
         history.now += HOUR
     told = history.told()
-    assert "order-submit: our callback URL had been changed, put back 2 times within a day, last 60 min ago; " in told
-    assert "the store does not tell what it gave up delivering." in told
-    assert "A store tries nothing" not in history.told()
+    assert "order-submit: our callback URL had been changed; repaired 2 times within a day, last 60 min ago; " in told
+    assert "no failed-delivery log available." in told
+    assert "A store tries no deliveries" not in history.told()
 
 
 def test_a_contested_slot_is_told_to_be_left_alone(history: History) -> None:
@@ -140,16 +145,18 @@ def test_a_contested_slot_is_told_to_be_left_alone(history: History) -> None:
     history.step(shipping, lambda it, to: outcomes.shipping_checked(it, to, 2, Step.REGISTER_SLOT, history.at()))
     drift = (Drift.URL_MISSING,)
     history.step(slot("order-submit"), lambda it, to: outcomes.slot_contested(it, to, drift, history.at()))
-    assert "order-submit: our callback URL was missing, and is left alone since." in history.told()
+    assert "order-submit: our callback URL was missing. We no longer repair it." in history.told()
     assert "[slot_contested" in history.told()
-    assert history.told().endswith("Once it is settled whose the slot is: `occ repair m-1` writes it again.")
+    assert history.told().endswith(
+        "Once you have settled who manages the slot, run `occ repair m-1` to write it again."
+    )
 
 
 def test_a_departure_is_told_from_its_beginning_to_its_end(history: History) -> None:
     history.take(disconnection.disconnect(history.connection, history.at()))
     history.now += 1
     assert history.told().startswith("m-1 is being disconnected.")
-    assert "It was asked 1 s ago to disconnect" in history.told()
+    assert "Disconnection was requested 1 s ago" in history.told()
     assert list(attention(history.connection)) == ["being disconnected"]
     for name in SLOTS[1:]:
         leaving = Target(Step.DISCONNECT, name)
@@ -158,14 +165,16 @@ def test_a_departure_is_told_from_its_beginning_to_its_end(history: History) -> 
     leaving = Target(Step.DISCONNECT, SLOTS[0])
     history.step(leaving, lambda it, to: disconnection.left_behind(it, to, refused, history.at()))
     told = history.told()
-    assert told.startswith("m-1 has been disconnected (disconnected).")
-    assert "What the store refuses is tried again until 2026-11-30 14:00:00 UTC; the key is kept for that." in told
+    assert told.startswith("m-1 has been disconnected.")
+    assert "The last run began 2026-11-23 12:00:00 UTC" in told
+    assert "Run 2" not in told  # the time is run 1's
+    assert "If the store refuses, we keep trying until 2026-11-30 14:00:00 UTC" in told
     assert "Slots left behind: order-submit." in told
     assert "The next attempt is in 60 min" in told
     history.now += HOUR + 1
     history.step(leaving, lambda it, to: disconnection.slot_removed(it, to, {"wrote": True}, history.at()))
     assert "The application key has been forgotten." in history.told()
-    assert "Nothing, until somebody asks to connect it again." in history.told()
+    assert "Nothing, until somebody connects it again." in history.told()
 
 
 def test_a_store_that_was_left_is_named(history: History) -> None:
@@ -175,7 +184,7 @@ def test_a_store_that_was_left_is_named(history: History) -> None:
     assert change.former is not None
     told = "\n".join(explained(change.connection, history.now, (), [change.former]))
     assert (
-        f"The store before, {history.connection.store_url}, is being disconnected; `occ explain m-1@1` tells more."
+        f"The former store {history.connection.store_url} is being disconnected. `occ explain m-1@1` shows the details."
         in told
     )
 
@@ -199,14 +208,14 @@ def test_repairs_are_those_of_the_slot_and_an_older_line_does_not_tell_when_all_
 
 def test_no_fact_of_a_newer_release_breaks_the_explanation(history: History) -> None:
     history.timeline.append(line("slot_repaired", history.now, drift=["eaten_by_mice"], missed_events=1))
-    assert "order-submit: eaten_by_mice, put back 0 s ago; 1 delivery the store gave up on." in history.told()
+    assert "order-submit: eaten_by_mice; repaired 0 s ago; the store gave up on 1 delivery." in history.told()
 
 
 def test_who_has_mended_something_is_told_how_not_to_wait(history: History) -> None:
-    assert "Once that is mended" not in history.told()
+    assert "Once fixed" not in history.told()
     history.begin_look()
     no_shipping = Target(Step.CHECK_SHIPPING_METHODS)
     history.step(VALIDATE, lambda it, to: outcomes.key_proven(it, to, no_shipping.step, history.at()))
     refused = Cause("permission_denied", "HTTP 403")
     history.step(no_shipping, lambda it, to: outcomes.ended(it, to, refused, history.at()))
-    assert history.told().endswith("Once that is mended: `occ recheck m-1` looks now.")
+    assert history.told().endswith("Once fixed, run `occ revalidate m-1` to check right away.")

@@ -4,7 +4,7 @@ import click
 import pytest
 
 from integrations.connections.record import Cause, Connection
-from occ.cli.filters import Filters, FindingCode
+from occ.cli.options import Filters, FindingCode
 from tests.occ.cli.worker import Notebook, Worker
 
 

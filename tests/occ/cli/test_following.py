@@ -6,7 +6,7 @@ from itertools import chain, islice, repeat
 import pytest
 import redis
 
-from occ.cli.following import looks
+from occ.cli.set_up import repeatedly
 
 
 class Time:
@@ -34,21 +34,23 @@ def reading(answers: Iterator[int | Exception]) -> Callable[[], int]:
 
 def test_it_looks_until_the_time_is_over_and_at_least_once() -> None:
     time = Time()
-    assert len(list(looks(lambda: 1, every=1.0, until=3.0, clock=time.clock, sleep=time.sleep))) == 4
-    assert list(looks(lambda: 1, every=1.0, until=0.0, clock=time.clock, sleep=time.sleep)) == [1]
+    assert len(list(repeatedly(lambda: 1, every=1.0, until=3.0, clock=time.clock, sleep=time.sleep))) == 4
+    assert list(repeatedly(lambda: 1, every=1.0, until=0.0, clock=time.clock, sleep=time.sleep)) == [1]
 
 
 @pytest.mark.parametrize("away", [redis.ConnectionError(), redis.TimeoutError(), redis.exceptions.BusyLoadingError()])
 def test_a_restart_of_the_server_is_ridden_out(away: Exception) -> None:
     time = Time()
     read = reading(chain([1], repeat(away, 20), [2], repeat(away, 20), [3]))
-    seen = looks(read, every=1.0, clock=time.clock, sleep=time.sleep)
+    seen = repeatedly(read, every=1.0, clock=time.clock, sleep=time.sleep)
     assert list(islice(seen, 3)) == [1, 2, 3]
 
 
 def test_a_server_that_stays_away_is_given_up() -> None:
     time = Time()
-    seen = looks(reading(chain([1], repeat(redis.ConnectionError()))), every=1.0, clock=time.clock, sleep=time.sleep)
+    seen = repeatedly(
+        reading(chain([1], repeat(redis.ConnectionError()))), every=1.0, clock=time.clock, sleep=time.sleep
+    )
     assert next(seen) == 1
     with pytest.raises(redis.ConnectionError):
         next(seen)
@@ -59,12 +61,12 @@ def test_an_outage_does_not_prolong_the_wait() -> None:
     time = Time()
     read = reading(repeat(redis.ConnectionError()))
     with pytest.raises(redis.ConnectionError):
-        next(looks(read, every=1.0, until=5.0, clock=time.clock, sleep=time.sleep))
+        next(repeatedly(read, every=1.0, until=5.0, clock=time.clock, sleep=time.sleep))
     assert time.now == 5.0
 
 
 def test_a_refused_login_does_not_get_better_by_waiting() -> None:
     time = Time()
     with pytest.raises(redis.AuthenticationError):
-        next(looks(reading(repeat(redis.AuthenticationError())), clock=time.clock, sleep=time.sleep))
+        next(repeatedly(reading(repeat(redis.AuthenticationError())), clock=time.clock, sleep=time.sleep))
     assert time.now == 0.0

@@ -1,6 +1,6 @@
 """The cap on how much is begun per second, on a clock of the test's own."""
 
-from occ.cli.rate import Rate
+from occ.cli.bulk.run import Rate
 
 
 class Time:

@@ -58,18 +58,35 @@ def test_what_is_missing_for_us_alone_is_asked_for_once(connected: SimulatedStor
     assert (told["asked"], told["left_to_others"], told["left_over"]) == (3, 1, 0)
     assert slots_of(ended)["order-update"]["asked"] == 0
     again = occ("replay", "m-1")
-    assert again.stdout == "m-1: order-submit: 1 left to others, who miss them too\n"
+    assert again.stdout == "m-1: order-submit: 1 not requested: another receiver missed it too\n"
     assert connected.summary()["messages_resent"] == 3
 
 
 def test_nothing_missing_is_told_as_such(connected: SimulatedStore, occ: Occ) -> None:
-    assert occ("replay", "m-1").stdout == "m-1: nothing is missing\n"
+    assert occ("replay", "m-1").stdout == "m-1: no missed events\n"
+
+
+def test_a_replay_has_its_line_in_the_timeline(connected: SimulatedStore, occ: Occ, records: Records) -> None:
+    connected.give_up_delivery("order-submit", [ours("order-submit")])
+    before = records.load("m-1").connection
+    occ("replay", "m-1")
+    last = records.timeline("m-1")[-1]
+    assert (last["what"], last["requested"]) == ("replayed", 1)
+    assert records.load("m-1").connection == before
+    assert occ("timeline", "m-1").stdout.splitlines()[-1].endswith("replayed  requested=1")
+    occ("replay", "m-1", "--dry-run")
+    assert records.timeline("m-1")[-1] == last
+
+
+def test_a_time_reads_as_it_is_typed_and_a_summary_in_words(connected: SimulatedStore, occ: Occ) -> None:
+    ended = occ("replay", "m-1", "--file", "-", "--since", "2d", stdin=b"m-1\n")
+    assert ended.stderr == "replay --since 2d: 1 had nothing to request\n"
 
 
 def test_a_store_without_a_log_is_no_failure(connected: SimulatedStore, occ: Occ) -> None:
     connected.fail("failed_messages", {"fault": "not_found", "times": "always"})
     ended = occ("replay", "m-1")
-    assert (ended.exit_code, ended.stdout) == (0, "m-1: the store keeps no such log\n")
+    assert (ended.exit_code, ended.stdout) == (0, "m-1: no failed-delivery log available\n")
 
 
 def test_what_the_store_does_not_take_now_is_left_over(connected: SimulatedStore, occ: Occ) -> None:
@@ -77,14 +94,14 @@ def test_what_the_store_does_not_take_now_is_left_over(connected: SimulatedStore
         connected.give_up_delivery("shipment-create", [ours("shipment-create")])
     connected.fail("resend", 429, 429, 429)
     ended = occ("replay", "m-1")
-    assert ended.stdout == "m-1: shipment-create: 3 left over for another replay\n"
+    assert ended.stdout == "m-1: shipment-create: 3 left for another replay\n"
 
 
 @pytest.mark.parametrize(
     ("trouble", "code", "sentence"),
     [
         ({"faults": {"*": [{"fault": "status", "status": 503, "times": "always"}]}}, "store_error", "an error of its"),
-        ({"revoke_keys": True, "kill_tokens": True}, "key_doubted", "`occ recheck m-1` asks again"),
+        ({"revoke_keys": True, "kill_tokens": True}, "key_doubted", "run `occ revalidate m-1`"),
         ({"reachable": False}, "store_unreachable", "The store could not be reached."),
     ],
 )
@@ -103,7 +120,7 @@ def test_trouble_at_the_store_is_one_sentence(
 
 def test_one_store_in_trouble_stops_no_other(connected: SimulatedStore, occ: Occ) -> None:
     ended = occ("replay", "nobody", "m-1")
-    assert (ended.exit_code, ended.stdout) == (1, "m-1: nothing is missing\n")
+    assert (ended.exit_code, ended.stdout) == (1, "m-1: no missed events\n")
 
 
 def test_it_goes_back_to_when_all_was_well_before_the_repair(
@@ -125,7 +142,7 @@ def test_it_goes_back_to_when_all_was_well_before_the_repair(
 
 def test_who_is_leaving_is_not_replayed(connected: SimulatedStore, occ: Occ, occ_process: Occ) -> None:
     occ_process("disconnect", "m-1", "--yes")
-    assert occ("replay", "m-1").stdout == "m-1: disconnected, so nothing is asked for\n"
+    assert occ("replay", "m-1").stdout == "m-1: disconnected, so nothing is requested\n"
     assert connected.summary()["calls"] == 0
 
 

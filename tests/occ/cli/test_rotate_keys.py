@@ -1,9 +1,17 @@
 """`occ rotate-keys` on a real server."""
 
-import pytest
+import json
+import os
 
+import pytest
+import redis
+from celery import Celery
+
+from integrations import quarantine
 from integrations.connections.records import Records
-from integrations.sealing.keyring import SealingKey
+from integrations.sealing.keyring import SealingKey, seal
+from integrations.settings import load_keyless_settings
+from occ.simulator.application_keys import make_application_key
 from tests.integrations.connections.test_rotation import connect
 from tests.occ.cli.conftest import Occ
 
@@ -32,7 +40,7 @@ def test_rotating_tells_how_many_were_sealed_anew(occ: Occ, records: Records, bo
         "needed": {both_keys.key_id: 3},
     }
     again = occ("rotate-keys")
-    assert again.stdout == f"0 sealed anew, 3 of 3 records under key {both_keys.key_id}.\n"
+    assert again.stdout == f"0 re-sealed; 3 of 3 records sealed with the newest key {both_keys.key_id}.\n"
 
 
 def test_a_key_is_not_retired_while_records_need_it(occ: Occ, records: Records, both_keys: SealingKey) -> None:
@@ -40,11 +48,44 @@ def test_a_key_is_not_retired_while_records_need_it(occ: Occ, records: Records, 
         connect(records, f"m-{number}", key=OLD)
     refused = occ("rotate-keys", "--retire", OLD.key_id, "--json")
     assert (refused.exit_code, refused.error["code"]) == (2, "key_in_use")
-    assert refused.error["remedy"].startswith("3 of 3 records need this key")
+    assert refused.error["remedy"].startswith("3 of 3 records still sealed with this key")
     occ("rotate-keys")
     retired = occ("rotate-keys", "--retire", OLD.key_id, "--json")
     assert retired.exit_code == 0
     assert retired.object == {"retired_key_id": OLD.key_id, "needed": {both_keys.key_id: 3}}
+
+
+def request(key: SealingKey) -> dict[str, str]:
+    sealed = seal(key.public_key, key.key_id, "m-1", make_application_key())
+    return {"merchant_id": "m-1", "store_url": "https://ccadmin-z1a2.oracleoutsourcing.com", "application_key": sealed}
+
+
+def send(place: str, key: SealingKey, client: redis.Redis) -> None:
+    if place == "inbox":
+        client.xadd("occ:inbox", {"request": json.dumps(request(key))})
+    elif place == "quarantine":
+        message = json.dumps(request(key)).encode()
+        quarantine.quarantine(client, queue="occ:inbox", reason="stumbled", message=message, now=1.0)
+    else:
+        with Celery("producer", broker=load_keyless_settings(os.environ).broker_url, set_as_current=False) as producer:
+            producer.send_task("occ.connect", kwargs=request(key), queue="occ")
+    if place == "a worker's hands":
+        taken = client.lpop("occ")
+        assert isinstance(taken, bytes)
+        client.hset("unacked", "tag", json.dumps([json.loads(taken), "", "occ"]))
+
+
+@pytest.mark.parametrize("place", ["inbox", "queue", "a worker's hands", "quarantine"])
+def test_a_key_is_not_retired_while_a_waiting_request_needs_it(
+    occ: Occ, both_keys: SealingKey, redis_client: redis.Redis, place: str
+) -> None:
+    send(place, both_keys, redis_client)
+    assert occ("rotate-keys", "--retire", OLD.key_id).exit_code == 0  # that one needs the newest
+    send(place, OLD, redis_client)
+    refused = occ("rotate-keys", "--retire", OLD.key_id, "--json")
+    assert (refused.exit_code, refused.error["code"]) == (2, "key_in_use")
+    where = "queue" if place == "a worker's hands" else place
+    assert refused.error["remedy"].startswith(f"1 waiting request needs this key ({where} 1)")
 
 
 @pytest.mark.parametrize(("which", "code"), [("newest", "newest_key"), ("private", "unknown_key_id")])

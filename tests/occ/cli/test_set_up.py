@@ -44,7 +44,7 @@ def test_a_server_that_is_not_there_ends_every_command_that_needs_it(
         monkeypatch.setenv("OCC_REDIS_URL", f"redis://user:pa55word@127.0.0.1:{port}/0")
         ended = occ(*command)
     assert (ended.exit_code, ended.stdout) == (3, "")
-    assert f"the server at 127.0.0.1:{port} cannot be reached" in ended.stderr
+    assert f"cannot reach the server at 127.0.0.1:{port}" in ended.stderr
     assert "pa55word" not in ended.stderr
 
 
@@ -71,7 +71,7 @@ def test_who_only_reads_needs_no_key_and_no_callback_url(
 @pytest.mark.server
 def test_who_opens_keys_needs_them(occ: Occ, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OCC_SEALING_KEYS")
-    for command in (["rotate-keys"], ["recheck", "m-1"]):
+    for command in (["rotate-keys"], ["revalidate", "m-1"]):
         ended = occ(*command)
         assert ended.exit_code != 0
         assert "OCC_SEALING_KEYS: required" in ended.stderr
@@ -98,7 +98,7 @@ def test_a_wrong_password_is_told_as_such(occ: Occ, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("OCC_REDIS_URL", f"unix://:pa55word@{urlsplit(redis_url).path}")
     ended = occ("status")
     assert ended.exit_code == 3
-    assert "does not accept the login" in ended.stderr
+    assert "rejects the login" in ended.stderr
     assert "pa55word" not in ended.stderr
 
 

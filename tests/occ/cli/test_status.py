@@ -50,7 +50,7 @@ def test_all_connections_are_listed_with_what_needs_attention(occ: Occ, worker: 
     worker.connect("m-1")
     worker.connect("m-2", failing={"order-update": Cause("slot_refused"), "order-submit": Cause("slot_not_offered")})
     lines = [line.split() for line in occ("status").stdout.splitlines()]
-    assert lines[0] == ["STATUS", "SLOTS", "NEXT", "LOOK", "MERCHANT", "ATTENTION"]
+    assert lines[0] == ["STATUS", "SLOTS", "NEXT", "CHECK", "MERCHANT", "ATTENTION"]
     assert lines[1][:2] + lines[1][5:] == ["active", "4/4", "m-1"]
     assert lines[2][:2] + lines[2][5:] == [
         *("degraded", "2/4", "m-2"),
@@ -89,9 +89,9 @@ def test_a_store_that_was_left_is_read_by_its_own_id(occ: Occ, worker: Worker) -
     worker.begin("m-1", "https://ccadmin-z9.oracleoutsourcing.com")
     assert occ("status", "m-1@1", "--json").object["store_url"] == "https://ccadmin-z1a2.oracleoutsourcing.com"
     told = occ("explain", "m-1@1").stdout
-    assert told.startswith("m-1@1, a store that m-1 has left, is being disconnected.")
+    assert told.startswith("m-1@1, a former store of m-1, is being disconnected.")
     assert "The next attempt is now" in told or "Work has been waiting" in told
-    assert "`occ explain m-1@1` tells more." in occ("explain", "m-1").stdout
+    assert "`occ explain m-1@1` shows the details." in occ("explain", "m-1").stdout
     assert occ("timeline", "m-1@1").exit_code == 0
     assert occ("status", "m-1@7").exit_code == 4
     assert "`occ explain m-1` lists them" in occ("explain", "m-1@7").stderr
@@ -103,7 +103,7 @@ def test_only_a_run_makes_the_id_of_a_store_that_was_left(name: str, occ: Occ) -
 
 
 def test_no_connection_at_all_is_told_to_people_only(occ: Occ) -> None:
-    assert occ("status").stderr == "No connection yet; `occ connect` makes one.\n"
+    assert occ("status").stderr == "No connections yet; `occ connect` creates one.\n"
     for_programs = occ("status", "--json")
     assert (for_programs.exit_code, for_programs.stdout, for_programs.stderr) == (0, "", "")
 
@@ -112,7 +112,7 @@ def test_no_connection_at_all_is_told_to_people_only(occ: Occ) -> None:
 def test_an_unknown_merchant_has_an_exit_code_of_its_own(command: str, occ: Occ) -> None:
     ended = occ(command, "nobody")
     assert (ended.exit_code, ended.stdout) == (4, "")
-    assert ended.stderr.startswith("Error: merchant_id: there is no connection of nobody")
+    assert ended.stderr.startswith("Error: merchant_id: there is no such connection")
 
 
 @pytest.mark.parametrize("command", ["status", "timeline"])
@@ -172,10 +172,10 @@ def test_the_timeline_for_programs_has_times_they_can_read(occ: Occ, worker: Wor
 def test_an_explanation_tells_who_acts_and_what_comes_next(occ: Occ, worker: Worker) -> None:
     worker.connect(failing={"order-update": Cause("slot_refused", "HTTP 400")})
     told = occ("explain", "m-1").stdout
-    assert told.startswith("m-1 works in part (degraded).")
-    assert "Slots registered: order-submit, shipment-create, shipment-update; seen there " in told
-    assert "the operator of this installation acts" in told
-    assert re.search(r"We look again in \d+ min", told)  # an hour, or sooner: the daily one may come first
+    assert told.startswith("m-1 is not fully connected (degraded).")
+    assert "Slots registered: order-submit, shipment-create, shipment-update; last checked " in told
+    assert "The operator of this installation must act." in told
+    assert re.search(r"The next re-validation is in \d+ min", told)  # an hour, or sooner: the daily one may come first
 
 
 def test_a_slot_that_waits_is_told_with_its_next_attempt(occ: Occ, worker: Worker) -> None:

@@ -128,7 +128,7 @@ def test_somebody_is_asked_before_stores_are_left(
     rest(records, "m-1", "m-2")
     with terminal("disconnect", "m-1", "m-2", "nobody", TERM="dumb") as screen:
         screen.wait_for("Disconnect m-1, m-2? [y/N]: ")
-        assert "Our callback URL is taken out of the store" in screen.shown
+        assert "Our callback URL is removed from the store" in screen.shown
         screen.type(f"{answer}\n")
         assert screen.wait_for_end() == (exit_code or 1)  # nobody is unknown
     assert [who for who in ("m-1", "m-2") if asked(records, who, "disconnect_asked")] == left
@@ -138,19 +138,19 @@ def test_somebody_is_asked_before_stores_are_left(
 def test_who_types_the_ids_cannot_be_asked() -> None:
     with terminal("disconnect", "--file", "-") as screen:
         assert screen.wait_for_end() == 2
-    assert "say --yes" in screen.shown
+    assert "pass --yes" in screen.shown
 
 
 @pytest.mark.server
 @pytest.mark.usefixtures("installation")
 def test_many_are_a_bar_with_what_failed_above_it(records: Records) -> None:
     rest(records, "m-1", "m-2")
-    with terminal("recheck", "m-1", "m-2", "nobody") as screen:
+    with terminal("revalidate", "m-1", "m-2", "nobody") as screen:
         assert screen.wait_for_end() == 1
     assert "3/3" in screen.shown
-    assert "nobody: there is no connection of nobody" in screen.shown
+    assert "nobody: there is no such connection" in screen.shown
     assert "m-1: being looked at" not in screen.shown
-    assert "recheck: 2 accepted, 1 failed" in screen.shown
+    assert "revalidate: 2 accepted, 1 failed" in screen.shown
     assert SHOW_CURSOR in screen.shown
 
 

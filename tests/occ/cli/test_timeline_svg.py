@@ -11,9 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from integrations.connections.record import Cause
-from occ.cli.history import history_of
-from occ.cli.time_axis import TimeAxis
-from occ.cli.timeline_svg import timeline_svg
+from occ.cli.timeline_svg import TimeAxis, history_of, timeline_svg
 from tests.occ.cli.conftest import Occ
 from tests.occ.cli.worker import KEY, Worker, slot
 
@@ -150,7 +148,7 @@ def test_work_is_to_scale_and_a_day_of_waiting_takes_little_room() -> None:
 
 def test_attempts_of_a_newer_release_are_shown_under_the_words_they_bring() -> None:
     history = history_of([line("stars_aligned", 1, step="align_stars", attempt=1)])
-    assert [(it.lane, it.words, it.tone) for it in history.attempts] == [("align_stars", "stars aligned", "done")]
+    assert [(it.row, it.words, it.tone) for it in history.attempts] == [("align_stars", "stars aligned", "done")]
 
 
 # --- The command ------------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from rich.console import Console
 from integrations.connections.causes import explain
 from integrations.connections.record import Cause
 from occ.cli.explanation import explained, is_left_lying
-from occ.cli.live_view import overview_table, parts_table
+from occ.cli.tables import connection_table, overview_table
 from occ.cli.views import JsonLines, Lines
 from tests.occ.cli.worker import KEY, SHIPPING, SLOTS, Notebook, Worker, slot
 
@@ -95,7 +95,7 @@ def test_the_table_of_a_connection_fits_into_eighty_columns(notebook: Notebook, 
     worker.wait(slot("order-update"), Cause("store_error", "HTTP 503"), seconds=95)
     worker.end(slot("shipment-update"), Cause("slot_refused", "HTTP 400, errorCode 10400"))
     worker.claim(slot("shipment-create"))
-    shown = rendered(parts_table(notebook.connection, NOON), width=80)
+    shown = rendered(connection_table(notebook.connection, NOON), width=80)
     rows = [" ".join(line.split()) for line in shown]
     assert "m-1 is onboarding: run 1, https://ccadmin-z1a2.oracleoutsourcing.com" in rows
     assert "key valid" in rows
@@ -109,7 +109,7 @@ def test_the_table_of_a_connection_fits_into_eighty_columns(notebook: Notebook, 
 
 def test_a_table_obeys_neither_markup_nor_control_characters(notebook: Notebook, worker: Worker) -> None:
     worker.end(KEY, Cause("edge_refused", "[bold]x[/bold]\x1b[2J"))
-    shown = "\n".join(rendered(parts_table(notebook.connection, NOON), width=200))
+    shown = "\n".join(rendered(connection_table(notebook.connection, NOON), width=200))
     assert "[bold]x[/bold]\N{REPLACEMENT CHARACTER}[2J" in shown
     assert "\x1b" not in shown
 
@@ -129,19 +129,27 @@ def test_the_overview_shows_those_first_that_need_somebody(notebook: Notebook, w
     ("act", "sentences"),
     [
         (lambda _: None, ["m-1 is being connected (onboarding).", "The application key has not been tried yet."]),
-        (lambda worker: worker.claim(KEY), ["Workers are at it now: validate_key."]),
+        (lambda worker: worker.claim(KEY), ["Workers are on it now: validate_key."]),
         (
             lambda worker: worker.wait(KEY, Cause("store_timeout"), seconds=8),
-            ["The store did not answer in time.", "nobody has to act", "The next attempt is in 8 s"],
+            ["The store did not answer in time.", "Nobody has to act.", "The next attempt is in 8 s"],
         ),
         (lambda worker: worker.refuse_key(), ["refused the application key once", "The next attempt is in 5 min"]),
         (
             lambda worker: worker.end(KEY, Cause("not_an_admin_host")),
-            ["m-1 works in part (degraded).", "the merchant acts", "We look again in 60 min"],
+            [
+                "m-1 is not working yet (degraded).",
+                "The merchant must act. Next try in 60 min.",
+                "The next re-validation is in 60 min",
+            ],
         ),
         (
             lambda worker: (worker.prove_key(), worker.count_shipping_methods(0)),
-            ["The store has no enabled shipping method.", "the merchant acts", "We look again in 60 min"],
+            [
+                "The store has no enabled shipping method.",
+                "The merchant must act. Next try in 60 min.",
+                "The next re-validation is in 60 min",
+            ],
         ),
         (lambda worker: worker.finish(), ["m-1 is connected (active).", "Enabled shipping methods: 2."]),
     ],

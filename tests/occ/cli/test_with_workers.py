@@ -42,21 +42,22 @@ def test_a_slot_is_mended_explained_and_left(tmp_path: Path) -> None:
         pipeline.await_end("m-1")
         calls = calls_of(store)
 
-        assert occ(pipeline, "recheck", "m-1").stdout == "m-1: being looked at\n"
+        assert occ(pipeline, "revalidate", "m-1").stdout == "m-1: re-validation requested\n"
         await_rest(pipeline, store, calls + 6)
         assert calls_of(store) == calls + 6
 
         store.give_up_delivery("order-submit", [OURS])
         store.rival_writes("order-submit", THEIRS, how="replace")
-        assert occ(pipeline, "recheck", "--host", "127.*", "--json").object["outcome"] == "accepted"
+        assert occ(pipeline, "revalidate", "--host", "127.*", "--json").object["outcome"] == "accepted"
         wait_until(lambda: OURS in store.urls("order-submit"), what="the slot to be mended")
         wait_until(lambda: bool(pipeline.status("m-1")["slots"]["order-submit"].get("drift")), what="record")
         told = occ(pipeline, "explain", "m-1").stdout
-        assert "order-submit: our callback URL was missing, put back " in told
-        assert "1 delivery the store gave up on." in told
-        assert occ(pipeline, "replay", "m-1").stdout == "m-1: order-submit: 1 asked for again\n"
+        assert "order-submit: our callback URL was missing; repaired " in told
+        assert "the store gave up on 1 delivery." in told
+        assert occ(pipeline, "replay", "m-1").stdout == "m-1: order-submit: 1 requested\n"
+        assert "1 missed event was requested from the store" in occ(pipeline, "explain", "m-1").stdout
 
-        assert occ(pipeline, "disconnect", "m-1", "--yes").stdout == "m-1: being disconnected\n"
+        assert occ(pipeline, "disconnect", "m-1", "--yes").stdout == "m-1: disconnection requested\n"
         wait_until(lambda: pipeline.status("m-1")["status"] == "disconnected", what="the end")
         assert store.urls("order-submit") == [THEIRS]
         assert "The application key has been forgotten." in occ(pipeline, "explain", "m-1").stdout

@@ -36,7 +36,7 @@ from integrations.connections.record import (
 )
 from integrations.oracle_commerce.store_url import admin_twin
 from integrations.settings import Settings
-from occ.demo.demo import main
+from occ.demo.demo import demo as demo_command
 from occ.demo.merchants import SLOTS, TELLING, Part, cast
 from occ.demo.story import MerchantLines, ending, opening, totals
 from occ.demo.verdict import Seen, differences
@@ -324,7 +324,7 @@ def without_colours(text: str) -> str:
 
 @pytest.mark.parametrize("number", ["0", "1001", "-3", "many", ""])
 def test_a_number_of_merchants_it_cannot_play_is_refused(number: str) -> None:
-    ended = CliRunner().invoke(main, ["--merchants", number])
+    ended = CliRunner().invoke(demo_command, ["--merchants", number])
     assert ended.exit_code == 2
     assert "Invalid value for '--merchants'" in ended.output
 
@@ -345,7 +345,7 @@ from integrations.connections.record import ConnectionStatus
 from occ.demo import demo
 from occ.demo.merchants import cast
 demo.cast = lambda number: [replace(part, status=ConnectionStatus.DEGRADED) for part in cast(number)]
-demo.main()
+demo.demo()
 """
 
 
@@ -504,7 +504,7 @@ def test_on_a_terminal_there_is_a_table_and_a_server_of_ones_own_is_left_as_it_w
         process.kill()
         process.wait()
         os.close(ours)
-    assert "Next look" in shown
+    assert "Next check" in shown
     assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")
     assert "Every merchant ended as it should." in shown
     assert "start no workers there" in shown

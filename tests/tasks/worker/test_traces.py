@@ -281,7 +281,7 @@ def test_a_worker_needs_nothing_but_the_api_unless_traces_are_asked_for() -> Non
 
 
 def test_up_says_at_start_what_is_missing(tmp_path: Path) -> None:
-    up = "from occ.local.up import main; main(['--no-flower', '--no-metrics'])"
+    up = "from occ.local.up import up; up(['--no-flower', '--no-metrics'])"
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_THE_SDK + up],
         env={"PATH": os.environ["PATH"], "OCC_DATA_DIR": str(tmp_path / "data"), "OCC_TRACES": "otlp"},

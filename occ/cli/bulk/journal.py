@@ -1,12 +1,12 @@
-"""What a bulk command has done, in a small file, so that it can be killed and started again.
+"""What a bulk command has done, in a small file, so that it can be killed and resumed.
 
 One id a line, appended and on disk before the next step is taken:
 
-    # occ recheck
+    # occ revalidate
     m-1 begun 1795435200.123       by the server's clock, before anything is asked for
     m-1 accepted                   the outcome; "failed" is tried again next time
 
-What was begun and has no outcome is in doubt: whoever goes on looks in the record whether it was done.
+What was begun and has no outcome is in doubt: a resumed command looks in the record whether it was done.
 """
 
 import fcntl
@@ -16,9 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from occ.cli.exit_codes import ExitCode
-from occ.cli.failure import CommandError
-from occ.cli.result import FAILED, Result
+from occ.cli.bulk.results import FAILED, Result
+from occ.cli.failure import CommandError, ExitCode
 
 _BEGUN = "begun"
 _FIELDS_OF_BEGUN = 3
@@ -45,7 +44,7 @@ class Journal:
                 self._open(self._path)
             except OSError as error:
                 self.__exit__(None, None, None)
-                raise _unusable("not_usable", f"the journal cannot be used ({os.strerror(error.errno or 0)})") from None
+                raise _unusable("not_usable", f"cannot use the journal ({os.strerror(error.errno or 0)})") from None
             except BaseException:
                 self.__exit__(None, None, None)
                 raise
@@ -59,20 +58,20 @@ class Journal:
             self._file = None
 
     def is_done(self, merchant_id: str) -> bool:
-        """Whether an earlier start has seen to this merchant."""
+        """Whether an earlier run has dealt with this merchant."""
         return merchant_id in self._done
 
     def in_doubt_since(self, merchant_id: str) -> float | None:
-        """When it was begun, if nothing is written of how it ended."""
+        """When it was begun, if no outcome is written."""
         return self._begun.get(merchant_id)
 
     def begin(self, merchant_id: str, now: float) -> None:
-        """It is going to be done; `now` is the server's time."""
+        """It is about to be done; `now` is the server's time."""
         if self._file is not None:
             self._write(f"{merchant_id} {_BEGUN} {now:.3f}\n")
 
     def end(self, results: Iterable[Result]) -> None:
-        """This came of it."""
+        """It was done, with these results."""
         if self._file is not None:
             self._write("".join(f"{result.merchant_id} {result.outcome}\n" for result in results))
 
@@ -86,19 +85,19 @@ class Journal:
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise _unusable("in_use", "another process is writing this journal; let it end first") from None
+            raise _unusable("in_use", "another process is writing this journal; wait until it ends") from None
         self._file.seek(0)
-        # A line that was cut short says nothing, and what is appended must not complete it.
+        # A line that was cut short is ignored, and must not be completed by what is appended.
         self._file.truncate(self._take_in(self._file))
         if self._file.seek(0, os.SEEK_END) == 0:
             self._write(f"{self._heading}\n")
 
     def _take_in(self, file: BinaryIO) -> int:
-        """Read what was written; returns where its last whole line ends. Whatever is no journal is left as it is."""
+        """Read what was written; returns where its last whole line ends. A file that is no journal is left as it is."""
         heading = f"{self._heading}\n".encode()
         first = file.read(len(heading))
         if not heading.startswith(first):
-            remedy = f"this file is not a journal of `{self._heading.removeprefix('# ')}`; name another, or a new one"
+            remedy = f"this file is not a journal of `{self._heading.removeprefix('# ')}`; name another file"
             raise _unusable("other_journal", remedy)
         if first != heading:
             return 0

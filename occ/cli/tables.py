@@ -24,7 +24,7 @@ _ORDER = [
     ConnectionStatus.DISCONNECTED,
 ]
 _HEADING_AND_MORE = 6
-"""Lines of a screen that hold no row: heading, rules, the line about what does not fit, the cursor."""
+"""Lines of a screen that hold no row: heading, rules, caption, the cursor."""
 
 
 class _LiveTable:
@@ -34,7 +34,7 @@ class _LiveTable:
 
     def show(self, connections: Sequence[Connection], now: float) -> None:
         if self._single:
-            tables = Group(*(parts_table(connection, now) for connection in connections))
+            tables = Group(*(connection_table(connection, now) for connection in connections))
             self._live.update(tables, refresh=True)
         else:
             self._live.update(overview_table(connections, now, self._rows()), refresh=True)
@@ -45,15 +45,15 @@ class _LiveTable:
 
 @contextmanager
 def live_view(stream: IO[str], *, single: bool) -> Iterator[_LiveTable]:
-    """A table that follows what it is shown; the last one stays. `single`: all parts of each connection."""
+    """A table that follows what it is shown; the last one stays. `single`: each connection in detail."""
     console = Console(file=stream)
     with Live(console=console, auto_refresh=False) as live:
         yield _LiveTable(live, single=single)
 
 
-def parts_table(connection: Connection, now: float) -> Table:
-    """A row for every part of a connection, what is the matter with it beneath. Fits into 80 columns."""
-    table = _table("Part", "Status", "Attempts", "Next", "Remark")
+def connection_table(connection: Connection, now: float) -> Table:
+    """A row for each fact about a connection, its findings beneath. Fits into 80 columns."""
+    table = _table("Subject", "Status", "Attempts", "Next", "Remark")
     table.title = Text.assemble(
         _text(f"{connection.merchant_id} is "),
         _status(connection.status),
@@ -67,8 +67,8 @@ def parts_table(connection: Connection, now: float) -> Table:
 
 
 def overview_table(connections: Sequence[Connection], now: float, most: int) -> Table:
-    """A row for each connection, those that need somebody first; at most `most` rows."""
-    table = _table("Merchant", "Status", "Slots", "Next look", "Attention")
+    """A row for each connection, those that need attention first; at most `most` rows."""
+    table = _table("Merchant", "Status", "Slots", "Next check", "Attention")
     in_order = sorted(connections, key=lambda connection: _ORDER.index(connection.status))
     for connection in in_order[:most]:
         table.add_row(
@@ -87,13 +87,13 @@ def _table(*names: str) -> Table:
     table.title_style = table.caption_style = ""
     table.title_justify = table.caption_justify = "left"
     for name in names:
-        # What says which row it is stays whole; remarks take the room that is left.
+        # Names stay whole; remarks take the remaining width.
         table.add_column(name, overflow="fold", no_wrap=name not in {"Remark", "Attention"})
     return table
 
 
 def _text(text: str) -> Text:
-    """As it is: neither markup nor control characters in it are obeyed."""
+    """Literal text: neither markup nor control characters take effect."""
     return Text(printable(text))
 
 

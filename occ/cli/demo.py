@@ -1,5 +1,0 @@
-"""`occ demo`."""
-
-from occ.demo.demo import main as command
-
-__all__ = ["command"]
