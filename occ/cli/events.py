@@ -23,10 +23,16 @@ _OTHERS = ("recovered", "drifted", "key_expiring", "reauthorised", "reauthorisat
 
 EVENT_TYPES = (
     *(f"{_PREFIX}{what}" for what in (*ConnectionStatus, *_OTHERS)),
+    "occ.slot.heard",
+    "occ.slot.silent",
+    "occ.slot.deliveries_failing",
+    "occ.slot.deliveries_cleared",
     "occ.operator.outage_started",
     "occ.operator.outage_ended",
+    "occ.operator.silence_started",
+    "occ.operator.silence_ended",
 )
-"""The types of docs/events.md."""
+"""The types of the contract."""
 
 _NOT_SHOWN = {"merchant_id", "store_url", "run", "status", "previous_status", "findings"}
 

@@ -11,6 +11,7 @@ import pytest
 
 from integrations.connections.record import Cause
 from occ.cli.events import EVENT_TYPES
+from tests.contract import shapes
 from tests.occ.cli.conftest import PROJECT, Ended, Occ
 from tests.occ.cli.worker import Worker
 
@@ -88,9 +89,10 @@ def test_a_misspelt_type_is_refused_with_those_that_look_alike(occ: Occ) -> None
     assert "did you mean degraded?" in occ("events", "--type", "occ.connection.degradd").stderr
 
 
-def test_the_types_are_those_of_the_docs() -> None:
+def test_the_types_are_those_of_the_contract_and_of_the_docs() -> None:
+    assert {*EVENT_TYPES} == {*shapes.EVENT_TYPES}
     page = (PROJECT / "docs" / "events.md").read_text(encoding="utf-8")
-    assert set(re.findall(r"occ\.(?:connection|operator)\.[a-z_]+", page)) <= {*EVENT_TYPES}
+    assert set(re.findall(r"occ\.(?:connection|slot|operator)\.[a-z_]+", page)) <= {*EVENT_TYPES}
     assert [name for name in EVENT_TYPES if f"`{name.rpartition('.')[2]}`" not in page and name not in page] == []
 
 
