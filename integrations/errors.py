@@ -16,7 +16,7 @@ from collections.abc import Sequence
 class IntegrationError(Exception):
     """Something between us and a store did not work.
 
-    `code` is stable and explained in `oracle_commerce/causes.py`. `detail` is short evidence such as "HTTP 503": never
+    `code` is stable and explained in `connections/causes.py`. `detail` is short evidence such as "HTTP 503": never
     a body, a header, a key or a token.
     """
 

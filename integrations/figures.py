@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import redis
 from redis.exceptions import ResponseError
 
+from integrations.connections.causes import OutageKind
 from integrations.connections.record import ConnectionStatus
 from integrations.connections.records import CONNECTIONS, DUE, EVENTS, HELD, OUTAGE, RECOUNT, REFUSED, STATUSES
 from integrations.connections.status import LEFT
 from integrations.connections.status_counts import UNREADABLE
-from integrations.outages.outage import Kind
 from integrations.silence.heard import SILENT
 
 _GROUPS_TOLD = 100
@@ -49,7 +49,7 @@ class Figures:
     held: int
     refused: int
     silent: int
-    outage: Kind | None
+    outage: OutageKind | None
     events: int
     readers: Mapping[str, Reader]
 
@@ -84,7 +84,7 @@ def figures(client: redis.Redis) -> Figures:
         held=held,
         refused=refused,
         silent=silent,
-        outage=Kind(outage) if outage in set(Kind) else None,
+        outage=OutageKind(outage) if outage in set(OutageKind) else None,
         events=events,
         readers=_readers(client, now),
     )

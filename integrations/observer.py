@@ -10,35 +10,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from integrations.call_outcome import CallOutcome as CallOutcome  # noqa: PLC0414 - who observes calls finds it here
+from integrations.connections.causes import explain
 from integrations.errors import IntegrationError
-
-
-class CallOutcome(StrEnum):
-    """How a call ended: the class of the HTTP status, or what kept it from getting one."""
-
-    OK = "2xx"
-    UNAUTHORIZED = "401"
-    TOO_MANY = "429"
-    REFUSED = "4xx"
-    STORE_ERROR = "5xx"
-    REDIRECTED = "3xx"
-    TIMEOUT = "timeout"
-    UNREACHABLE = "unreachable"
-    TLS = "tls"
-    PROXY = "proxy"
-    UNREADABLE = "unreadable"  # too large, cut up, or no HTTP
-    BLOCKED = "blocked"  # not a host or address we call
-    ERROR = "error"  # of ours
-
-    @classmethod
-    def of_status(cls, status: int) -> "CallOutcome":
-        """The class of an HTTP status."""
-        return _STATUSES.get(status) or _CLASSES.get(status // 100, cls.UNREADABLE)
-
-    @classmethod
-    def of_error(cls, code: str) -> "CallOutcome":
-        """What the code of an error says of a call that got no status."""
-        return _CODES.get(code, cls.ERROR)
 
 
 class TokenSource(StrEnum):
@@ -47,25 +21,6 @@ class TokenSource(StrEnum):
     CACHE = "cache"
     LOGIN = "login"
     OTHER_WORKER = "other_worker"  # waited for the login of another one
-
-
-_STATUSES = {401: CallOutcome.UNAUTHORIZED, 429: CallOutcome.TOO_MANY}
-_CLASSES = {
-    2: CallOutcome.OK,
-    3: CallOutcome.REDIRECTED,
-    4: CallOutcome.REFUSED,
-    5: CallOutcome.STORE_ERROR,
-}
-_CODES = {
-    "redirected": CallOutcome.REDIRECTED,
-    "store_timeout": CallOutcome.TIMEOUT,
-    "store_unreachable": CallOutcome.UNREACHABLE,
-    "tls_failed": CallOutcome.TLS,
-    "proxy_failed": CallOutcome.PROXY,
-    "unreadable_answer": CallOutcome.UNREADABLE,
-    "answer_too_large": CallOutcome.UNREADABLE,
-    "egress_blocked": CallOutcome.BLOCKED,
-}
 
 
 @dataclass(slots=True)
@@ -88,7 +43,7 @@ class ObservedCall:
         """How the call ended."""
         if self.status is not None:
             return CallOutcome.of_status(self.status)
-        return CallOutcome.of_error(self.error or "")
+        return explain(self.error or "").call
 
 
 class Observer(Protocol):

@@ -13,23 +13,17 @@ import structlog
 from opentelemetry.trace import Span
 
 from integrations.connections.change import Change, Moment, Stop
-from integrations.connections.lifecycle import disconnection, key_verdicts, outcomes
+from integrations.connections.lifecycle.claims import claim, is_mine
+from integrations.connections.lifecycle.outcomes import Failed, Outcome, SlotRemoved, record
 from integrations.connections.lifecycle.requests import go_on, is_at_rest
-from integrations.connections.record import Cause, Connection, SlotStatus, Step, Target, merchant_of
+from integrations.connections.record import Cause, Connection, SlotStatus, Target, merchant_of
 from integrations.connections.records import Committed, Snapshot
 from integrations.connections.status import iso
 from integrations.egress.deadline import Deadline
-from integrations.errors import (
-    CredentialRejected,
-    IntegrationError,
-    PermanentError,
-    RequestRefused,
-    TransientError,
-)
-from integrations.oracle_commerce.steps import STEPS, Attempt, Outcome
+from integrations.errors import IntegrationError, RequestRefused, TransientError
+from integrations.oracle_commerce.steps import STEPS, Attempt
 from tasks.celery import QuietTask
 from tasks.dispatch import dispatch
-from tasks.flow import FLOW
 from tasks.queues import QUARANTINE
 from tasks.wiring import Wiring, wiring
 from tasks.worker.traces import describe, opened, traceparent_of
@@ -38,15 +32,6 @@ log = structlog.get_logger(__name__)
 
 Start = Callable[[Connection, Iterable[Target]], None]
 """Sends the messages for work that may be started."""
-
-_SPEAKS_AGAINST_A_NEW_KEY = {"credential_unusable", "request_refused"}
-"""If it is the store's doing instead, the look with the old key that follows tells."""
-
-_PASSING_WHERE_IT_WORKED = {"not_an_admin_host", "redirected"}
-"""A mistake in a new store URL; of a store that was connected, a maintenance page."""
-
-_NO_ATTEMPT = {"token_renewal_pending", "out_of_resources"}
-"""The store was not asked, and there is nothing to find out about it."""
 
 _CLAIM_HEADROOM = 2.0  # seconds of a lease kept to record the outcome in
 
@@ -137,7 +122,7 @@ class _Turn:
         if connection is None:
             return Stop("unknown_connection")
         at = Moment(now, self.parts.pace)
-        claimed = outcomes.claim(connection, self.run, self.target, self.owner, at, alone=self.alone)
+        claimed = claim(connection, self.run, self.target, self.owner, at, alone=self.alone)
         if isinstance(claimed, Stop):
             return claimed
         span = self._span_in(connection.traceparent)  # looks, and runs nobody traced, begin a trace with their first
@@ -145,13 +130,13 @@ class _Turn:
 
     def holds(self, connection: Connection) -> bool:
         """Whether our claim stands."""
-        return outcomes.is_mine(connection, self.run, self.target, self.owner)
+        return is_mine(connection, self.run, self.target, self.owner)
 
     def record(self, outcome: Outcome, connection: Connection | None, now: float) -> Change | Stop:
         """Write the outcome down, if the work is still ours."""
         if connection is None or not self.holds(connection):
             return Stop("superseded")
-        return _in_trace(outcome(connection, Moment(now, self.parts.pace)), connection.traceparent)
+        return _in_trace(record(connection, self.target, outcome, Moment(now, self.parts.pace)), connection.traceparent)
 
     def attempt(self, snapshot: Snapshot, connection: Connection) -> Outcome:
         """Do the step at the store; whatever goes wrong becomes an outcome too."""
@@ -161,29 +146,28 @@ class _Turn:
         deadline = Deadline.after(self.parts.pace.lease - _CLAIM_HEADROOM)
         try:
             if self._is_wanted_again(connection):
-                details = {"wrote": False, "moved_back": True}
-                return lambda it, at: disconnection.slot_removed(it, self.target, details, at)
+                return SlotRemoved(wrote=False, moved_back=True)
             outcome = STEPS[self.target.step](
                 Attempt(
                     store=self.parts.store(snapshot, connection, deadline),
                     connection=connection,
                     target=self.target,
                     since=since,
-                    following=FLOW.after(self.target.step),
                     wanted=self.parts.wanted,
                 )
             )
         except IntegrationError as error:
             self.parts.outages.note(connection, error.code)
             log.info("attempt_failed", step=self.target.step, cause=error.code, detail=error.detail)
-            return self._outcome_of(error, number)
+            asked_to_wait = error.retry_after if isinstance(error, TransientError) else None
+            return self._failed(Cause(error.code, error.detail), number, asked_to_wait)
         except RequestRefused as refused:
             log.warning("credential_unusable", reason=refused.code)  # its sealing key was retired
-            return self._outcome_of(PermanentError("credential_unusable", refused.code), number)
+            return self._failed(Cause("credential_unusable", refused.code), number)
         except Exception as error:
             # Nothing that goes wrong here may leave work without an outcome; the policy bounds how often it is tried.
             log.exception("attempt_crashed", step=self.target.step)
-            return self._outcome_of(TransientError("internal_error", type(error).__name__), number)
+            return self._failed(Cause("internal_error", type(error).__name__), number)
         self.parts.outages.note(connection, None)
         return outcome
 
@@ -195,26 +179,8 @@ class _Turn:
         present = self.parts.records.load(merchant_id).connection
         return present is not None and present.departure is None and present.store_url == connection.store_url
 
-    def _outcome_of(self, error: IntegrationError, attempt: int) -> Outcome:
-        retry_after = error.retry_after if isinstance(error, TransientError) else None
-        return partial(self._failed, error, self.parts.retry.delay(attempt, retry_after))
-
-    def _failed(self, error: IntegrationError, delay: float, connection: Connection, at: Moment) -> Change:
-        target, cause, until = self.target, Cause(error.code, error.detail), at.now + delay
-        may_pass = isinstance(error, TransientError)
-        if error.code in _NO_ATTEMPT:
-            return outcomes.gives_way(connection, target, cause, until, at)
-        if target.step is Step.DISCONNECT:
-            return disconnection.left_behind(
-                connection, target, cause, at, until=until if may_pass else 0.0, soon=may_pass
-            )
-        if isinstance(error, CredentialRejected):
-            return key_verdicts.key_refused(connection, target, cause, at)
-        if may_pass or (connection.is_onboarded and error.code in _PASSING_WHERE_IT_WORKED):
-            return outcomes.waits(connection, target, cause, until, at)
-        if connection.candidate is not None and error.code in _SPEAKS_AGAINST_A_NEW_KEY:
-            return key_verdicts.candidate_turned_down(connection, target, cause, at)
-        return outcomes.ended(connection, target, cause, at)
+    def _failed(self, cause: Cause, attempt: int, asked_to_wait: float | None = None) -> Failed:
+        return Failed(cause, self.parts.retry.delay(attempt, asked_to_wait))
 
 
 def _in_trace(change: Change, traceparent: str) -> Change:

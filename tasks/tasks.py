@@ -1,4 +1,5 @@
-"""The tasks, and nothing but their definitions. What each does is one call; their order is in `flow.py`.
+"""The tasks, and nothing but their definitions. What each does is one call; their order is in
+`integrations/connections/lifecycle/flow.py`.
 
 Names and arguments are a contract with producers and dashboards. Only ids travel between tasks.
 

@@ -39,7 +39,6 @@ from integrations.settings import Settings, load_settings
 from integrations.silence.heard import HeardSlots
 from integrations.silence.many import Rule
 from integrations.silence.silences import Silences
-from tasks.flow import FLOW
 from tasks.retry import RetryPolicy
 from tasks.worker.counting import Counts
 
@@ -188,7 +187,7 @@ class Wiring:
     @cached_property
     def acceptance(self) -> Acceptance:
         """Takes requests on."""
-        return Acceptance(self.records, self.keyring, self.settings, self.pace, FLOW.first)
+        return Acceptance(self.records, self.keyring, self.settings, self.pace)
 
     def store(self, snapshot: Snapshot, connection: Connection, deadline: Deadline) -> Store:
         """The store of a connection, for one attempt. Raises PermanentError if its host is not one to be called.

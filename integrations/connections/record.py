@@ -14,7 +14,7 @@ from integrations.connections.drift import Drift, Seen
 
 
 class Step(StrEnum):
-    """A stage of a run; their order is kept in `tasks/flow.py`. `DISCONNECT` is the only one of a departure."""
+    """A stage of a run; their order is in `lifecycle/flow.py`. `DISCONNECT` is a way of its own."""
 
     VALIDATE_KEY = "validate_key"
     CHECK_SHIPPING_METHODS = "check_shipping_methods"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from urllib.parse import urlsplit
 
+from integrations.connections.causes import explain
 from integrations.egress.deadline import Deadline
 from integrations.egress.retry_after import retry_after
 from integrations.egress.session import GuardedSession
@@ -76,7 +77,7 @@ class Receiver:
         try:
             answer = self._session.request("POST", self._url, headers=headers, content=body, deadline=deadline)
         except IntegrationError as error:
-            outcome = CallOutcome.of_error(error.code)
+            outcome = explain(error.code).call
             return Answered(Verdict.AWAY, outcome, f"{outcome}: {error.detail}" if error.detail else str(outcome))
         return Answered(
             verdict_of(answer.status),

@@ -12,7 +12,7 @@ from typing import cast
 from integrations.connections.change import Change, Moment, Stop
 from integrations.connections.lifecycle.disconnection import disconnect
 from integrations.connections.lifecycle.requests import Desired, begin, is_at_rest, look_now
-from integrations.connections.record import Connection, Step
+from integrations.connections.record import Connection
 from integrations.connections.records import Committed, Records, Snapshot
 from integrations.connections.schedule import Pace, spread_phase
 from integrations.errors import RequestRefused
@@ -52,12 +52,11 @@ class Asked:
 class Acceptance:
     """Checks what producers ask for, and takes it on."""
 
-    def __init__(self, records: Records, keyring: Keyring, settings: Settings, pace: Pace, first: Step) -> None:
+    def __init__(self, records: Records, keyring: Keyring, settings: Settings, pace: Pace) -> None:
         self._records = records
         self._keyring = keyring
         self._settings = settings
         self._pace = pace
-        self._first = first
 
     def accept(self, request: object, door: Door, *, traceparent: str = "") -> Accepted:
         """Begin a run, durably. The same request again begins nothing.
@@ -174,7 +173,7 @@ class Acceptance:
         self, desired: Desired, connection: Connection | None, now: float, *, replace_key: bool
     ) -> Change | Stop:
         at = Moment(now, self._pace)
-        return begin(connection, desired, self._first, at, replace_key=replace_key)
+        return begin(connection, desired, at, replace_key=replace_key)
 
 
 def _traced(

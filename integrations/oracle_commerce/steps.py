@@ -1,16 +1,24 @@
-"""What each step does at the store, and what its answer makes of the record.
+"""What each step does at the store, and its outcome.
 
-A step either returns its outcome, a function from the record to the record, or raises an IntegrationError. It neither
-waits nor retries, nor does it know who asks: that is for `tasks/`.
+A step returns its outcome or raises an IntegrationError. It neither waits nor retries, nor does it know who asks: that
+is for `tasks/`. What outcomes and errors make of the record is in `connections/lifecycle/outcomes.py`.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 
-from integrations.connections.change import Change, Moment
 from integrations.connections.drift import MENDABLE
-from integrations.connections.lifecycle import disconnection, failed_deliveries, key_verdicts, outcomes
+from integrations.connections.lifecycle import failed_deliveries
+from integrations.connections.lifecycle.failed_deliveries import LogRead
+from integrations.connections.lifecycle.outcomes import (
+    KeyProven,
+    NewKeyTurnedDown,
+    Outcome,
+    ShippingMethodsChecked,
+    SlotContested,
+    SlotRegistered,
+    SlotRemoved,
+)
 from integrations.connections.record import Cause, Connection, Slot, SlotStatus, Step, Target, merchant_of
 from integrations.errors import PermanentError
 from integrations.oracle_commerce import missed_events, registration
@@ -18,8 +26,6 @@ from integrations.oracle_commerce.given_up import AskedFor, given_up
 from integrations.oracle_commerce.slot import BodyStyle, callback_url_for
 from integrations.oracle_commerce.store import Store
 from integrations.settings import SlotSpec
-
-Outcome = Callable[[Connection, Moment], Change]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +53,6 @@ class Attempt:
     connection: Connection
     target: Target
     since: float
-    following: Step
     wanted: Wanted
 
     @property
@@ -81,7 +86,7 @@ class Attempt:
 def validate_key(attempt: Attempt) -> Outcome:
     """Exchange the application key for an access token: proves that the key is alive, and nothing more."""
     attempt.store.exchange_key(since=attempt.since)
-    return partial(_key_proven, attempt)
+    return KeyProven()
 
 
 def check_shipping_methods(attempt: Attempt) -> Outcome:
@@ -96,8 +101,8 @@ def check_shipping_methods(attempt: Attempt) -> Outcome:
     except PermanentError as refused:
         if attempt.connection.candidate is None or refused.code != "permission_denied":
             raise
-        return partial(_candidate_turned_down, attempt, Cause(refused.code, refused.detail))
-    return _with_log_read(attempt, partial(_shipping_checked, attempt, enabled))
+        return NewKeyTurnedDown(Cause(refused.code, refused.detail))
+    return ShippingMethodsChecked(enabled, attempt.wanted.required, _read_log_if_due(attempt))
 
 
 def register_slot(attempt: Attempt) -> Outcome:
@@ -116,9 +121,17 @@ def register_slot(attempt: Attempt) -> Outcome:
         repair=repair,
     )
     if not repair and MENDABLE & {*found.drift}:
-        return partial(_slot_contested, attempt, found)
+        return SlotContested(found.drift, slot)
     missed = _missed(attempt, slot.in_order_at) if found.wrote and slot.in_order_at is not None else None
-    return partial(_slot_registered, attempt, found, missed)
+    return SlotRegistered(
+        store_id=attempt.slot_id,
+        wrote=found.wrote,
+        rival=found.rival,
+        drift=found.drift,
+        seen=found.seen,
+        lost=found.lost,
+        missed=missed,
+    )
 
 
 def disconnect(attempt: Attempt) -> Outcome:
@@ -128,7 +141,7 @@ def disconnect(attempt: Attempt) -> Outcome:
     )
     if removal.left:
         raise PermanentError("slot_unreadable")
-    return partial(_slot_removed, attempt, removal)
+    return SlotRemoved(wrote=removal.wrote, gone=removal.gone, rival=removal.rival)
 
 
 STEPS: Mapping[Step, Callable[[Attempt], Outcome]] = {
@@ -149,65 +162,20 @@ def _read_a_slot(attempt: Attempt) -> None:
             raise
 
 
-def _with_log_read(attempt: Attempt, outcome: Outcome) -> Outcome:
-    """The outcome, and with it what the store's log of failed deliveries says, when it is time to look into that."""
+def _read_log_if_due(attempt: Attempt) -> LogRead | None:
+    """What the store's log of failed deliveries says, when it is time to look into it."""
     connection, now = attempt.connection, attempt.since
     if not failed_deliveries.is_due(connection, attempt.wanted.delivery_check_after, now):
-        return outcome
+        return None
     merchant_id, since = merchant_of(connection.merchant_id), failed_deliveries.since(connection, now)
     asked = {
         name: AskedFor(callback_url_for(attempt.wanted.callback_url, merchant_id, name), since)
         for name, slot in connection.slots.items()
         if slot.wanted and slot.in_order_at is not None
     }
-    found = given_up(attempt.store, asked, now)
-    return lambda it, at: failed_deliveries.with_log_read(outcome(it, at), found, now)
+    return LogRead(now, given_up(attempt.store, asked, now))
 
 
 def _missed(attempt: Attempt, since: float) -> int | None:
     missed = missed_events.missed(attempt.store, attempt.callback_url, since)
     return missed.total if missed else None
-
-
-def _key_proven(attempt: Attempt, connection: Connection, at: Moment) -> Change:
-    return outcomes.key_proven(connection, attempt.target, attempt.following, at)
-
-
-def _candidate_turned_down(attempt: Attempt, cause: Cause, connection: Connection, at: Moment) -> Change:
-    return key_verdicts.candidate_turned_down(connection, attempt.target, cause, at)
-
-
-def _shipping_checked(attempt: Attempt, enabled: int, connection: Connection, at: Moment) -> Change:
-    return outcomes.shipping_checked(
-        connection, attempt.target, enabled, attempt.following, at, slots=attempt.wanted.required
-    )
-
-
-def _slot_registered(
-    attempt: Attempt, found: registration.Registration, missed: int | None, connection: Connection, at: Moment
-) -> Change:
-    registered = outcomes.Registered(
-        store_id=attempt.slot_id,
-        wrote=found.wrote,
-        rival=found.rival,
-        drift=found.drift,
-        seen=found.seen,
-        lost=found.lost,
-        missed=missed,
-    )
-    return outcomes.slot_registered(connection, attempt.target, registered, at)
-
-
-def _slot_contested(attempt: Attempt, found: registration.Registration, connection: Connection, at: Moment) -> Change:
-    slot = connection.slots[attempt.target.slot or ""]
-    if (slot.verdict, slot.repairs) != (attempt.slot.verdict, attempt.slot.repairs):
-        # People asked for a repair while we looked: this was no attempt at one.
-        cause = slot.cause or Cause("slot_contested")
-        return outcomes.gives_way(connection, attempt.target, cause, at.now, at)
-    return outcomes.slot_contested(connection, attempt.target, found.drift, at)
-
-
-def _slot_removed(attempt: Attempt, removal: registration.Removal, connection: Connection, at: Moment) -> Change:
-    details = {"wrote": removal.wrote} | ({"gone": True} if removal.gone else {})
-    details |= {"changed_meanwhile": True} if removal.rival else {}
-    return disconnection.slot_removed(connection, attempt.target, details, at)

@@ -5,9 +5,10 @@ Pure. Counting is in `outages.py`, holding in `records.py`, telling in `held_eve
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum, StrEnum
+from enum import Enum
 
 from integrations.cloud_event import cloud_event, timestamp
+from integrations.connections.causes import Evidence, IfNew, OutageKind, explain
 from integrations.connections.events import TROUBLED
 from integrations.connections.findings import findings_of
 from integrations.connections.record import Connection, ConnectionStatus
@@ -15,71 +16,27 @@ from integrations.connections.record import Connection, ConnectionStatus
 DAY = 86400.0
 
 
-class Kind(StrEnum):
-    """In which way stores fail alike."""
-
-    NETWORK = "network"  # our connectivity, our DNS, our proxy
-    STORE = "store"  # Oracle's application
-    EDGE = "edge"  # what stands before it: a firewall that no longer knows us, a page about maintenance
-    KEY = "key"  # Oracle's identity service refuses every key
-
-
-_KINDS: Mapping[str, Kind] = {
-    "store_unreachable": Kind.NETWORK,
-    "store_timeout": Kind.NETWORK,
-    "tls_failed": Kind.NETWORK,
-    "proxy_failed": Kind.NETWORK,
-    "egress_blocked": Kind.NETWORK,  # a resolver that answers everything with an address of its own
-    "store_error": Kind.STORE,
-    "store_overloaded": Kind.STORE,
-    "store_busy": Kind.STORE,
-    "unreadable_answer": Kind.STORE,
-    "answer_too_large": Kind.STORE,
-    "edge_refused": Kind.EDGE,
-    "redirected": Kind.EDGE,
-    "not_an_admin_host": Kind.EDGE,
-    "key_rejected": Kind.KEY,
-    "key_doubted": Kind.KEY,
-}
-# Common where a connection is new, and then the merchant's own mistake.
-_MISTAKES = {"egress_blocked", "redirected", "not_an_admin_host", "key_rejected", "key_doubted"}
-# These say nothing of the store: it was not asked.
-_NOT_ASKED = {
-    "credential_unusable",
-    "credential_forgotten",
-    "token_renewal_pending",
-    "out_of_resources",
-    "internal_error",
-    "worker_lost",
-}
-
-
-class Evidence(Enum):
-    """What an attempt tells where it did not fail in a way that many might share."""
-
-    ANSWERED = "answered"
-    NOTHING = "nothing"
-
-
-def evidence(connection: Connection, code: str | None) -> Kind | Evidence:
-    """What the outcome of an attempt tells of the world; `connection` is as it was before the outcome.
+def evidence(connection: Connection, code: str | None) -> OutageKind | Evidence:
+    """What the outcome of an attempt says of the world; `connection` is as it was before the outcome.
 
     Only news counts. A store that is known to be in such trouble is asked again and again: some dead stores would soon
     be most of those that are asked.
     """
-    if code in _NOT_ASKED:
-        return Evidence.NOTHING
-    kind = _KINDS.get(code or "")
-    if kind is None:
+    if code is None:
         return Evidence.ANSWERED
+    meaning = explain(code)
+    if isinstance(meaning.evidence, Evidence):
+        return meaning.evidence
     if connection.departure is not None or _is_known_to_fail(connection):
         return Evidence.NOTHING
     untried = connection.status is ConnectionStatus.ONBOARDING or connection.candidate is not None
-    return Evidence.NOTHING if untried and code in _MISTAKES else kind
+    return Evidence.NOTHING if untried and meaning.if_new is IfNew.MISTAKE else meaning.evidence
 
 
 def _is_known_to_fail(connection: Connection) -> bool:
-    return connection.status in TROUBLED and any(finding.code in _KINDS for finding in findings_of(connection))
+    return connection.status in TROUBLED and any(
+        isinstance(explain(finding.code).evidence, OutageKind) for finding in findings_of(connection)
+    )
 
 
 # --- When an outage begins and ends -----------------------------------------------------------------------------------
@@ -99,9 +56,9 @@ class Tally:
     """How many merchants' stores were asked in a span of time, and how many of them failed, by kind."""
 
     asked: int
-    failing: Mapping[Kind, int] = field(default_factory=dict)
+    failing: Mapping[OutageKind, int] = field(default_factory=dict)
 
-    def share(self, kind: Kind) -> float:
+    def share(self, kind: OutageKind) -> float:
         """Of those asked. The counts are estimates: more may seem to fail than were asked."""
         return min(1.0, self.failing.get(kind, 0) / self.asked) if self.asked else 0.0
 
@@ -110,7 +67,7 @@ class Tally:
 class Outage:
     """An outage with the figures it was declared on. `since`: seconds since the epoch, by the server's clock."""
 
-    kind: str  # a `Kind`, perhaps one of a newer release
+    kind: str  # a `OutageKind`, perhaps one of a newer release
     since: float
     share: float
     failing: int

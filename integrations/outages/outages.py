@@ -17,11 +17,10 @@ from typing import Any, cast
 
 import redis
 
+from integrations.connections.causes import Evidence, OutageKind
 from integrations.connections.record import Connection
 from integrations.connections.records import EVENTS, HELD, OUTAGE, Records
 from integrations.outages.outage import (
-    Evidence,
-    Kind,
     Outage,
     Rules,
     Tally,
@@ -102,11 +101,11 @@ class Outages:
         told = evidence(connection, code)
         if not self._rules.share or told is Evidence.NOTHING:
             return
-        counts_as = [_ASKED, told.value] if isinstance(told, Kind) else [_ASKED]
+        counts_as = [_ASKED, told.value] if isinstance(told, OutageKind) else [_ASKED]
         keep = 2000 * self._rules.window
         with suppress(redis.RedisError):
             self._note(args=[connection.merchant_id, self._bucket, max(1, round(keep)), *counts_as])
-            if isinstance(told, Kind) and time.monotonic() >= self._next_review:
+            if isinstance(told, OutageKind) and time.monotonic() >= self._next_review:
                 self.review()
 
     def review(self) -> Outage | None:
@@ -129,7 +128,7 @@ class Outages:
         return self._rules.window / _BUCKETS
 
     def _seen(self) -> "_Seen":
-        args = [self._bucket, _BUCKETS, 1, _ASKED, *Kind]
+        args = [self._bucket, _BUCKETS, 1, _ASKED, *OutageKind]
         now, held, state, counts = cast("list[Any]", self._count(keys=[OUTAGE, HELD], args=args))
         number, kind, *figures = state
         outage = None
@@ -169,4 +168,4 @@ class _Seen:
 
 def _tally(counts: list[int]) -> Tally:
     asked, *failing = counts
-    return Tally(asked, dict(zip(Kind, failing, strict=True)))
+    return Tally(asked, dict(zip(OutageKind, failing, strict=True)))

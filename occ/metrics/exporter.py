@@ -14,9 +14,9 @@ from prometheus_client.registry import Collector
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from integrations.connections.causes import OutageKind
 from integrations.deliveries.deliveries import ReceiverState, receiver_state
 from integrations.figures import Figures, Reader, figures
-from integrations.outages.outage import Kind as OutageKind
 from integrations.settings import KeylessSettings
 from occ.metrics.messages import Messages, broker_of, messages
 from tasks.worker import metric

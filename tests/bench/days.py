@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 
 from integrations.connections import records
 from integrations.connections.change import Change, Moment, Stop
-from integrations.connections.lifecycle import outcomes, requests
+from integrations.connections.lifecycle import claims, outcomes, requests
+from integrations.connections.lifecycle.outcomes import Failed
 from integrations.connections.lifecycle.requests import Desired
 from integrations.connections.record import Cause, Connection, Step, Target
 from integrations.connections.schedule import Pace, spread_phase
-from tasks.flow import FLOW
 from tasks.retry import RetryPolicy
 from tests.bench.at_rest import SLOTS, outcome
 from tests.bench.due_set import DueSet
@@ -114,7 +114,7 @@ class Days:
         phase = spread_phase(len(self.connections))
         store = f"https://ccadmin-{merchant_id}.oracleoutsourcing.com"
         desired = Desired(merchant_id, store, "sealed", "fingerprint", expires_at, dict.fromkeys(SLOTS, True), phase)
-        change = requests.begin(None, desired, FLOW.first, Moment(self.now, self.pace))
+        change = requests.begin(None, desired, Moment(self.now, self.pace))
         assert isinstance(change, Change)
         self._commit(None, change)
         self._send(change.connection, change.connection.ready(self.now))
@@ -181,13 +181,13 @@ class Days:
         at = Moment(self.now, self.pace)
         work = before.work_on(message.target)
         alone = work is not None and work.is_suspect
-        claimed = outcomes.claim(before, message.run, message.target, owner, at, alone=alone)
+        claimed = claims.claim(before, message.run, message.target, owner, at, alone=alone)
         if isinstance(claimed, Stop):
             self.counts[f"messages: {claimed.reason}"] += 1
             return
         self._commit(before, claimed)
         after = claimed.connection
-        if not outcomes.is_mine(after, message.run, message.target, owner):
+        if not claims.is_mine(after, message.run, message.target, owner):
             return
         self.calls.append(self.now)
         work = after.work_on(message.target)
@@ -201,7 +201,7 @@ class Days:
         if message is None:
             return  # the worker was killed
         before = self.connections[message.merchant_id]
-        if not outcomes.is_mine(before, message.run, message.target, owner):
+        if not claims.is_mine(before, message.run, message.target, owner):
             self.counts["outcomes dropped"] += 1
             return
         change = self._outcome(before, message.target)
@@ -215,7 +215,7 @@ class Days:
         if since <= self.now < to:
             work = connection.work_on(target)
             delay = self._retry.delay(work.attempts if work else 1, rng=self.dice)
-            return outcomes.waits(connection, target, Cause("store_unreachable"), self.now + delay, at)
+            return outcomes.record(connection, target, Failed(Cause("store_unreachable"), delay), at)
         slot = connection.slots[target.slot] if target.slot else None
         return outcome(connection, target, at, wrote=slot is not None and slot.in_order_at is None)
 

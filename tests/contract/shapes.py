@@ -8,14 +8,13 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any
 
-from integrations.connections.causes import CAUSES, Actor
+from integrations.connections.causes import CAUSES, Actor, OutageKind
 from integrations.connections.drift import Drift
 from integrations.connections.events import TROUBLED
 from integrations.connections.record import ConnectionStatus, KeyVerdict, ShippingVerdict, SlotStatus
 from integrations.oracle_commerce.reports import MAX_SLOT_LENGTH, MOST_AT_ONCE
 from integrations.oracle_commerce.request import MAX_FIELD_LENGTH, MERCHANT_ID
 from integrations.oracle_commerce.store_url import MAX_STORE_URL
-from integrations.outages.outage import Kind
 from integrations.sealing.keyring import KEY_ID
 
 Schema = dict[str, Any]
@@ -244,7 +243,7 @@ _SILENCE: dict[str, Schema] = {
     "since": _TIME,
 }
 _OUTAGE: dict[str, Schema] = {
-    "kind": _one_of_at_least(Kind),
+    "kind": _one_of_at_least(OutageKind),
     "share": {"type": "number", "minimum": 0, "maximum": 1, "description": "of the merchants asked, how many failed"},
     "failing": _COUNT,
     "asked": _COUNT,

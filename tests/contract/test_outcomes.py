@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from integrations.connections.causes import CAUSES
+from integrations.connections.causes import CAUSES, OutageKind
 from integrations.connections.change import Change, Moment, Stop
 from integrations.connections.drift import Drift
 from integrations.connections.events import other_events, status_event
@@ -35,7 +35,7 @@ from integrations.connections.record import (
 from integrations.connections.rhythm import Rhythm
 from integrations.connections.status import status_object
 from integrations.errors import CredentialRejected, IntegrationError, PermanentError, TransientError
-from integrations.outages.outage import Kind, Outage, ended_event, started_event
+from integrations.outages.outage import Outage, ended_event, started_event
 from integrations.silence import many
 from integrations.silence.many import Tally
 from tests.contract.shapes import EVENT, EVENT_TYPES, STATUS, closed
@@ -182,7 +182,7 @@ def test_what_a_life_tells_fits_the_schemas_and_is_in_order(dice: Any, wishes: l
         life.until(life.now + dice.choice((50, 300)))
         at = Moment(life.now, pace)
         if wish == "key":
-            life.take(requests.begin(life.connection, desired(key=f"key-{number}"), Step.VALIDATE_KEY, at))
+            life.take(requests.begin(life.connection, desired(key=f"key-{number}"), at))
         elif wish == "leave":
             life.take(disconnection.disconnect(life.connection, at))
         elif wish == "look":
@@ -197,7 +197,7 @@ def test_what_a_life_tells_fits_the_schemas_and_is_in_order(dice: Any, wishes: l
 @given(
     outage=st.builds(
         Outage,
-        kind=st.sampled_from(Kind),
+        kind=st.sampled_from(OutageKind),
         since=times,
         share=st.floats(0, 1),
         failing=st.integers(0, 10**6),

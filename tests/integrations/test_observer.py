@@ -6,6 +6,7 @@ from contextlib import suppress
 
 import pytest
 
+from integrations.connections.causes import explain
 from integrations.egress.deadline import Deadline
 from integrations.egress.session import GuardedSession
 from integrations.errors import IntegrationError
@@ -93,5 +94,5 @@ def _read(store: CommerceCloud, deadline: Deadline) -> object:
 
 
 def test_an_error_of_ours_is_told_of_as_one() -> None:
-    assert CallOutcome.of_error("internal_error") == "error"
+    assert explain("internal_error").call == "error"
     assert CallOutcome.of_status(999) == "unreadable"

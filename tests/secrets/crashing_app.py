@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from integrations.connections.lifecycle.outcomes import Outcome
 from integrations.connections.record import Step
 from integrations.oracle_commerce import steps
 from tasks import step as running
@@ -115,8 +116,8 @@ CRASHES: Mapping[str, Callable[[str], None]] = {
 """What goes wrong for merchants `crash-key-NAME` and `crash-token-NAME`; for `crash-task-NAME` outside of the step."""
 
 
-def _crashing(step: Callable[[steps.Attempt], steps.Outcome], kind: str) -> Callable[[steps.Attempt], steps.Outcome]:
-    def crash_or_do(attempt: steps.Attempt) -> steps.Outcome:
+def _crashing(step: Callable[[steps.Attempt], Outcome], kind: str) -> Callable[[steps.Attempt], Outcome]:
+    def crash_or_do(attempt: steps.Attempt) -> Outcome:
         prefix = f"crash-{kind}-"
         if attempt.connection.merchant_id.startswith(prefix):
             store = attempt.store

@@ -24,7 +24,6 @@ from integrations.connections.rotation import Rotation
 from integrations.connections.sealed_keys import SealedKeys
 from integrations.sealing.keyring import Keyring, SealingKey, seal
 from occ.simulator.application_keys import make_application_key
-from tasks.flow import FLOW
 from tests.pipeline import REPOSITORY, Pipeline, running
 from tests.usual import PACE
 from tests.waiting import wait_until
@@ -44,7 +43,7 @@ def fill(pipeline: Pipeline, old: SealingKey) -> None:
         wanted = Desired(merchant_id, "https://ccadmin-z1.example", sealed, str(number), None, {"order-submit": True})
 
         def decide(connection: Connection | None, now: float, wanted: Desired = wanted) -> Change | Stop:
-            return requests.begin(connection, wanted, FLOW.first, Moment(now, pace))
+            return requests.begin(connection, wanted, Moment(now, pace))
 
         assert not isinstance(pipeline.records.change(merchant_id, decide), Stop)
 

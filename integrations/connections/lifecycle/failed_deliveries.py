@@ -4,13 +4,21 @@ Nothing follows from it but a finding and an event; the slots are as registered 
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from integrations.connections.change import Change, Note
 from integrations.connections.record import Connection, GivenUp, Slot, Step, Target
 
 WEEK = 7 * 86400.0
 """Seconds. What was given up longer ago is no longer reported: nobody has sent it again, and nobody will."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogRead:
+    """What the log said at a time, slot by slot, where there is something. None: the store did not tell."""
+
+    at: float
+    given_up: Mapping[str, GivenUp] | None
 
 
 def is_due(connection: Connection, after: float, now: float) -> bool:
@@ -33,9 +41,12 @@ def since(connection: Connection, now: float) -> float:
     return max(connection.started_at, now - WEEK)
 
 
-def with_log_read(change: Change, given_up: Mapping[str, GivenUp] | None, now: float) -> Change:
-    """The change, and what the log says in it. None: the store did not tell, so what is known stays."""
-    connection = replace(change.connection, log_read_at=now)
+def with_log_read(change: Change, log: LogRead | None) -> Change:
+    """The change, and what the log says in it. Without a log, what is known stays."""
+    if log is None:
+        return change
+    connection = replace(change.connection, log_read_at=log.at)
+    given_up = log.given_up
     if given_up is None:
         return replace(change, connection=connection)
     slots = {name: replace(slot, given_up=given_up.get(name)) for name, slot in connection.slots.items()}

@@ -1,20 +1,19 @@
-"""What may happen to the work of a connection: it is claimed, and has an outcome. Pure.
+"""What came of an attempt, and what that makes of the record. Pure.
 
-Each function takes the record and the time, and tells what the record becomes. Anything that runs twice, late or beside
-its twin ends in a `Stop`. How work comes about is in `requests.py` and `disconnection.py`, what a refused application
-key does in `key_verdicts.py`.
+An outcome is data: steps and errors make one, and `record` says what becomes of the connection. The claim must still be
+the caller's. How work comes about is in `requests.py` and `disconnection.py`, how it is claimed in `claims.py`, what a
+refused application key does in `key_verdicts.py`.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from integrations.connections.causes import Evidence, IfNew, Passing, explain
 from integrations.connections.change import (
     Change,
     Keys,
     Moment,
     Note,
-    Stop,
-    any_work,
     at_once,
     at_time,
     begun_at,
@@ -25,10 +24,10 @@ from integrations.connections.change import (
     with_work,
 )
 from integrations.connections.drift import MENDABLE, Drift, Seen
-from integrations.connections.lifecycle import disconnection
+from integrations.connections.lifecycle import disconnection, flow, key_verdicts
+from integrations.connections.lifecycle.failed_deliveries import LogRead, with_log_read
 from integrations.connections.record import (
     Cause,
-    Claim,
     Connection,
     ConnectionStatus,
     Credential,
@@ -42,96 +41,154 @@ from integrations.connections.record import (
     Trouble,
     Work,
 )
-from integrations.connections.schedule import days_left_to_tell
-
-DEATHS_ALONE = 3
-_OUR_OWN = {"worker_lost", "internal_error"}  # waiting for the store will not mend these
 
 
-# --- Claiming -------------------------------------------------------------------------------------------------------
-
-
-def claim(
-    connection: Connection, run: int, target: Target, owner: str, at: Moment, *, alone: bool = False
-) -> Change | Stop:
-    """Take a piece of work for one lease, counting the attempt before anything is done about it.
-
-    A lease that ended without an outcome is counted as a death of its worker. Work that was there at several deaths is
-    a suspect and runs in the quarantine lane only (`alone`); what dies there too is given up.
-    """
-    if run != connection.run:
-        return Stop("superseded")
-    work = connection.work_on(target)
-    if work is None:
-        return Stop("already_done")
-    if not work.is_ready(at.now):
-        return Stop("held_by_another" if work.is_held(at.now) else "not_yet")
-    work = work.with_death_counted()
-    tried_enough = target.step is not Step.DISCONNECT and work.attempts >= at.pace.retry_attempts
-    if work.deaths_alone >= DEATHS_ALONE or tried_enough:
-        return _give_up(with_work(connection, target, work), target, Cause("worker_lost"), at)
-    if work.is_suspect and not alone:
-        return Stop("quarantined")
-    claimed = replace(
-        work,
-        claim=Claim(owner, until=at.now + at.pace.lease, since=at.now, alone=alone),
-        due_at=at.now + at.pace.lease,
-        attempts=work.attempts + 1,
-    )
-    return Change(_with_expiry_told(with_work(connection, target, claimed), at))
-
-
-def is_mine(connection: Connection, run: int, target: Target, owner: str) -> bool:
-    """Whether the claim is still ours, so that our outcome counts."""
-    work = any_work(connection, target)
-    return run == connection.run and work is not None and work.claim is not None and work.claim.owner == owner
-
-
-def _with_expiry_told(connection: Connection, at: Moment) -> Connection:
-    """Each step towards the end of the key is told once: the record remembers the last."""
-    credential = connection.credential
-    if connection.departure is not None:
-        return connection  # nobody needs a new key for a store that is being left
-    days = days_left_to_tell(credential.expires_at, at.now)
-    if days is None or (credential.expiry_told is not None and days >= credential.expiry_told):
-        return connection
-    return replace(connection, credential=replace(credential, expiry_told=days))
-
-
-# --- Outcomes. All take a record in which the claim is still the caller's ---------------------------------------------
-
-
-def key_proven(connection: Connection, target: Target, following: Step, at: Moment) -> Change:
+@dataclass(frozen=True, slots=True)
+class KeyProven:
     """The store exchanged the application key for an access token. A new key has yet to show what it may do."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewKeyTurnedDown:
+    """The new application key may not do what the one we have may do."""
+
+    cause: Cause
+
+
+@dataclass(frozen=True, slots=True)
+class ShippingMethodsChecked:
+    """The store has so many enabled shipping methods.
+
+    `slots`: name -> required, as the settings want them now. `log`: what the store's log of failed deliveries said, if
+    it was looked into.
+    """
+
+    enabled: int
+    slots: Mapping[str, bool] | None = None
+    log: LogRead | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SlotRegistered:
+    """Our callback URL is in the slot: it was there, or we put it there, for the first time or back.
+
+    `rival`: somebody else wrote when we did. `lost`: settings of the slot, by name. `missed`: how many deliveries the
+    store gave up on meanwhile, None if it does not say.
+    """
+
+    wrote: bool
+    store_id: str = ""
+    rival: bool = False
+    drift: tuple[Drift, ...] = ()
+    seen: Seen | None = None
+    lost: tuple[str, ...] = ()
+    missed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SlotContested:
+    """Somebody keeps undoing our repairs. `slot`: the record that this was judged by."""
+
+    drift: tuple[Drift, ...]
+    slot: Slot
+
+
+@dataclass(frozen=True, slots=True)
+class SlotRemoved:
+    """Our callback URL is not in the slot any more, or never was.
+
+    `gone`: the slot itself is not there. `rival`: somebody else wrote when we did. `moved_back`: it stays, for the
+    merchant has come back to this store.
+    """
+
+    wrote: bool
+    gone: bool = False
+    rival: bool = False
+    moved_back: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The attempt did not succeed. `retry_in`: seconds until the next, if the cause may pass."""
+
+    cause: Cause
+    retry_in: float = 0.0
+
+
+Outcome = KeyProven | NewKeyTurnedDown | ShippingMethodsChecked | SlotRegistered | SlotContested | SlotRemoved | Failed
+
+
+def record(connection: Connection, target: Target, outcome: Outcome, at: Moment) -> Change:  # noqa: PLR0911 - one each
+    """What the outcome of an attempt makes of the record."""
+    match outcome:
+        case KeyProven():
+            return _key_proven(connection, target, at)
+        case NewKeyTurnedDown(cause):
+            return key_verdicts.candidate_turned_down(connection, target, cause, at)
+        case ShippingMethodsChecked(enabled=0):
+            return with_log_read(_shipping_methods_missing(connection, target, at), outcome.log)
+        case ShippingMethodsChecked():
+            return with_log_read(_shipping_methods_found(connection, target, outcome, at), outcome.log)
+        case SlotRegistered():
+            return _slot_registered(connection, target, outcome, at)
+        case SlotContested():
+            return _slot_contested(connection, target, outcome, at)
+        case SlotRemoved():
+            given = {"wrote": outcome.wrote}
+            more = {"gone": outcome.gone, "changed_meanwhile": outcome.rival, "moved_back": outcome.moved_back}
+            given |= {name: True for name, is_so in more.items() if is_so}
+            return disconnection.slot_removed(connection, target, given, at)
+        case Failed(cause, retry_in):
+            return _failed(connection, target, cause, at.now + retry_in, at)
+
+
+def _failed(connection: Connection, target: Target, cause: Cause, until: float, at: Moment) -> Change:
+    """What a cause means here. `until`: when to try again, if it may pass."""
+    meaning = explain(cause.code)
+    may_pass = meaning.passing is Passing.YES
+    if meaning.passing is Passing.NO_ATTEMPT:
+        return _gives_way(connection, target, cause, until, at)
+    if target.step is Step.DISCONNECT:
+        return disconnection.left_behind(connection, target, cause, at, until=until if may_pass else 0.0, soon=may_pass)
+    if cause.code == "key_rejected":
+        return key_verdicts.key_refused(connection, target, cause, at)
+    if may_pass or (connection.is_onboarded and meaning.passing is Passing.WHERE_IT_WORKED):
+        return _waits(connection, target, cause, until, at)
+    if connection.candidate is not None and meaning.if_new is IfNew.BAD_KEY:
+        return key_verdicts.candidate_turned_down(connection, target, cause, at)
+    return _ended(connection, target, cause, at)
+
+
+# --- How it is done -------------------------------------------------------------------------------------------------
+
+
+def _key_proven(connection: Connection, target: Target, at: Moment) -> Change:
     if connection.candidate is not None:
         hopeful = replace(connection.candidate, doubted_since=None)
-        return _advance(replace(connection, candidate=hopeful), target, following, at, {})
+        return _advance(replace(connection, candidate=hopeful), target, at, {})
     proven = replace(connection.credential, verdict=KeyVerdict.VALID, doubted_since=None)
-    return _advance(replace(connection, credential=proven), target, following, at, {})
+    return _advance(replace(connection, credential=proven), target, at, {})
 
 
-def shipping_checked(
-    connection: Connection,
-    target: Target,
-    enabled: int,
-    following: Step,
-    at: Moment,
-    *,
-    slots: Mapping[str, bool] | None = None,
+def _shipping_methods_found(
+    connection: Connection, target: Target, found: ShippingMethodsChecked, at: Moment
 ) -> Change:
-    """The store told how many enabled shipping methods it has; with none, the run ends until there are some.
+    """A new key that got this far takes the place of the old one, and a new run begins with it."""
+    keys = Keys(promote=connection.candidate is not None)
+    checked = replace(
+        _with_candidate_promoted(connection, at),
+        shipping_methods=ShippingMethods(ShippingVerdict.CONFIGURED, found.enabled),
+    )
+    if found.slots is not None:
+        checked = _with_slots(checked, found.slots)
+    return replace(_advance(checked, target, at, {"enabled": found.enabled}), keys=keys)
 
-    A new key that got this far takes the place of the old one, and a new run begins with it. `slots`: name -> required,
-    if the settings may want others than when the run began.
-    """
+
+def _shipping_methods_missing(connection: Connection, target: Target, at: Moment) -> Change:
+    """The run ends until there are some. A new key has shown all the same that it may read them."""
     line = noted("no_shipping_methods", connection, target)
     keys = Keys(promote=connection.candidate is not None)
     connection = _with_candidate_promoted(connection, at)
-    if enabled:
-        if slots is not None:
-            connection = _with_slots(connection, slots)
-        checked = replace(connection, shipping_methods=ShippingMethods(ShippingVerdict.CONFIGURED, enabled))
-        return replace(_advance(checked, target, following, at, {"enabled": enabled}), keys=keys)
     missing = replace(
         connection,
         shipping_methods=ShippingMethods(ShippingVerdict.MISSING, 0),
@@ -159,21 +216,7 @@ def _with_candidate_promoted(connection: Connection, at: Moment) -> Connection:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Registered:
-    """Our callback URL is in the slot, and what was found on the way. `rival`: somebody else wrote when we did."""
-
-    wrote: bool
-    store_id: str = ""
-    rival: bool = False
-    drift: tuple[Drift, ...] = ()
-    seen: Seen | None = None
-    lost: tuple[str, ...] = ()  # settings of the slot, by name
-    missed: int | None = None  # deliveries given up meanwhile
-
-
-def slot_registered(connection: Connection, target: Target, found: Registered, at: Moment) -> Change:
-    """Our callback URL is in the slot: it was there, or we put it there, for the first time or back."""
+def _slot_registered(connection: Connection, target: Target, found: SlotRegistered, at: Moment) -> Change:
     slot = connection.slots[slot_name(target)]
     repaired = found.wrote and slot.in_order_at is not None
     lasting = next((code for code in found.drift if code not in MENDABLE), None)
@@ -200,36 +243,39 @@ def slot_registered(connection: Connection, target: Target, found: Registered, a
     return _slot_finished(changed, target, finished, SlotStatus.REGISTERED, at, cause=cause, what=what, details=details)
 
 
-def slot_contested(connection: Connection, target: Target, drift: tuple[Drift, ...], at: Moment) -> Change:
-    """Somebody keeps undoing our repairs. From now on we look, and write no more until people have decided."""
+def _slot_contested(connection: Connection, target: Target, found: SlotContested, at: Moment) -> Change:
+    """From now on we look, and write no more until people have decided."""
     slot = connection.slots[slot_name(target)]
-    told = slot.cause if slot.verdict is SlotStatus.CONTESTED else None
-    cause = told or Cause("slot_contested", f"{len(slot.recent_repairs(at.now))} repairs in a day")
-    contested = replace(slot, drift=drift)
+    if (slot.verdict, slot.repairs) != (found.slot.verdict, found.slot.repairs):
+        # Somebody requested a repair meanwhile: this was no attempt at one.
+        return _gives_way(connection, target, slot.cause or Cause("slot_contested"), at.now, at)
+    known = slot.cause if slot.verdict is SlotStatus.CONTESTED else None
+    cause = known or Cause("slot_contested", f"{len(slot.recent_repairs(at.now))} repairs in a day")
+    contested = replace(slot, drift=found.drift)
     return _slot_finished(connection, target, contested, SlotStatus.CONTESTED, at, cause=cause)
 
 
-def waits(connection: Connection, target: Target, cause: Cause, until: float, at: Moment) -> Change:
+def _waits(connection: Connection, target: Target, cause: Cause, until: float, at: Moment) -> Change:
     """The attempt failed in a way that may pass: try again at `until`, or give up after the last attempt.
 
-    What a store wants left alone for longer than we are patient is told now, and looked at when it allows.
+    What a store wants left alone for longer than we are patient is reported now, and re-validated when it allows.
     """
     work = claimed_work(connection, target)
     if cause.code == "registration_not_kept":
         connection = _with_repair_counted(connection, target, at)
     if work.attempts >= at.pace.retry_attempts or until > at.now + at.pace.patience:
-        return _give_up(connection, target, cause, at, until=until)
-    return waiting(connection, target, cause, replace(work, not_before=until, due_at=until), at)
+        return give_up(connection, target, cause, at, until=until)
+    return _waiting(connection, target, cause, replace(work, not_before=until, due_at=until), at)
 
 
-def gives_way(connection: Connection, target: Target, cause: Cause, until: float, at: Moment) -> Change:
+def _gives_way(connection: Connection, target: Target, cause: Cause, until: float, at: Moment) -> Change:
     """We did not get as far as the store, so this was no attempt: come back at `until`."""
     work = claimed_work(connection, target)
     again = replace(work, not_before=until, due_at=until, attempts=work.attempts - 1)
-    return waiting(connection, target, cause, again, at)
+    return _waiting(connection, target, cause, again, at)
 
 
-def ended(connection: Connection, target: Target, cause: Cause, at: Moment) -> Change:
+def _ended(connection: Connection, target: Target, cause: Cause, at: Moment) -> Change:
     """Somebody must act: the step, or this slot alone, ends without success."""
     if target.slot is None:
         return _step_ended(connection, target, Trouble(cause, passing=False), at)
@@ -241,22 +287,17 @@ def ended(connection: Connection, target: Target, cause: Cause, at: Moment) -> C
     return _slot_finished(connection, target, slot, verdict, at, cause=cause)
 
 
-def waiting(connection: Connection, target: Target, cause: Cause, work: Work, at: Moment) -> Change:
+def _waiting(connection: Connection, target: Target, cause: Cause, work: Work, at: Moment) -> Change:
     """The work is given back until its time has come."""
     changed = with_cause(with_work(connection, target, replace(work, claim=None)), target, cause)
     line = Note("waits", target, work.attempts, cause, begun_at(work), {"until": work.not_before})
     return Change(replace(changed, updated_at=at.now), (line,))
 
 
-# --- How it is done -------------------------------------------------------------------------------------------------
-
-
-def _advance(
-    connection: Connection, target: Target, following: Step, at: Moment, details: Mapping[str, object]
-) -> Change:
+def _advance(connection: Connection, target: Target, at: Moment, details: Mapping[str, object]) -> Change:
     line = noted(f"{target.step}_done", connection, target, details)
-    advanced = replace(connection, step=following, cause=None, updated_at=at.now)
-    if following is not Step.REGISTER_SLOT:  # trouble stays until what comes before the slots is all well
+    advanced = replace(connection, step=flow.after(target.step), cause=None, updated_at=at.now)
+    if advanced.step is not Step.REGISTER_SLOT:  # trouble stays until what comes before the slots is all well
         return Change(replace(advanced, work=at_once(at)), (line,))
     slots = {name: replace(slot, work=_opened(slot, at)) for name, slot in advanced.slots.items()}
     return Change(replace(advanced, trouble=None, work=None, slots=slots, wrote_to_store=False), (line,))
@@ -291,12 +332,12 @@ def _opened(slot: Slot, at: Moment) -> Work | None:
     return at_time(asked) if asked > at.now else at_once(at)
 
 
-def _give_up(connection: Connection, target: Target, cause: Cause, at: Moment, *, until: float = 0.0) -> Change:
-    """The last attempt is over: recorded as failed, and left to the next look, but not to one before `until`."""
+def give_up(connection: Connection, target: Target, cause: Cause, at: Moment, *, until: float = 0.0) -> Change:
+    """The last attempt is over: recorded as failed, and left to the next re-validation, not before `until`."""
     if target.step is Step.DISCONNECT:
         return disconnection.left_behind(connection, target, cause, at, until=until)
     if target.slot is None:
-        trouble = Trouble(cause, passing=cause.code not in _OUR_OWN, not_before=until)
+        trouble = Trouble(cause, passing=explain(cause.code).evidence is not Evidence.NOTHING, not_before=until)
         return _step_ended(connection, target, trouble, at)
     slot = replace(connection.slots[slot_name(target)], not_before=until)
     return _slot_finished(connection, target, slot, SlotStatus.FAILED, at, cause=cause)
@@ -347,4 +388,4 @@ def _rest(connection: Connection, at: Moment) -> Connection:
     """All slots have an outcome: look at the connection again when there is reason to."""
     again = at.pace.next_look(connection, at.now)
     in_trouble = 0 if connection.status is ConnectionStatus.ACTIVE else connection.looks_in_trouble + 1
-    return replace(connection, step=Step.VALIDATE_KEY, work=at_time(again), looks_in_trouble=in_trouble)
+    return replace(connection, step=flow.FIRST, work=at_time(again), looks_in_trouble=in_trouble)

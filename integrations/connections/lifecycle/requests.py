@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from integrations.connections.change import Change, Keys, Moment, Note, Stop, at_once, at_time
-from integrations.connections.lifecycle import disconnection
+from integrations.connections.lifecycle import disconnection, flow
 from integrations.connections.record import (
     Candidate,
     Connection,
@@ -16,7 +16,6 @@ from integrations.connections.record import (
     KeyVerdict,
     Slot,
     SlotStatus,
-    Step,
     Work,
     former_id,
 )
@@ -36,9 +35,7 @@ class Desired:
     traceparent: str = ""
 
 
-def begin(
-    connection: Connection | None, desired: Desired, first: Step, at: Moment, *, replace_key: bool = False
-) -> Change | Stop:
+def begin(connection: Connection | None, desired: Desired, at: Moment, *, replace_key: bool = False) -> Change | Stop:
     """Start a run; the same store with the same key starts nothing new.
 
     A new key for a connection that works has to prove itself first. Another store takes the place of the old one, which
@@ -47,17 +44,17 @@ def begin(
     `replace_key`: the key we have can no longer be opened; it gives way to the same one, sealed anew.
     """
     if connection is not None and connection.store_url != desired.store_url:
-        return _move(connection, desired, first, at)
+        return _move(connection, desired, at)
     if connection is None or connection.departure is not None or _lacks_its_key(connection):
-        return _start(connection, desired, first, at)
+        return _start(connection, desired, at)
     if connection.credential.fingerprint == desired.fingerprint and replace_key:
         again = replace(connection, updated_at=at.now)
         return Change(again, (Note("key_replaced"),), Keys(current=desired.sealed_key))
     if desired.fingerprint in _fingerprints(connection):
         return Stop("unchanged")
     if connection.credential.verdict in {KeyVerdict.VALID, KeyVerdict.DOUBTED}:
-        return _reauthorise(connection, desired, first, at)
-    return _start(connection, desired, first, at)
+        return _reauthorise(connection, desired, at)
+    return _start(connection, desired, at)
 
 
 def look_now(connection: Connection | None, at: Moment, *, repair: bool = False) -> Change | Stop:
@@ -107,7 +104,7 @@ def is_at_rest(connection: Connection) -> bool:
     return work.claim is None and not work.attempts and work.due_at == work.not_before  # no message is on its way
 
 
-def _start(connection: Connection | None, desired: Desired, first: Step, at: Moment) -> Change:
+def _start(connection: Connection | None, desired: Desired, at: Moment) -> Change:
     run = connection.run + 1 if connection else 1
     started = Connection(
         merchant_id=desired.merchant_id,
@@ -116,7 +113,7 @@ def _start(connection: Connection | None, desired: Desired, first: Step, at: Mom
         started_at=at.now,
         updated_at=at.now,
         credential=Credential(fingerprint=desired.fingerprint, expires_at=desired.expires_at),
-        step=first,
+        step=flow.FIRST,
         work=_after_departure(connection, at),
         slots=_slots_of(desired, connection if connection and connection.store_url == desired.store_url else None),
         phase=connection.phase if connection else desired.phase,
@@ -127,14 +124,14 @@ def _start(connection: Connection | None, desired: Desired, first: Step, at: Mom
     return Change(started, (line,), Keys(current=desired.sealed_key, forget_candidate=True))
 
 
-def _reauthorise(connection: Connection, desired: Desired, first: Step, at: Moment) -> Change:
+def _reauthorise(connection: Connection, desired: Desired, at: Moment) -> Change:
     """The old key and all that was established with it stay until the new one has proven itself."""
     proving = replace(
         connection,
         updated_at=at.now,
         candidate=Candidate(desired.fingerprint, desired.expires_at),
         key_refusal=None,
-        step=first,
+        step=flow.FIRST,
         work=at_once(at),
         cause=None,
         slots={name: _idle(slot, at) for name, slot in connection.slots.items()},
@@ -144,9 +141,9 @@ def _reauthorise(connection: Connection, desired: Desired, first: Step, at: Mome
     return Change(proving, (line,), Keys(candidate=desired.sealed_key))
 
 
-def _move(connection: Connection, desired: Desired, first: Step, at: Moment) -> Change:
+def _move(connection: Connection, desired: Desired, at: Moment) -> Change:
     """Our callback URL is taken out of the old store with the old key; then, or after a lease, the new run goes on."""
-    started = _start(connection, desired, first, at)
+    started = _start(connection, desired, at)
     if connection.disconnected and not any(slot.work for slot in connection.slots.values()):
         return started
     were_there = any(slot.in_order_at is not None for slot in connection.slots.values())

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from integrations.connections.change import Change, Moment, Stop
 from integrations.connections.findings import findings_of
 from integrations.connections.lifecycle import disconnection
+from integrations.connections.lifecycle.outcomes import Failed, record
 from integrations.connections.record import Cause, Slot, SlotStatus, Target
 from integrations.errors import PermanentError
 from integrations.oracle_commerce.registration import register
@@ -456,6 +457,6 @@ def test_workers_that_died_of_one_attempt_are_not_held_against_the_next_look_at_
     work = again.slots["order-update"].work
     assert work is not None
     assert work.deaths == 1
-    left = disconnection.left_behind(again, target, Cause("permission_denied"), later).connection.slots["order-update"]
+    left = record(again, target, Failed(Cause("permission_denied")), later).connection.slots["order-update"]
     assert left.work is not None
     assert (left.work.deaths, left.work.deaths_alone) == (0, 0)

@@ -8,7 +8,8 @@ import pytest
 import redis
 
 from integrations.connections.change import Change, Moment, Stop
-from integrations.connections.lifecycle import key_verdicts, outcomes
+from integrations.connections.lifecycle import claims, outcomes
+from integrations.connections.lifecycle.outcomes import Failed
 from integrations.connections.record import Cause, Connection, Target
 from integrations.connections.records import Committed, Records
 from tests.integrations.oracle_commerce.fakes import SHIPPING, SLOTS, VALIDATE, slot, success
@@ -36,9 +37,9 @@ OUTCOMES: tuple[Callable[[Connection, Target, Moment], Change], ...] = (
     success,
     success,
     success,
-    lambda c, target, at: outcomes.waits(c, target, CAUSE, at.now + 5, at),
-    lambda c, target, at: outcomes.ended(c, target, CAUSE, at),
-    lambda c, target, at: key_verdicts.key_refused(c, target, CAUSE, at),
+    lambda c, target, at: outcomes.record(c, target, Failed(CAUSE, 5), at),
+    lambda c, target, at: outcomes.record(c, target, Failed(CAUSE), at),
+    lambda c, target, at: outcomes.record(c, target, Failed(CAUSE), at),
 )
 
 
@@ -63,7 +64,7 @@ class AnySequence:
 
         def claim(connection: Connection | None, now: float) -> Change | Stop:
             assert connection is not None
-            return outcomes.claim(connection, connection.run, target, owner, Moment(now + self.ahead, QUICK))
+            return claims.claim(connection, connection.run, target, owner, Moment(now + self.ahead, QUICK))
 
         result = self.records.change(merchant_id, claim)
         if isinstance(result, Committed):
@@ -73,7 +74,7 @@ class AnySequence:
         outcome = self.dice.choice(OUTCOMES)
 
         def record(connection: Connection | None, now: float) -> Change | Stop:
-            if connection is None or not outcomes.is_mine(connection, run, target, owner):
+            if connection is None or not claims.is_mine(connection, run, target, owner):
                 return Stop("superseded")
             return outcome(connection, target, Moment(now + self.ahead, QUICK))
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from integrations.connections.change import Moment, at_time
 from integrations.connections.events import other_events
 from integrations.connections.findings import findings_of
-from integrations.connections.lifecycle import outcomes
+from integrations.connections.lifecycle import claims
 from integrations.connections.record import DAY, Connection
 from integrations.connections.schedule import EXPIRY_WARNINGS, days_left_to_tell
 from occ.simulator.application_keys import make_application_key
@@ -92,7 +92,7 @@ def test_a_lease_that_ends_and_is_claimed_again_tells_nothing_twice() -> None:
     connection: Connection = expiring
     for number in range(3):
         at = Moment(NOON + 60 + number * PACE.lease, PACE)
-        result = outcomes.claim(connection, 1, VALIDATE, f"worker-{number}", at, alone=True)
+        result = claims.claim(connection, 1, VALIDATE, f"worker-{number}", at, alone=True)
         told += len(other_events(connection, changed(result), version=number, now=at.now))
         connection = changed(result)
     assert told == 1
@@ -174,7 +174,7 @@ def test_whenever_one_looks_the_steps_told_only_go_down(days: float, waits: list
     now, events = NOON + 60, []
     for wait in waits:
         now += wait + PACE.lease
-        after = changed(outcomes.claim(connection, 1, VALIDATE, "worker", Moment(now, PACE)))
+        after = changed(claims.claim(connection, 1, VALIDATE, "worker", Moment(now, PACE)))
         events += [event["data"]["days"] for event in other_events(connection, after, version=1, now=now)]  # type: ignore[index]
         if (due := days_left_to_tell(after.credential.expires_at, now)) is not None:
             assert after.credential.expiry_told == due
@@ -197,9 +197,9 @@ def test_a_look_is_due_no_later_than_any_warning(days: float, phase: float) -> N
 def test_a_clock_that_is_put_back_a_little_tells_nothing_again() -> None:
     """As after the server moved to another machine."""
     expiring = replace(healthy(), credential=replace(healthy().credential, expires_at=NOON + 60 + 14 * DAY))
-    claimed = changed(outcomes.claim(expiring, 1, VALIDATE, "worker", Moment(NOON + 60, PACE)))
+    claimed = changed(claims.claim(expiring, 1, VALIDATE, "worker", Moment(NOON + 60, PACE)))
     assert claimed.credential.expiry_told == 14
     earlier = replace(claimed, work=replace(expiring.work or at_time(NOON), not_before=NOON))
-    again = changed(outcomes.claim(earlier, 1, VALIDATE, "worker", Moment(NOON + 59, PACE)))
+    again = changed(claims.claim(earlier, 1, VALIDATE, "worker", Moment(NOON + 59, PACE)))
     assert again.credential.expiry_told == 14
     assert other_events(earlier, again, version=2, now=NOON + 59) == []

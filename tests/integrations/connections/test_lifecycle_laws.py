@@ -11,7 +11,8 @@ from integrations.connections.change import Change, Keys, Moment, Stop, any_work
 from integrations.connections.drift import Drift
 from integrations.connections.events import other_events, status_event
 from integrations.connections.findings import findings_of
-from integrations.connections.lifecycle import disconnection, key_verdicts, outcomes, requests
+from integrations.connections.lifecycle import claims, disconnection, outcomes, requests
+from integrations.connections.lifecycle.outcomes import Failed, NewKeyTurnedDown, ShippingMethodsChecked, SlotContested
 from integrations.connections.record import (
     Cause,
     Connection,
@@ -26,7 +27,6 @@ from integrations.connections.schedule import Pace
 from integrations.connections.status import status_object
 from tests.examples import examples
 from tests.integrations.oracle_commerce.fakes import (
-    FOLLOWING,
     NOON,
     SHIPPING,
     SLOTS,
@@ -82,7 +82,7 @@ class ConnectionMachine(RuleBasedStateMachine):
         self.has_key = self.has_candidate = False
         self.formers: list[Connection] = []
         self._forget_refusals()
-        change = requests.begin(None, self._desired(), Step.VALIDATE_KEY, self.at)
+        change = requests.begin(None, self._desired(), self.at)
         assert isinstance(change, Change)
         self.connection = change.connection
         self._keep(change.keys)
@@ -105,7 +105,7 @@ class ConnectionMachine(RuleBasedStateMachine):
     def request_again(self, changed_key: bool) -> None:
         self.key += changed_key
         before = self.connection
-        result = requests.begin(before, self._desired(), Step.VALIDATE_KEY, self.at)
+        result = requests.begin(before, self._desired(), self.at)
         known = {before.credential.fingerprint, before.candidate.fingerprint if before.candidate else ""}
         assert isinstance(result, Change) == (before.departure is not None or f"key-{self.key}" not in known)
         if not isinstance(result, Change):
@@ -124,7 +124,7 @@ class ConnectionMachine(RuleBasedStateMachine):
         self.store = STORES[self.store == STORES[0]]
         before, there = self.connection, self._is_there(self.connection)
         self.key += 1
-        result = requests.begin(before, self._desired(), Step.VALIDATE_KEY, self.at)
+        result = requests.begin(before, self._desired(), self.at)
         assert isinstance(result, Change)
         if there:
             assert result.former is not None, "where we are, we leave"
@@ -249,7 +249,7 @@ class ConnectionMachine(RuleBasedStateMachine):
 
     def _tell(self, held: Held, what: str, wait: float) -> None:
         before = self.connection
-        if not outcomes.is_mine(before, held.run, held.target, held.owner):
+        if not claims.is_mine(before, held.run, held.target, held.owner):
             return  # superseded: by contract nothing is applied, so nothing can change
         assert held.run == before.run
         change = self._outcome(held, what, wait)
@@ -263,7 +263,7 @@ class ConnectionMachine(RuleBasedStateMachine):
             assert after.credential == before.credential, "what is said to a new key is not said to the old one"
             assert after.status == before.status
             assert {it.status for it in after.slots.values()} == {it.status for it in before.slots.values()}
-        assert not outcomes.is_mine(after, held.run, held.target, held.owner), "an outcome counts once"
+        assert not claims.is_mine(after, held.run, held.target, held.owner), "an outcome counts once"
         self._take(change)
 
     def _claim(self, target: Target, run: int) -> None:
@@ -272,9 +272,9 @@ class ConnectionMachine(RuleBasedStateMachine):
         before = self.connection
         work = before.work_on(target) if run == before.run else None
         alone = work is not None and work.is_suspect
-        result = outcomes.claim(before, run, target, owner, self.at, alone=alone)
+        result = claims.claim(before, run, target, owner, self.at, alone=alone)
         busy = [h for h in self.held if h.target == target and h.run == run and h.until > self.now]
-        counting = [h for h in busy if outcomes.is_mine(before, h.run, h.target, h.owner)]
+        counting = [h for h in busy if claims.is_mine(before, h.run, h.target, h.owner)]
         if work is None or self.now < work.not_before or counting:
             assert isinstance(result, Stop)
             return
@@ -283,13 +283,13 @@ class ConnectionMachine(RuleBasedStateMachine):
             assert work.claim.until > self.now, "held by a worker that died: until its lease ends"
             return
         self._take(result)
-        if outcomes.is_mine(self.connection, run, target, owner):
+        if claims.is_mine(self.connection, run, target, owner):
             after = self.connection.work_on(target)
             assert after is not None
             assert after.attempts == work.attempts + 1, "counted before anything is done"
             assert after.due_at == self.now + PACE.lease
             self.held.append(Held(owner, run, target, self.now, self.now + PACE.lease))
-            others = [h for h in self.held[:-1] if outcomes.is_mine(self.connection, h.run, h.target, h.owner)]
+            others = [h for h in self.held[:-1] if claims.is_mine(self.connection, h.run, h.target, h.owner)]
             assert all(h.target != target for h in others), "claims exclude each other"
 
     def _outcome(self, held: Held, what: str, wait: float) -> Change:  # noqa: PLR0911 - one for each outcome
@@ -299,13 +299,13 @@ class ConnectionMachine(RuleBasedStateMachine):
         if what == "refused":
             return self._refused(held)
         if what == "too narrow" and target == SHIPPING and connection.candidate is not None:
-            return key_verdicts.candidate_turned_down(connection, target, Cause("permission_denied"), at)
+            return outcomes.record(connection, target, NewKeyTurnedDown(Cause("permission_denied")), at)
         if what == "waits":
             return self._waits(target, wait)
         if what == "ends" or (what == "too narrow" and target.step is not Step.VALIDATE_KEY):
-            return outcomes.ended(connection, target, Cause("permission_denied"), at)
+            return outcomes.record(connection, target, Failed(Cause("permission_denied")), at)
         if what == "nothing there" and target == SHIPPING:
-            return outcomes.shipping_checked(connection, target, 0, FOLLOWING[target.step], at)
+            return outcomes.record(connection, target, ShippingMethodsChecked(0), at)
         if what == "undone" and target.slot is not None:
             return self._undone(target, wait)
         if target.step is Step.VALIDATE_KEY and connection.candidate is None:
@@ -315,9 +315,8 @@ class ConnectionMachine(RuleBasedStateMachine):
     def _outcome_of_removal(self, target: Target, what: str, wait: float) -> Change:
         if what == "succeeds":
             return success(self.connection, target, self.at)
-        soon = what in {"waits", "undone"}
-        until = self.now + (wait if soon else 0.0)
-        return disconnection.left_behind(self.connection, target, CAUSE, self.at, until=until, soon=soon)
+        cause = CAUSE if what in {"waits", "undone"} else Cause("permission_denied")
+        return outcomes.record(self.connection, target, Failed(cause, wait), self.at)
 
     def _refused(self, held: Held) -> Change:
         """A second refusal counts if it was asked for long enough after the first was told."""
@@ -326,12 +325,12 @@ class ConnectionMachine(RuleBasedStateMachine):
                 self.doubted_since = self.now
             elif held.since - self.doubted_since >= PACE.confirm_rejection:
                 self.confirmed = True
-        return key_verdicts.key_refused(self.connection, held.target, REFUSED, self.at)
+        return outcomes.record(self.connection, held.target, Failed(REFUSED), self.at)
 
     def _waits(self, target: Target, wait: float) -> Change:
         work = any_work(self.connection, target)
         assert work is not None
-        change = outcomes.waits(self.connection, target, CAUSE, self.now + wait, self.at)
+        change = outcomes.record(self.connection, target, Failed(CAUSE, wait), self.at)
         left = any_work(change.connection, target)
         if work.attempts < PACE.retry_attempts:
             assert left is not None
@@ -343,8 +342,8 @@ class ConnectionMachine(RuleBasedStateMachine):
         record = self.connection.slots[target.slot or ""]
         repairs = len(record.recent_repairs(self.now))
         if record.verdict is SlotStatus.CONTESTED or repairs >= PACE.repairs_per_day:
-            return outcomes.slot_contested(self.connection, target, (Drift.URL_MISSING,), self.at)
-        change = outcomes.waits(self.connection, target, Cause("registration_not_kept"), self.now + wait, self.at)
+            return outcomes.record(self.connection, target, SlotContested((Drift.URL_MISSING,), record), self.at)
+        change = outcomes.record(self.connection, target, Failed(Cause("registration_not_kept"), wait), self.at)
         after = change.connection.slots[target.slot or ""]
         assert len(after.recent_repairs(self.now)) == repairs + (record.in_order_at is not None)
         return change
@@ -422,7 +421,7 @@ class ConnectionMachine(RuleBasedStateMachine):
         if self.connection.departure is not None:
             if self.has_key:
                 _is_left(self.connection, self.now)
-            again = requests.begin(self.connection, self._desired(), Step.VALIDATE_KEY, self.at)
+            again = requests.begin(self.connection, self._desired(), self.at)
             self.connection = changed(again)
         drive = Drive(self.connection, PACE, all_is_well, now=self.now)
         horizon = self.now + PACE.lease + PACE.revalidate_every + PACE.second_look + 100

@@ -10,7 +10,8 @@ import pytest
 from integrations.connections import change
 from integrations.connections.change import Moment, Stop
 from integrations.connections.findings import findings_of
-from integrations.connections.lifecycle import key_verdicts, outcomes, requests
+from integrations.connections.lifecycle import claims, outcomes, requests
+from integrations.connections.lifecycle.outcomes import Failed, SlotRegistered
 from integrations.connections.record import (
     Cause,
     Connection,
@@ -83,24 +84,24 @@ def drive(script: Script, pace: Pace = PACE, wait: float = 2.0) -> Drive:
 
 def test_the_same_request_again_begins_nothing() -> None:
     for connection in (started(at()), registering(), active()):
-        assert requests.begin(connection, desired(), Step.VALIDATE_KEY, at(9)) == Stop("unchanged")
+        assert requests.begin(connection, desired(), at(9)) == Stop("unchanged")
 
 
 def test_a_changed_key_makes_the_run_of_a_key_that_was_never_proven_void() -> None:
     old = claimed(started(at()), VALIDATE, at())
     wanted = desired(key="key-2")
-    new = requests.begin(old, wanted, Step.VALIDATE_KEY, at(1))
+    new = requests.begin(old, wanted, at(1))
     assert isinstance(new, change.Change)
     assert new.keys.current == wanted.sealed_key
     assert (new.connection.run, new.connection.status) == (2, ConnectionStatus.ONBOARDING)
     assert set(new.connection.due()) == {None}
     for target in (VALIDATE, SHIPPING, *map(slot, SLOTS)):
-        assert outcomes.claim(new.connection, 1, target, "late", at(1)) == Stop("superseded")
-        assert not outcomes.is_mine(new.connection, 1, target, "worker")
+        assert claims.claim(new.connection, 1, target, "late", at(1)) == Stop("superseded")
+        assert not claims.is_mine(new.connection, 1, target, "worker")
 
 
 def test_a_disconnected_connection_may_be_connected_again_with_the_same_key() -> None:
-    again = changed(requests.begin(departed(active()), desired(), Step.VALIDATE_KEY, at(9)))
+    again = changed(requests.begin(departed(active()), desired(), at(9)))
     assert (again.run, again.disconnected) == (2, False)
 
 
@@ -110,9 +111,9 @@ def test_a_disconnected_connection_may_be_connected_again_with_the_same_key() ->
 def test_a_claim_excludes_others_until_its_lease_ends() -> None:
     connection = claimed(started(at()), VALIDATE, at(), "first")
     assert connection.due() == {None: NOON + PACE.lease}
-    assert outcomes.claim(connection, 1, VALIDATE, "second", at(59.9)) == Stop("held_by_another")
+    assert claims.claim(connection, 1, VALIDATE, "second", at(59.9)) == Stop("held_by_another")
     taken_over = claimed(connection, VALIDATE, at(60), "second")
-    assert not outcomes.is_mine(taken_over, 1, VALIDATE, "first")
+    assert not claims.is_mine(taken_over, 1, VALIDATE, "first")
     work = taken_over.work
     assert work is not None
     assert (work.attempts, work.deaths) == (2, 1)
@@ -120,21 +121,21 @@ def test_a_claim_excludes_others_until_its_lease_ends() -> None:
 
 def test_an_outcome_after_the_lease_counts_while_nobody_has_taken_over() -> None:
     connection = claimed(started(at()), VALIDATE, at(), "slow")
-    assert outcomes.is_mine(connection, 1, VALIDATE, "slow")
+    assert claims.is_mine(connection, 1, VALIDATE, "slow")
 
 
 def test_a_message_that_comes_before_the_wait_is_over_stops() -> None:
     """A duplicate, or one that was sent before the store asked us to wait."""
     connection = claimed(registering(), slot("order-submit"), at())
-    waiting = changed(outcomes.waits(connection, slot("order-submit"), BUSY, NOON + 3600, at(1)))
+    waiting = changed(outcomes.record(connection, slot("order-submit"), Failed(BUSY, 3600 - 1), at(1)))
     for seconds in (1.0, 59.0, 61.0, 3599.9):
-        assert outcomes.claim(waiting, 1, slot("order-submit"), "twin", at(seconds)) == Stop("not_yet")
-    assert isinstance(outcomes.claim(waiting, 1, slot("order-submit"), "next", at(3600)), change.Change)
+        assert claims.claim(waiting, 1, slot("order-submit"), "twin", at(seconds)) == Stop("not_yet")
+    assert isinstance(claims.claim(waiting, 1, slot("order-submit"), "next", at(3600)), change.Change)
 
 
 @pytest.mark.parametrize("target", [SHIPPING, slot("order-submit"), slot("no-such-slot")])
 def test_work_of_a_later_stage_cannot_be_claimed(target: Target) -> None:
-    assert outcomes.claim(started(at()), 1, target, "early", at()) == Stop("already_done")
+    assert claims.claim(started(at()), 1, target, "early", at()) == Stop("already_done")
 
 
 @pytest.mark.parametrize("target", [VALIDATE, slot("order-submit")])
@@ -147,10 +148,10 @@ def test_work_that_takes_its_workers_down_runs_alone_and_is_then_given_up(target
         work = connection.work_on(target)
         assert work is not None
         if work.is_suspect and number < 5:
-            assert outcomes.claim(connection, 1, target, "beside others", moment) == Stop("quarantined")
+            assert claims.claim(connection, 1, target, "beside others", moment) == Stop("quarantined")
         alone = work.is_suspect
-        connection = changed(outcomes.claim(connection, 1, target, f"worker-{number}", moment, alone=alone))
-        if not outcomes.is_mine(connection, 1, target, f"worker-{number}"):
+        connection = changed(claims.claim(connection, 1, target, f"worker-{number}", moment, alone=alone))
+        if not claims.is_mine(connection, 1, target, f"worker-{number}"):
             break
         lanes.append(alone)
     assert lanes == [False, False, True, True, True]
@@ -169,22 +170,22 @@ def test_a_neighbour_of_what_takes_workers_down_is_not_blamed() -> None:
     for number in range(2):
         connection = claimed(connection, target, at(number * PACE.lease), f"worker-{number}")
     moment = at(2 * PACE.lease)
-    connection = changed(outcomes.claim(connection, 1, target, "alone", moment, alone=True))
-    connection = changed(outcomes.slot_registered(connection, target, outcomes.Registered(wrote=True), moment))
+    connection = changed(claims.claim(connection, 1, target, "alone", moment, alone=True))
+    connection = changed(outcomes.record(connection, target, SlotRegistered(wrote=True), moment))
     assert connection.slots["order-update"].status is SlotStatus.REGISTERED
 
 
 def test_deaths_and_failures_together_are_bounded_by_the_attempts() -> None:
     connection, seconds = started(at()), 0.0
     for number in range(3 * PACE.retry_attempts):
-        result = outcomes.claim(connection, 1, VALIDATE, f"worker-{number}", at(seconds))
+        result = claims.claim(connection, 1, VALIDATE, f"worker-{number}", at(seconds))
         connection = changed(result)
-        if not outcomes.is_mine(connection, 1, VALIDATE, f"worker-{number}"):
+        if not claims.is_mine(connection, 1, VALIDATE, f"worker-{number}"):
             break
         assert connection.work is not None
         assert connection.work.attempts <= PACE.retry_attempts
         if number < PACE.retry_attempts - 1:
-            connection = changed(outcomes.waits(connection, VALIDATE, BUSY, NOON + seconds, at(seconds)))
+            connection = changed(outcomes.record(connection, VALIDATE, Failed(BUSY, seconds - seconds), at(seconds)))
         seconds += PACE.lease
 
 
@@ -192,7 +193,7 @@ def test_deaths_and_failures_together_are_bounded_by_the_attempts() -> None:
 
 
 def test_one_rejection_is_a_doubt_and_the_next_exchange_settles_it() -> None:
-    refused = changed(key_verdicts.key_refused(claimed(started(at()), VALIDATE, at()), VALIDATE, REFUSED, at()))
+    refused = changed(outcomes.record(claimed(started(at()), VALIDATE, at()), VALIDATE, Failed(REFUSED), at()))
     assert refused.credential.verdict is KeyVerdict.DOUBTED
     assert refused.status is ConnectionStatus.ONBOARDING
     assert refused.due() == {None: NOON + PACE.confirm_rejection}
@@ -207,7 +208,7 @@ def test_two_rejections_far_enough_apart_ask_for_a_new_key() -> None:
     assert [time for time, _ in run.attempts] == [NOON, NOON + PACE.confirm_rejection]
     assert run.connection.status is ConnectionStatus.NEEDS_REAUTHORISATION
     assert run.connection.due() == {None: run.now + PACE.revalidate_every}
-    again = changed(requests.begin(run.connection, desired(key="key-2"), Step.VALIDATE_KEY, Moment(run.now, PACE)))
+    again = changed(requests.begin(run.connection, desired(key="key-2"), Moment(run.now, PACE)))
     assert again.status is ConnectionStatus.ONBOARDING
 
 
@@ -224,7 +225,7 @@ def test_four_slots_that_meet_a_rejection_at_once_are_one_doubt() -> None:
     for name in SLOTS:
         connection = claimed(connection, slot(name), at(1), f"worker-{name}")
     for number, name in enumerate(SLOTS):
-        connection = key_verdicts.key_refused(connection, slot(name), REFUSED, at(2 + number)).connection
+        connection = outcomes.record(connection, slot(name), Failed(REFUSED), at(2 + number)).connection
     assert connection.credential.verdict is KeyVerdict.DOUBTED
     assert connection.due() == {None: NOON + 2 + PACE.confirm_rejection}
     run = Drive(connection, PACE, all_is_well, now=NOON + 5)
@@ -235,11 +236,9 @@ def test_four_slots_that_meet_a_rejection_at_once_are_one_doubt() -> None:
 def test_a_slot_that_was_under_way_when_the_key_was_doubted_keeps_its_outcome() -> None:
     connection = claimed(registering(), slot("order-submit"), at(), "a")
     connection = claimed(connection, slot("order-update"), at(), "b")
-    connection = key_verdicts.key_refused(connection, slot("order-submit"), REFUSED, at(1)).connection
-    assert outcomes.is_mine(connection, 1, slot("order-update"), "b")
-    connection = outcomes.slot_registered(
-        connection, slot("order-update"), outcomes.Registered(wrote=True), at(2)
-    ).connection
+    connection = outcomes.record(connection, slot("order-submit"), Failed(REFUSED), at(1)).connection
+    assert claims.is_mine(connection, 1, slot("order-update"), "b")
+    connection = outcomes.record(connection, slot("order-update"), SlotRegistered(wrote=True), at(2)).connection
     assert connection.slots["order-update"].status is SlotStatus.REGISTERED
     assert connection.step is Step.VALIDATE_KEY
     assert connection.due() == {None: NOON + 1 + PACE.confirm_rejection}
@@ -250,24 +249,24 @@ def test_a_slot_that_is_still_under_way_when_the_key_is_proven_is_not_started_tw
     connection = registering(at(0, pace))
     connection = claimed(connection, slot("order-submit"), at(0, pace), "a")
     connection = claimed(connection, slot("order-update"), at(0, pace), "b")
-    connection = key_verdicts.key_refused(connection, slot("order-submit"), REFUSED, at(0, pace)).connection
+    connection = outcomes.record(connection, slot("order-submit"), Failed(REFUSED), at(0, pace)).connection
     connection = done(done(connection, VALIDATE, at(10, pace)), SHIPPING, at(10, pace))
-    assert outcomes.claim(connection, 1, slot("order-update"), "c", at(11, pace)) == Stop("held_by_another")
-    assert outcomes.is_mine(connection, 1, slot("order-update"), "b")
+    assert claims.claim(connection, 1, slot("order-update"), "c", at(11, pace)) == Stop("held_by_another")
+    assert claims.is_mine(connection, 1, slot("order-update"), "b")
     assert connection.due()["order-update"] == NOON + 60
 
 
 def test_a_doubt_met_by_a_slot_is_not_told_as_a_rejection() -> None:
     """The merchant would read "create a new key" after a single no."""
     connection = claimed(registering(), slot("order-submit"), at())
-    doubted = key_verdicts.key_refused(connection, slot("order-submit"), REFUSED, at()).connection
+    doubted = outcomes.record(connection, slot("order-submit"), Failed(REFUSED), at()).connection
     assert doubted.credential.verdict is KeyVerdict.DOUBTED
     assert "key_rejected" not in {finding.code for finding in findings_of(doubted)}
 
 
 def test_a_slot_that_waits_for_the_key_does_not_announce_an_attempt_in_the_past() -> None:
     connection = claimed(registering(), slot("order-submit"), at(100))
-    doubted = key_verdicts.key_refused(connection, slot("order-submit"), REFUSED, at(101)).connection
+    doubted = outcomes.record(connection, slot("order-submit"), Failed(REFUSED), at(101)).connection
     announced = doubted.slots["order-submit"].next_attempt_at
     assert announced is None or announced >= NOON + 101
 
@@ -277,8 +276,8 @@ def test_an_exchange_before_the_doubt_does_not_confirm_it() -> None:
     connection = registering(at(0, pace))
     connection = claimed(connection, slot("order-submit"), at(0, pace), "a")
     connection = claimed(connection, slot("order-update"), at(0, pace), "b")  # its login hangs, and then says no
-    connection = key_verdicts.key_refused(connection, slot("order-submit"), REFUSED, at(1, pace)).connection
-    connection = key_verdicts.key_refused(connection, slot("order-update"), REFUSED, at(30, pace)).connection
+    connection = outcomes.record(connection, slot("order-submit"), Failed(REFUSED), at(1, pace)).connection
+    connection = outcomes.record(connection, slot("order-update"), Failed(REFUSED), at(30, pace)).connection
     assert connection.status is not ConnectionStatus.NEEDS_REAUTHORISATION
 
 
@@ -287,10 +286,10 @@ def test_a_late_refusal_does_not_take_the_check_of_the_key_from_the_worker_that_
     connection = registering(at(0, pace))
     connection = claimed(connection, slot("order-submit"), at(0, pace), "a")
     connection = claimed(connection, slot("order-update"), at(0, pace), "b")
-    connection = key_verdicts.key_refused(connection, slot("order-submit"), REFUSED, at(1, pace)).connection
+    connection = outcomes.record(connection, slot("order-submit"), Failed(REFUSED), at(1, pace)).connection
     connection = claimed(connection, VALIDATE, at(11, pace), "checks the key")
-    connection = key_verdicts.key_refused(connection, slot("order-update"), REFUSED, at(12, pace)).connection
-    assert outcomes.is_mine(connection, 1, VALIDATE, "checks the key")
+    connection = outcomes.record(connection, slot("order-update"), Failed(REFUSED), at(12, pace)).connection
+    assert claims.is_mine(connection, 1, VALIDATE, "checks the key")
 
 
 # --- Patience --------------------------------------------------------------------------------------------------------
@@ -299,20 +298,20 @@ def test_a_late_refusal_does_not_take_the_check_of_the_key_from_the_worker_that_
 def test_a_slot_the_store_wants_left_alone_for_a_day_is_told_of_at_once_and_looked_at_when_it_allows() -> None:
     connection = claimed(registering(), slot("order-submit"), at())
     cause = Cause("store_busy", "HTTP 429")
-    told = outcomes.waits(connection, slot("order-submit"), cause, NOON + 86400, at()).connection
+    told = outcomes.record(connection, slot("order-submit"), Failed(cause, 86400), at()).connection
     assert told.slots["order-submit"].status is SlotStatus.FAILED
     assert told.slots["order-submit"].not_before == NOON + 86400
-    soon = outcomes.waits(connection, slot("order-submit"), cause, NOON + 600, at()).connection
+    soon = outcomes.record(connection, slot("order-submit"), Failed(cause, 600), at()).connection
     assert soon.slots["order-submit"].status is SlotStatus.RETRYING
 
 
-def test_an_attempt_that_gave_way_to_another_worker_is_none() -> None:
+@pytest.mark.parametrize("code", ["token_renewal_pending", "out_of_resources"])
+def test_an_attempt_that_did_not_get_as_far_as_the_store_is_none(code: str) -> None:
     connection = started(at())
     for number in range(3 * PACE.retry_attempts):
         moment = at(10.0 * number)
         mine = claimed(connection, VALIDATE, moment)
-        pending = Cause("token_renewal_pending")
-        connection = outcomes.gives_way(mine, VALIDATE, pending, moment.now + 1, moment).connection
+        connection = outcomes.record(mine, VALIDATE, Failed(Cause(code), 1), moment).connection
     work = connection.work_on(VALIDATE)
     assert work is not None
     assert work.attempts == 0

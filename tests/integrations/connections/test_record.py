@@ -5,7 +5,6 @@ from itertools import product
 
 import pytest
 
-from integrations.connections.causes import CAUSES, Actor, explain
 from integrations.connections.findings import findings_of
 from integrations.connections.record import (
     Cause,
@@ -186,10 +185,3 @@ def test_the_edges_of_a_lease_and_of_a_wait_belong_to_the_next_worker() -> None:
     waiting = Work(NOON + 9, NOON + 9)
     assert not waiting.is_ready(NOON + 8.999)
     assert waiting.is_ready(NOON + 9)
-
-
-def test_every_cause_names_who_must_act_and_speaks_to_the_merchant() -> None:
-    for code, explanation in CAUSES.items():
-        assert explanation.actor in Actor, code
-        assert explanation.sentence.endswith("."), code
-    assert explain("a_code_of_a_newer_release").actor is Actor.OPERATOR

@@ -16,7 +16,8 @@ from redis.retry import Retry
 
 from integrations.connections import records as records_module
 from integrations.connections.change import Change, Moment, Note, Stop
-from integrations.connections.lifecycle import disconnection, outcomes
+from integrations.connections.lifecycle import claims, disconnection, outcomes
+from integrations.connections.lifecycle.outcomes import Failed
 from integrations.connections.record import Cause, Connection, ConnectionStatus, Slot, Step, Work
 from integrations.connections.records import Committed, Records
 from integrations.errors import RequestRefused
@@ -98,7 +99,7 @@ def test_a_stale_copy_of_the_record_is_no_harm(records: Records) -> None:
 
     def decide(connection: Connection | None, now: float) -> Change | Stop:
         assert connection is not None
-        return outcomes.claim(connection, 1, VALIDATE, "second", Moment(now, PACE))
+        return claims.claim(connection, 1, VALIDATE, "second", Moment(now, PACE))
 
     assert records.change("m-1", decide, known=stale) == Stop("held_by_another")
 
@@ -164,7 +165,7 @@ def test_a_timeline_entry_names_run_step_slot_attempt_and_cause(records: Records
     registering(records)
     committed(claim(records, slot("order-submit")))
     cause = Cause("store_busy", "HTTP 429")
-    finish(records, slot("order-submit"), lambda c, target, at: outcomes.waits(c, target, cause, at.now + 9, at))
+    finish(records, slot("order-submit"), lambda c, target, at: outcomes.record(c, target, Failed(cause, 9), at))
     entry = records.timeline("m-1")[-1]
     assert (
         entry.items()

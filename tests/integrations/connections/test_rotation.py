@@ -11,7 +11,7 @@ from integrations.connections.records import Records
 from integrations.connections.rotation import Progress, Rotation
 from integrations.connections.sealed_keys import Place, SealedKeys
 from integrations.sealing.keyring import Keyring, SealingKey, key_id_of, seal
-from tests.integrations.oracle_commerce.fakes import SLOTS, VALIDATE
+from tests.integrations.oracle_commerce.fakes import SLOTS
 from tests.integrations.oracle_commerce.recorded import committed
 from tests.usual import PACE
 
@@ -33,7 +33,7 @@ def connect(records: Records, merchant_id: str, application_key: str = "a.b.c", 
     )
 
     def decide(connection: Connection | None, now: float) -> Change | Stop:
-        return requests.begin(connection, wanted, VALIDATE.step, Moment(now, PACE))
+        return requests.begin(connection, wanted, Moment(now, PACE))
 
     committed(records.change(merchant_id, decide))
     return sealed

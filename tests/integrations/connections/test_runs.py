@@ -6,13 +6,13 @@ from itertools import pairwise, product
 import pytest
 
 from integrations.connections.findings import findings_of
-from integrations.connections.lifecycle import key_verdicts, outcomes
+from integrations.connections.lifecycle import outcomes
+from integrations.connections.lifecycle.outcomes import Failed, ShippingMethodsChecked
 from integrations.connections.record import (
     Cause,
     ConnectionStatus,
     KeyVerdict,
     SlotStatus,
-    Step,
     Target,
 )
 from integrations.errors import IntegrationError, PermanentError, TransientError
@@ -50,7 +50,7 @@ def test_a_healthy_run_does_each_step_once_in_order_and_is_active() -> None:
 
 def test_without_shipping_methods_the_run_ends_and_goes_on_by_itself_when_there_are_some() -> None:
     connection = claimed(done(started(at()), VALIDATE, at()), SHIPPING, at())
-    missing = outcomes.shipping_checked(connection, SHIPPING, 0, Step.REGISTER_SLOT, at()).connection
+    missing = outcomes.record(connection, SHIPPING, ShippingMethodsChecked(0), at()).connection
     assert missing.status is ConnectionStatus.DEGRADED
     assert [finding.code for finding in findings_of(missing)] == ["no_shipping_methods"]
     assert missing.due() == {None: NOON + PACE.recheck_degraded}
@@ -158,7 +158,7 @@ def test_an_optional_slot_that_is_not_offered_leaves_the_connection_active() -> 
         connection = claimed(connection, slot(name), at())
         cause = Cause("slot_not_offered", "HTTP 404")
         if name == "shipment-create":
-            connection = outcomes.ended(connection, slot(name), cause, at()).connection
+            connection = outcomes.record(connection, slot(name), Failed(cause), at()).connection
         else:
             connection = success(connection, slot(name), at()).connection
     assert connection.status is ConnectionStatus.ACTIVE
@@ -211,8 +211,8 @@ def test_what_a_store_asks_for_is_waited_for_after_the_last_attempt_too(target: 
 def test_what_a_store_asks_for_is_waited_for_through_a_doubt_of_the_key() -> None:
     connection = claimed(registering(), slot("order-submit"), at(), "a")
     connection = claimed(connection, slot("order-update"), at(), "b")
-    connection = outcomes.waits(connection, slot("order-submit"), BUSY, NOON + 3600, at()).connection
-    connection = key_verdicts.key_refused(connection, slot("order-update"), REFUSED, at()).connection
+    connection = outcomes.record(connection, slot("order-submit"), Failed(BUSY, 3600), at()).connection
+    connection = outcomes.record(connection, slot("order-update"), Failed(REFUSED), at()).connection
     run = Drive(connection, PACE, all_is_well)
     run.until(NOON + 3599)
     assert slot("order-submit") not in {target for _, target in run.attempts}

@@ -12,7 +12,7 @@ import redis
 
 from integrations.connections.change import Change, Moment, Stop
 from integrations.connections.lifecycle import requests
-from integrations.connections.record import Connection, KeyVerdict, Step
+from integrations.connections.record import Connection, KeyVerdict
 from integrations.connections.records import Records
 from integrations.connections.status import counted_as
 from integrations.connections.status_counts import StatusCounts
@@ -70,7 +70,7 @@ def test_a_store_that_was_left_is_counted_apart(records: Records) -> None:
     moved = replace(wanted("m-1"), store_url="https://ccadmin-z2.oracleoutsourcing.com")
 
     def move(connection: Connection | None, now: float) -> Change | Stop:
-        return requests.begin(connection, moved, Step.VALIDATE_KEY, Moment(now, PACE))
+        return requests.begin(connection, moved, Moment(now, PACE))
 
     assert committed(records.change("m-1", move)).former is not None
     assert counts(records) == looked_at(records) == {"onboarding": 1, "left": 1}

@@ -14,8 +14,8 @@ import redis
 from integrations.connections.change import Change, Moment, Note, Stop
 from integrations.connections.events import other_events, status_event
 from integrations.connections.findings import findings_of
-from integrations.connections.lifecycle import outcomes
-from integrations.connections.record import Connection, Step, Target
+from integrations.connections.lifecycle import claims
+from integrations.connections.record import Connection, Target
 from integrations.connections.records import _RECORD, Committed, Records, Snapshot
 from integrations.connections.schedule import Pace
 from integrations.connections.timeline import is_news
@@ -208,7 +208,7 @@ class Desk:
         self.parts.session, self.parts.outages = self.session, _NeverOurselves()
         self.parts.counts = _Uncounted(chosen.redis_url)
         self.parts.retry = _Steady(chosen.retry_first, chosen.retry_max)
-        self.parts.acceptance = Acceptance(self.records, Keyring([OURS]), chosen, self.parts.pace, Step.VALIDATE_KEY)
+        self.parts.acceptance = Acceptance(self.records, Keyring([OURS]), chosen, self.parts.pace)
 
     @property
     def pace(self) -> Pace:
@@ -277,7 +277,7 @@ class Desk:
 
         def decide(connection: Connection | None, _: float) -> Change | Stop:
             assert connection is not None
-            return outcomes.claim(connection, run, target, "held", moment)
+            return claims.claim(connection, run, target, "held", moment)
 
         assert isinstance(self.records.change("m-1", decide), Committed)
 

@@ -7,11 +7,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from integrations.connections.change import Change, Moment, Note, Stop
-from integrations.connections.lifecycle import disconnection, key_verdicts, outcomes, requests
+from integrations.connections.lifecycle import claims, outcomes, requests
+from integrations.connections.lifecycle.outcomes import (
+    Failed,
+    KeyProven,
+    ShippingMethodsChecked,
+    SlotRegistered,
+    SlotRemoved,
+)
 from integrations.connections.lifecycle.requests import Desired
 from integrations.connections.record import Cause, Connection, Departure, SlotStatus, Step, Target
 from integrations.connections.schedule import Pace
-from integrations.errors import CredentialRejected, IntegrationError, TransientError
+from integrations.errors import IntegrationError, TransientError
 
 SLOTS = ("order-submit", "order-update", "shipment-create", "shipment-update")
 NOON = 1_700_000_000.0
@@ -33,7 +40,7 @@ def desired(
 
 def started(at: Moment, wanted: Desired | None = None) -> Connection:
     """A connection whose first run has just begun."""
-    return changed(requests.begin(None, wanted or desired(), Step.VALIDATE_KEY, at))
+    return changed(requests.begin(None, wanted or desired(), at))
 
 
 def changed(result: Change | Stop) -> Connection:
@@ -44,8 +51,8 @@ def changed(result: Change | Stop) -> Connection:
 
 def claimed(connection: Connection, target: Target, at: Moment, owner: str = "worker") -> Connection:
     """The record after a claim that must have been granted."""
-    after = changed(outcomes.claim(connection, connection.run, target, owner, at))
-    assert outcomes.is_mine(after, after.run, target, owner)
+    after = changed(claims.claim(connection, connection.run, target, owner, at))
+    assert claims.is_mine(after, after.run, target, owner)
     return after
 
 
@@ -63,16 +70,7 @@ def outcome(error: IntegrationError | None, connection: Connection, target: Targ
     """What an attempt makes of the record: success, or what `error` means. `wait` is until the next attempt."""
     if error is None:
         return success(connection, target, at)
-    cause = Cause(error.code, error.detail)
-    if target.step is Step.DISCONNECT:
-        soon = isinstance(error, TransientError)
-        until = at.now + (wait if soon else 0.0)
-        return disconnection.left_behind(connection, target, cause, at, until=until, soon=soon)
-    if isinstance(error, CredentialRejected):
-        return key_verdicts.key_refused(connection, target, cause, at)
-    if isinstance(error, TransientError):
-        return outcomes.waits(connection, target, cause, at.now + wait, at)
-    return outcomes.ended(connection, target, cause, at)
+    return outcomes.record(connection, target, Failed(Cause(error.code, error.detail), wait), at)
 
 
 def departed(connection: Connection) -> Connection:
@@ -87,12 +85,12 @@ def departed(connection: Connection) -> Connection:
 def success(connection: Connection, target: Target, at: Moment) -> Change:
     """What a healthy store makes of the record."""
     if target.step is Step.VALIDATE_KEY:
-        return outcomes.key_proven(connection, target, FOLLOWING[target.step], at)
+        return outcomes.record(connection, target, KeyProven(), at)
     if target.step is Step.CHECK_SHIPPING_METHODS:
-        return outcomes.shipping_checked(connection, target, 2, FOLLOWING[target.step], at)
+        return outcomes.record(connection, target, ShippingMethodsChecked(2), at)
     if target.step is Step.DISCONNECT:
-        return disconnection.slot_removed(connection, target, {"wrote": True}, at)
-    return outcomes.slot_registered(connection, target, outcomes.Registered(wrote=True), at)
+        return outcomes.record(connection, target, SlotRemoved(wrote=True), at)
+    return outcomes.record(connection, target, SlotRegistered(wrote=True), at)
 
 
 Script = Callable[[Target, int, float], IntegrationError | None]
@@ -146,11 +144,11 @@ class Drive:
         at = Moment(self.now, self.pace)
         work = self.connection.work_on(target)
         alone = work is not None and work.is_suspect
-        claim = outcomes.claim(self.connection, self.connection.run, target, "worker", at, alone=alone)
+        claim = claims.claim(self.connection, self.connection.run, target, "worker", at, alone=alone)
         if isinstance(claim, Stop):  # what was done before it at this moment has settled it
             return
         self._take(claim)
-        if not outcomes.is_mine(self.connection, self.connection.run, target, "worker"):
+        if not claims.is_mine(self.connection, self.connection.run, target, "worker"):
             return
         work = self.connection.work_on(target)
         assert work is not None

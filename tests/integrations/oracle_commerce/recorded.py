@@ -10,9 +10,9 @@ import pytest
 import redis
 
 from integrations.connections.change import Change, Moment, Stop
-from integrations.connections.lifecycle import outcomes, requests
+from integrations.connections.lifecycle import claims, requests
 from integrations.connections.lifecycle.requests import Desired
-from integrations.connections.record import Connection, Step, Target
+from integrations.connections.record import Connection, Target
 from integrations.connections.records import Committed, Records
 from integrations.connections.schedule import Pace
 from tests.integrations.oracle_commerce.fakes import SHIPPING, VALIDATE, desired, success
@@ -30,7 +30,7 @@ def wanted(merchant_id: str, key: str = "key-1") -> Desired:
 
 def begin(records: Records, merchant_id: str = "m-1", *, key: str = "key-1", durably: bool = False) -> Committed:
     def decide(connection: Connection | None, now: float) -> Change | Stop:
-        return requests.begin(connection, wanted(merchant_id, key), Step.VALIDATE_KEY, Moment(now, PACE))
+        return requests.begin(connection, wanted(merchant_id, key), Moment(now, PACE))
 
     return committed(records.change(merchant_id, decide, durably=durably))
 
@@ -43,7 +43,7 @@ def committed(result: Committed | Stop) -> Committed:
 def claim(records: Records, target: Target, owner: str = "worker", pace: Pace = PACE) -> Committed | Stop:
     def decide(connection: Connection | None, now: float) -> Change | Stop:
         assert connection is not None
-        return outcomes.claim(connection, connection.run, target, owner, Moment(now, pace))
+        return claims.claim(connection, connection.run, target, owner, Moment(now, pace))
 
     return records.change("m-1", decide)
 
@@ -96,6 +96,6 @@ def at_once(number: int, work: Callable[[int], T]) -> list[T]:
 
 def begin_again(records: Records) -> Committed | Stop:
     def decide(connection: Connection | None, now: float) -> Change | Stop:
-        return requests.begin(connection, wanted("m-1"), Step.VALIDATE_KEY, Moment(now, PACE))
+        return requests.begin(connection, wanted("m-1"), Moment(now, PACE))
 
     return records.change("m-1", decide, durably=True)

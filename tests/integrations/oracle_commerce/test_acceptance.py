@@ -11,8 +11,9 @@ import pytest
 import redis
 
 from integrations.connections.change import Change, Keys, Moment, Stop
-from integrations.connections.lifecycle import outcomes
-from integrations.connections.lifecycle.outcomes import claim
+from integrations.connections.lifecycle import claims, outcomes
+from integrations.connections.lifecycle.claims import claim
+from integrations.connections.lifecycle.outcomes import KeyProven
 from integrations.connections.record import Connection, ConnectionStatus, Step, Target
 from integrations.connections.records import Records
 from integrations.errors import RequestRefused
@@ -41,7 +42,7 @@ def settings_of(*keys: SealingKey) -> Settings:
 
 
 def acceptance_of(client: redis.Redis, *keys: SealingKey) -> Acceptance:
-    return Acceptance(Records(client), Keyring(keys), settings_of(*keys), PACE, Step.VALIDATE_KEY)
+    return Acceptance(Records(client), Keyring(keys), settings_of(*keys), PACE)
 
 
 @pytest.fixture
@@ -167,11 +168,11 @@ def proven(records: Records) -> None:
 
     def decide(connection: Connection | None, now: float) -> Change | Stop:
         assert connection is not None
-        return outcomes.claim(connection, connection.run, VALIDATE, "worker", Moment(now, PACE))
+        return claims.claim(connection, connection.run, VALIDATE, "worker", Moment(now, PACE))
 
     def outcome(connection: Connection | None, now: float) -> Change | Stop:
         assert connection is not None
-        return outcomes.key_proven(connection, VALIDATE, Step.CHECK_SHIPPING_METHODS, Moment(now, PACE))
+        return outcomes.record(connection, VALIDATE, KeyProven(), Moment(now, PACE))
 
     records.change("m-1", decide)
     records.change("m-1", outcome)

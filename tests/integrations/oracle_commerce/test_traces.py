@@ -8,7 +8,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from integrations.connections.change import Change, Moment
-from integrations.connections.lifecycle import outcomes
+from integrations.connections.lifecycle import claims, outcomes
+from integrations.connections.lifecycle.outcomes import Failed
 from integrations.connections.lifecycle.requests import is_at_rest
 from integrations.connections.record import Cause, KeyVerdict, Step, Target
 from integrations.connections.records import _RECORD
@@ -137,9 +138,9 @@ def test_work_that_gave_way_to_another_worker_is_not_at_rest(desk: TracedDesk) -
     rested = desk.connection
     assert is_at_rest(rested)
     target, at = Target(Step.VALIDATE_KEY), Moment((rested.due_at or 0) + 1, desk.pace)
-    claimed = outcomes.claim(rested, rested.run, target, "worker", at)
+    claimed = claims.claim(rested, rested.run, target, "worker", at)
     assert isinstance(claimed, Change)
-    again = outcomes.gives_way(claimed.connection, target, Cause("token_renewal_pending"), at.now + 1, at)
+    again = outcomes.record(claimed.connection, target, Failed(Cause("token_renewal_pending"), 1), at)
     assert not is_at_rest(claimed.connection)
     assert not is_at_rest(again.connection)
 

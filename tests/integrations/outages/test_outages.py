@@ -13,14 +13,15 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from integrations.connections.causes import OutageKind
 from integrations.connections.change import Change, Moment, Stop
-from integrations.connections.lifecycle import outcomes
+from integrations.connections.lifecycle import claims
 from integrations.connections.record import Cause, Connection, KeyVerdict, Target, Trouble, Work
 from integrations.connections.records import Records, Snapshot
 from integrations.errors import CredentialRejected, IntegrationError, PermanentError, TransientError
 from integrations.outages import held_events as held_events_module
 from integrations.outages.held_events import HeldEvents, Released
-from integrations.outages.outage import Kind, Next, Outage
+from integrations.outages.outage import Next, Outage
 from integrations.outages.outages import Outages
 from tests.integrations.connections.test_record import healthy, key
 from tests.integrations.oracle_commerce.fakes import SHIPPING, VALIDATE, outcome
@@ -73,7 +74,7 @@ class World:
 
         def claim(connection: Connection | None, now: float) -> Change | Stop:
             assert connection is not None
-            return outcomes.claim(connection, connection.run, target, "worker", Moment(now, TWICE))
+            return claims.claim(connection, connection.run, target, "worker", Moment(now, TWICE))
 
         def record(connection: Connection | None, now: float) -> Change | Stop:
             assert connection is not None
@@ -240,7 +241,7 @@ def test_any_number_of_ticks_tell_of_it_once(world: World) -> None:
         world.client.pfadd(bucket(world, "edge"), name)
     ticks = [Outages(world.records, OUTAGE_RULES) for _ in range(10)]
     found = at_once(10, lambda index: ticks[index].review())
-    assert {outage.kind for outage in found if outage} == {Kind.EDGE}
+    assert {outage.kind for outage in found if outage} == {OutageKind.EDGE}
     assert len(found) == 10
     assert len({outage.since for outage in found if outage}) == 1
     assert ticks[0].review() == found[0]

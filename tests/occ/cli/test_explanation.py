@@ -8,7 +8,16 @@ import pytest
 
 from integrations.connections.change import Change, Moment
 from integrations.connections.drift import Drift
-from integrations.connections.lifecycle import disconnection, key_verdicts, outcomes
+from integrations.connections.lifecycle import claims, disconnection, outcomes
+from integrations.connections.lifecycle.outcomes import (
+    Failed,
+    KeyProven,
+    NewKeyTurnedDown,
+    ShippingMethodsChecked,
+    SlotContested,
+    SlotRegistered,
+    SlotRemoved,
+)
 from integrations.connections.lifecycle.requests import Desired, begin, look_now
 from integrations.connections.record import Cause, Connection, Step, Target
 from integrations.connections.timeline import timeline_entry
@@ -40,7 +49,7 @@ class History:
 
     def step(self, target: Target, outcome: object) -> None:
         """Claim the work, and have its outcome."""
-        self.take(outcomes.claim(self.connection, self.connection.run, target, "w", self.at()))
+        self.take(claims.claim(self.connection, self.connection.run, target, "w", self.at()))
         assert callable(outcome)
         self.take(outcome(self.connection, target))
 
@@ -50,15 +59,15 @@ class History:
         if isinstance(sooner, Change):
             self.take(sooner)
 
-    def look(self, found: Mapping[str, outcomes.Registered]) -> None:
+    def look(self, found: Mapping[str, SlotRegistered]) -> None:
         """A whole look at the store."""
         self.begin_look()
         shipping = Target(Step.CHECK_SHIPPING_METHODS)
-        self.step(VALIDATE, lambda it, target: outcomes.key_proven(it, target, shipping.step, self.at()))
-        self.step(shipping, lambda it, to: outcomes.shipping_checked(it, to, 2, Step.REGISTER_SLOT, self.at()))
+        self.step(VALIDATE, lambda it, target: outcomes.record(it, target, KeyProven(), self.at()))
+        self.step(shipping, lambda it, to: outcomes.record(it, to, ShippingMethodsChecked(2), self.at()))
         for name in SLOTS:
-            registered = found.get(name, outcomes.Registered(wrote=False))
-            self.step(slot(name), lambda it, to, how=registered: outcomes.slot_registered(it, to, how, self.at()))
+            registered = found.get(name, SlotRegistered(wrote=False))
+            self.step(slot(name), lambda it, to, how=registered: outcomes.record(it, to, how, self.at()))
 
     def told(self) -> str:
         return "\n".join(explained(self.connection, self.now, self.timeline))
@@ -97,19 +106,19 @@ def test_the_end_of_the_key_is_told(expires_at: float | None, sentence: str, rem
 
 def test_a_new_key_that_is_being_tried_is_told(history: History) -> None:
     wanted = Desired("m-1", history.connection.store_url, "sealed", "ab" * 8, None, dict.fromkeys(SLOTS, True))
-    history.take(begin(history.connection, wanted, Step.VALIDATE_KEY, history.at()))
+    history.take(begin(history.connection, wanted, history.at()))
     told = history.told()
     assert f"A new application key ({'ab' * 8}) is being tried; the current one stays in use until" in told
     assert told.startswith("m-1 is connected (active).")
     assert list(attention(history.connection)) == ["new key being tried"]
-    history.take(outcomes.claim(history.connection, 1, VALIDATE, "w", history.at()))
-    history.take(key_verdicts.candidate_turned_down(history.connection, VALIDATE, Cause("key_rejected"), history.at()))
+    history.take(claims.claim(history.connection, 1, VALIDATE, "w", history.at()))
+    history.take(outcomes.record(history.connection, VALIDATE, NewKeyTurnedDown(Cause("key_rejected")), history.at()))
     assert "The last new application key did not work; the one before stays in use." in history.told()
     assert "[new_key_rejected, key_rejected] The merchant must act." in history.told()
 
 
 def test_a_repair_is_told_with_what_was_missed(history: History) -> None:
-    back = outcomes.Registered(wrote=True, drift=(Drift.URL_MISSING,), missed=37)
+    back = SlotRegistered(wrote=True, drift=(Drift.URL_MISSING,), missed=37)
     history.look({"order-submit": back})
     history.now += 2 * HOUR
     sentence = "order-submit: our callback URL was missing; repaired 2 h ago; the store gave up on 37 deliveries."
@@ -130,7 +139,7 @@ def test_a_repair_is_told_with_what_was_missed(history: History) -> None:
 
 def test_several_repairs_are_counted(history: History) -> None:
     for _ in range(2):
-        history.look({"order-submit": outcomes.Registered(wrote=True, drift=(Drift.URL_CHANGED,))})
+        history.look({"order-submit": SlotRegistered(wrote=True, drift=(Drift.URL_CHANGED,))})
         history.now += HOUR
     told = history.told()
     assert "order-submit: our callback URL had been changed; repaired 2 times within a day, last 60 min ago; " in told
@@ -141,10 +150,10 @@ def test_several_repairs_are_counted(history: History) -> None:
 def test_a_contested_slot_is_told_to_be_left_alone(history: History) -> None:
     history.begin_look()
     shipping = Target(Step.CHECK_SHIPPING_METHODS)
-    history.step(VALIDATE, lambda it, to: outcomes.key_proven(it, to, shipping.step, history.at()))
-    history.step(shipping, lambda it, to: outcomes.shipping_checked(it, to, 2, Step.REGISTER_SLOT, history.at()))
-    drift = (Drift.URL_MISSING,)
-    history.step(slot("order-submit"), lambda it, to: outcomes.slot_contested(it, to, drift, history.at()))
+    history.step(VALIDATE, lambda it, to: outcomes.record(it, to, KeyProven(), history.at()))
+    history.step(shipping, lambda it, to: outcomes.record(it, to, ShippingMethodsChecked(2), history.at()))
+    found = SlotContested((Drift.URL_MISSING,), history.connection.slots["order-submit"])
+    history.step(slot("order-submit"), lambda it, to: outcomes.record(it, to, found, history.at()))
     assert "order-submit: our callback URL was missing. We no longer repair it." in history.told()
     assert "[slot_contested" in history.told()
     assert history.told().endswith(
@@ -160,10 +169,10 @@ def test_a_departure_is_told_from_its_beginning_to_its_end(history: History) -> 
     assert list(attention(history.connection)) == ["being disconnected"]
     for name in SLOTS[1:]:
         leaving = Target(Step.DISCONNECT, name)
-        history.step(leaving, lambda it, to: disconnection.slot_removed(it, to, {"wrote": True}, history.at()))
+        history.step(leaving, lambda it, to: outcomes.record(it, to, SlotRemoved(wrote=True), history.at()))
     refused = Cause("permission_denied", "HTTP 403")
     leaving = Target(Step.DISCONNECT, SLOTS[0])
-    history.step(leaving, lambda it, to: disconnection.left_behind(it, to, refused, history.at()))
+    history.step(leaving, lambda it, to: outcomes.record(it, to, Failed(refused), history.at()))
     told = history.told()
     assert told.startswith("m-1 has been disconnected.")
     assert "The last run began 2026-11-23 12:00:00 UTC" in told
@@ -172,14 +181,14 @@ def test_a_departure_is_told_from_its_beginning_to_its_end(history: History) -> 
     assert "Slots left behind: order-submit." in told
     assert "The next attempt is in 60 min" in told
     history.now += HOUR + 1
-    history.step(leaving, lambda it, to: disconnection.slot_removed(it, to, {"wrote": True}, history.at()))
+    history.step(leaving, lambda it, to: outcomes.record(it, to, SlotRemoved(wrote=True), history.at()))
     assert "The application key has been forgotten." in history.told()
     assert "Nothing, until somebody connects it again." in history.told()
 
 
 def test_a_store_that_was_left_is_named(history: History) -> None:
     wanted = Desired("m-1", "https://ccadmin-z9.example", "sealed", "cd" * 8, None, dict.fromkeys(SLOTS, True))
-    change = begin(history.connection, wanted, Step.VALIDATE_KEY, history.at())
+    change = begin(history.connection, wanted, history.at())
     assert isinstance(change, Change)
     assert change.former is not None
     told = "\n".join(explained(change.connection, history.now, (), [change.former]))
@@ -215,7 +224,7 @@ def test_who_has_mended_something_is_told_how_not_to_wait(history: History) -> N
     assert "Once fixed" not in history.told()
     history.begin_look()
     no_shipping = Target(Step.CHECK_SHIPPING_METHODS)
-    history.step(VALIDATE, lambda it, to: outcomes.key_proven(it, to, no_shipping.step, history.at()))
+    history.step(VALIDATE, lambda it, to: outcomes.record(it, to, KeyProven(), history.at()))
     refused = Cause("permission_denied", "HTTP 403")
-    history.step(no_shipping, lambda it, to: outcomes.ended(it, to, refused, history.at()))
+    history.step(no_shipping, lambda it, to: outcomes.record(it, to, Failed(refused), history.at()))
     assert history.told().endswith("Once fixed, run `occ revalidate m-1` to check right away.")

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping
 
 from integrations.connections.change import Change, Moment, Stop
-from integrations.connections.lifecycle import key_verdicts, outcomes, requests
+from integrations.connections.lifecycle import claims, outcomes, requests
+from integrations.connections.lifecycle.outcomes import Failed, KeyProven, ShippingMethodsChecked, SlotRegistered
 from integrations.connections.lifecycle.requests import Desired
 from integrations.connections.record import Cause, Connection, Step, Target
 from integrations.connections.records import Records
@@ -32,7 +33,7 @@ class Worker:
     def begin(self, merchant_id: str = "m-1", store_url: str = "https://ccadmin-z1a2.oracleoutsourcing.com") -> None:
         """A request was accepted."""
         desired = Desired(merchant_id, store_url, "sealed.v1.k.x", "f" * 16, None, dict.fromkeys(SLOTS, True))
-        self._change(merchant_id, lambda connection, at: requests.begin(connection, desired, KEY.step, at))
+        self._change(merchant_id, lambda connection, at: requests.begin(connection, desired, at))
 
     def connect(self, merchant_id: str = "m-1", failing: Mapping[str, Cause] | None = None) -> None:
         """A whole run; the slots in `failing` end for good with their cause."""
@@ -52,17 +53,18 @@ class Worker:
 
     def prove_key(self, merchant_id: str = "m-1") -> None:
         """The store exchanges the key."""
-        self._do(KEY, merchant_id, lambda it, at: outcomes.key_proven(it, KEY, SHIPPING.step, at))
+        self._do(KEY, merchant_id, lambda it, at: outcomes.record(it, KEY, KeyProven(), at))
 
     def refuse_key(self, merchant_id: str = "m-1") -> None:
         """The store says no to the key, once."""
         cause = Cause("key_rejected", "HTTP 401")
-        self._do(KEY, merchant_id, lambda it, at: key_verdicts.key_refused(it, KEY, cause, at))
+        self._do(KEY, merchant_id, lambda it, at: outcomes.record(it, KEY, Failed(cause), at))
 
     def count_shipping_methods(self, enabled: int, merchant_id: str = "m-1") -> None:
         """The store tells of so many."""
-        following = Step.REGISTER_SLOT
-        self._do(SHIPPING, merchant_id, lambda it, at: outcomes.shipping_checked(it, SHIPPING, enabled, following, at))
+        self._do(
+            SHIPPING, merchant_id, lambda it, at: outcomes.record(it, SHIPPING, ShippingMethodsChecked(enabled), at)
+        )
 
     def register(self, slot: str, merchant_id: str = "m-1") -> None:
         """Our callback URL is in the slot."""
@@ -70,20 +72,20 @@ class Worker:
         self._do(
             target,
             merchant_id,
-            lambda it, at: outcomes.slot_registered(it, target, outcomes.Registered(True), at),
+            lambda it, at: outcomes.record(it, target, SlotRegistered(True), at),
         )
 
     def wait(self, target: Target, cause: Cause, seconds: float, merchant_id: str = "m-1") -> None:
         """An attempt fails, and may be repeated after so many seconds."""
-        self._do(target, merchant_id, lambda it, at: outcomes.waits(it, target, cause, at.now + seconds, at))
+        self._do(target, merchant_id, lambda it, at: outcomes.record(it, target, Failed(cause, seconds), at))
 
     def end(self, target: Target, cause: Cause, merchant_id: str = "m-1") -> None:
         """A step ends for good."""
-        self._do(target, merchant_id, lambda it, at: outcomes.ended(it, target, cause, at))
+        self._do(target, merchant_id, lambda it, at: outcomes.record(it, target, Failed(cause), at))
 
     def claim(self, target: Target, merchant_id: str = "m-1") -> None:
         """The step is begun."""
-        self._change(merchant_id, lambda it, at: outcomes.claim(_there(it), _there(it).run, target, "w", at))
+        self._change(merchant_id, lambda it, at: claims.claim(_there(it), _there(it).run, target, "w", at))
 
     def _do(self, target: Target, merchant_id: str, outcome: Outcome) -> None:
         self.claim(target, merchant_id)

@@ -1,0 +1,57 @@
+"""Claims: one worker at a time does a piece of work, and what takes its workers down is found out. Pure."""
+
+from dataclasses import replace
+
+from integrations.connections.change import Change, Moment, Stop, any_work, with_work
+from integrations.connections.lifecycle.outcomes import give_up
+from integrations.connections.record import Cause, Claim, Connection, Step, Target
+from integrations.connections.schedule import days_left_to_tell
+
+DEATHS_ALONE = 3
+
+
+def claim(
+    connection: Connection, run: int, target: Target, owner: str, at: Moment, *, alone: bool = False
+) -> Change | Stop:
+    """Take a piece of work for one lease, counting the attempt before anything is done about it.
+
+    A lease that ended without an outcome is counted as a death of its worker. Work that was there at several deaths is
+    a suspect and runs in the quarantine queue only (`alone`); what dies there too is given up.
+    """
+    if run != connection.run:
+        return Stop("superseded")
+    work = connection.work_on(target)
+    if work is None:
+        return Stop("already_done")
+    if not work.is_ready(at.now):
+        return Stop("held_by_another" if work.is_held(at.now) else "not_yet")
+    work = work.with_death_counted()
+    tried_enough = target.step is not Step.DISCONNECT and work.attempts >= at.pace.retry_attempts
+    if work.deaths_alone >= DEATHS_ALONE or tried_enough:
+        return give_up(with_work(connection, target, work), target, Cause("worker_lost"), at)
+    if work.is_suspect and not alone:
+        return Stop("quarantined")
+    claimed = replace(
+        work,
+        claim=Claim(owner, until=at.now + at.pace.lease, since=at.now, alone=alone),
+        due_at=at.now + at.pace.lease,
+        attempts=work.attempts + 1,
+    )
+    return Change(_with_expiry_warning(with_work(connection, target, claimed), at))
+
+
+def is_mine(connection: Connection, run: int, target: Target, owner: str) -> bool:
+    """Whether the claim is still ours, so that our outcome counts."""
+    work = any_work(connection, target)
+    return run == connection.run and work is not None and work.claim is not None and work.claim.owner == owner
+
+
+def _with_expiry_warning(connection: Connection, at: Moment) -> Connection:
+    """Each warning before the end of the key is given once: the record remembers the last."""
+    credential = connection.credential
+    if connection.departure is not None:
+        return connection  # nobody needs a new key for a store that is being disconnected
+    days = days_left_to_tell(credential.expires_at, at.now)
+    if days is None or (credential.expiry_told is not None and days >= credential.expiry_told):
+        return connection
+    return replace(connection, credential=replace(credential, expiry_told=days))
