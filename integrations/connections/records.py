@@ -25,22 +25,19 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, cast
 
 import redis
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 from redis.client import Pipeline
 from redis.exceptions import ResponseError
 
 from integrations.connections.change import Change, Stop
-from integrations.connections.events import TROUBLED, other_events, status_event
+from integrations.connections.commit import commit_of, due_member, record_in
 from integrations.connections.record import Connection, token_key
-from integrations.connections.status import counted_as
-from integrations.connections.timeline import is_news, timeline_entry
 from integrations.errors import RequestRefused, TransientError
-
-_RECORD = TypeAdapter(Connection)
 
 DUE = "occ:due"
 CONNECTIONS = "occ:connections"
@@ -56,113 +53,7 @@ _REFUSED_KEPT = 10_000
 _RACES_BEFORE_GIVING_UP = 100
 _DISK_WITHIN_MS = 5000
 
-# KEYS: connection, timeline, due, events, connections, connection of the former store, outage, held, statuses, recount
-# ARGV: version read, record, what happens to the keys, timeline entries, events, due times (all JSON), merchant id,
-# bounds x 2, id of this change (the client sends a script again when the answer was lost, and it may have worked),
-# id and record of the former store or "", the news of the status (JSON) or "", what it was counted as, and is, and
-# the former store is ("": not at all).
-# The last of the KEYS is the access token: with the application key goes what it bought.
-# While an outage is on, the news of trouble is held, and so is what follows it for this merchant: the record keeps what
-# other systems last heard. Back there, there is nothing left to tell; else `held_events.py` tells it.
-# Who counts anew has come as far as `recounted_to`: what changes up to there is counted there too.
-_COMMIT = """
-if redis.call('HGET', KEYS[1], 'change') == ARGV[10] then return 1 end
-if (redis.call('HGET', KEYS[1], 'version') or '0') ~= ARGV[1] then return 0 end
-redis.call('HSET', KEYS[1], 'version', ARGV[1] + 1, 'record', ARGV[2], 'change', ARGV[10])
-if ARGV[12] ~= '' then
-  redis.call('HSET', KEYS[6], 'version', 1, 'record', ARGV[12])
-  local sealed = redis.call('HGET', KEYS[1], 'sealed_key')
-  if sealed then redis.call('HSET', KEYS[6], 'sealed_key', sealed) end
-  redis.call('ZADD', KEYS[5], 0, ARGV[11])
-end
-local keys = cjson.decode(ARGV[3])
-if keys.promote then
-  local candidate = redis.call('HGET', KEYS[1], 'sealed_candidate')
-  if candidate then redis.call('HSET', KEYS[1], 'sealed_key', candidate) end
-  redis.call('HDEL', KEYS[1], 'sealed_candidate')
-end
-if keys.current then redis.call('HSET', KEYS[1], 'sealed_key', keys.current) end
-if keys.candidate then redis.call('HSET', KEYS[1], 'sealed_candidate', keys.candidate) end
-if keys.forget_current then
-  redis.call('HDEL', KEYS[1], 'sealed_key')
-  redis.call('DEL', KEYS[#KEYS])
-end
-if keys.forget_candidate then redis.call('HDEL', KEYS[1], 'sealed_candidate') end
-for _, entry in ipairs(cjson.decode(ARGV[4])) do
-  redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[8], '*', 'entry', entry)
-end
-if ARGV[13] ~= '' then
-  local news, heard = cjson.decode(ARGV[13]), redis.call('HGET', KEYS[1], 'heard')
-  if heard == news.status then
-    redis.call('HDEL', KEYS[1], 'heard')
-    redis.call('ZREM', KEYS[8], ARGV[7])
-  elseif heard or (news.trouble and redis.call('HGET', KEYS[7], 'kind')) then
-    if not heard then redis.call('HSET', KEYS[1], 'heard', news.was) end
-    redis.call('ZADD', KEYS[8], news.trouble and redis.call('TIME')[1] or 0, ARGV[7])
-  else
-    redis.call('XADD', KEYS[4], 'MAXLEN', '~', ARGV[9], '*', 'event', news.event)
-  end
-end
-for _, event in ipairs(cjson.decode(ARGV[5])) do
-  redis.call('XADD', KEYS[4], 'MAXLEN', '~', ARGV[9], '*', 'event', event)
-end
-for member, due_at in pairs(cjson.decode(ARGV[6])) do
-  if due_at == '' then redis.call('ZREM', KEYS[3], member) else redis.call('ZADD', KEYS[3], due_at, member) end
-end
-if ARGV[1] == '0' then redis.call('ZADD', KEYS[5], 0, ARGV[7]) end
-local function count(was, is, id)
-  if was == is then return end
-  local had, has, up_to = unpack(redis.call('HMGET', KEYS[9], was, is, 'recounted_to'))
-  local again = up_to and redis.call('ZLEXCOUNT', KEYS[5], '[' .. id, '[' .. up_to) > 0
-  local counts = {is, (has or 0) + 1}
-  if was ~= '' then counts[3], counts[4] = was, (had or 0) - 1 end
-  redis.call('HSET', KEYS[9], unpack(counts))
-  if again then redis.call('HINCRBY', KEYS[10], is, 1) end
-  if again and was ~= '' then redis.call('HINCRBY', KEYS[10], was, -1) end
-end
-count(ARGV[14], ARGV[15], ARGV[7])
-count('', ARGV[16], ARGV[11])
-return 1
-"""
-
-# KEYS: due. ARGV: how many at most, how long to put them off. Two ticks never get the same member.
-_TAKE_DUE = """
-local time = redis.call('TIME')
-local now = time[1] + time[2] / 1000000
-local members = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[1])
-local put_off = string.format('%.6f', now + ARGV[2])
-for _, member in ipairs(members) do redis.call('ZADD', KEYS[1], put_off, member) end
-return {put_off, members}
-"""
-
-# KEYS: due. ARGV: the time the members were put off to, how long to put them off now, members. Those that a worker has
-# moved since are its business.
-_PUT_OFF = """
-local time = redis.call('TIME')
-local later = string.format('%.6f', time[1] + time[2] / 1000000 + ARGV[2])
-for index = 3, #ARGV do
-  local score = redis.call('ZSCORE', KEYS[1], ARGV[index])
-  if score and tonumber(score) == tonumber(ARGV[1]) then redis.call('ZADD', KEYS[1], later, ARGV[index]) end
-end
-"""
-
-
-# KEYS: connection, due. ARGV: version read, member. If the record changed meanwhile, the change saw to its due times.
-_SETTLE = """
-if (redis.call('HGET', KEYS[1], 'version') or '0') == ARGV[1] then return redis.call('ZREM', KEYS[2], ARGV[2]) end
-return 0
-"""
-
-
-# KEYS: connections. The run stands in the record as "run":1; no merchant id or host, which come before it, has quotes.
-_RUNS = """
-local runs = {}
-for index, key in ipairs(KEYS) do
-  local record = redis.call('HGET', key, 'record')
-  runs[index] = record and tonumber(string.match(record, '"run":(%d+)')) or 0
-end
-return runs
-"""
+_SCRIPTS = Path(__file__).parent
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,11 +119,10 @@ class Records:
         self.redis = client
         self._timeline_length = timeline_length
         self.events_kept = events_kept
-        self._commit = client.register_script(_COMMIT)
-        self._take_due = client.register_script(_TAKE_DUE)
-        self._put_off = client.register_script(_PUT_OFF)
-        self._settle = client.register_script(_SETTLE)
-        self._runs = client.register_script(_RUNS)
+        self._commit, self._take_due, self._put_off, self._settle, self._runs = (
+            client.register_script((_SCRIPTS / f"{name}.lua").read_text(encoding="utf-8"))
+            for name in ("commit", "take_due", "put_off", "settle", "runs")
+        )
 
     # --- One connection ---------------------------------------------------------------------------------------------
 
@@ -282,36 +172,17 @@ class Records:
         raise TransientError("internal_error", "too many changes at once")
 
     def _write(self, merchant_id: str, snapshot: Snapshot, change: Change, *, durably: bool) -> bool:
-        before, after, now = snapshot.connection, change.connection, snapshot.now()
-        version = snapshot.version + 1
-        events = other_events(before, after, version=version, now=now)
-        former = change.former
-        former_key = connection_key(former.merchant_id if former else merchant_id)
+        commit = commit_of(merchant_id, snapshot.connection, change, version_read=snapshot.version, now=snapshot.now())
+        former_key = connection_key(change.former.merchant_id if change.former else merchant_id)
         keys = [connection_key(merchant_id), _timeline_key(merchant_id), DUE, EVENTS, CONNECTIONS, former_key]
         keys += [OUTAGE, HELD, STATUSES, RECOUNT, token_key(merchant_id)]
-        args: list[str | bytes | int] = [
-            str(snapshot.version),
-            _RECORD.dump_json(after, exclude_defaults=True),
-            json.dumps({name: value for name, value in asdict(change.keys).items() if value}),
-            json.dumps([json.dumps(entry) for entry in _entries(change, before, now)]),
-            json.dumps([json.dumps(event) for event in events]),
-            json.dumps(_due_changes(before, after) | (_due_changes(None, former) if former else {})),
-            merchant_id,
-            self._timeline_length,
-            self.events_kept,
-            uuid.uuid4().hex,
-            former.merchant_id if former else "",
-            _RECORD.dump_json(former, exclude_defaults=True) if former else "",
-            _news(before, after, version=version, now=now),
-            *(counted_as(connection) if connection else "" for connection in (before, after, former)),
-        ]
+        document = commit.document(
+            uuid.uuid4().hex, timeline_length=self._timeline_length, events_kept=self.events_kept
+        )
         if not durably:
-            return bool(self._commit(keys=keys, args=args))
-        return self._write_durably(keys, args)
-
-    def _write_durably(self, keys: list[str], args: list[str | bytes | int]) -> bool:
+            return bool(self._commit(keys=keys, args=[document]))
         with self.redis.pipeline(transaction=False) as pipe:
-            self._commit(keys=keys, args=args, client=pipe)
+            self._commit(keys=keys, args=[document], client=pipe)
             return bool(on_disk(pipe))
 
     def _confirm(self, merchant_id: str) -> None:
@@ -359,14 +230,16 @@ class Records:
     def put_off(self, taken: Taken, put_off: float) -> None:
         """Messages have been sent for this work: leave it alone for longer, as far as nobody has moved it since."""
         if taken.work:
-            members = [_member(merchant_id, slot) for merchant_id, slot in taken.work]
+            members = [due_member(merchant_id, slot) for merchant_id, slot in taken.work]
             self._put_off(keys=[DUE], args=[taken.until, put_off, *members])
 
     def settle_due(self, snapshot: Snapshot, merchant_id: str, slot: str | None) -> None:
         """Take out a due time behind which this record has no work (left by hand, or by an older release)."""
         if snapshot.connection is not None and slot in snapshot.connection.due():
             return
-        self._settle(keys=[connection_key(merchant_id), DUE], args=[str(snapshot.version), _member(merchant_id, slot)])
+        self._settle(
+            keys=[connection_key(merchant_id), DUE], args=[str(snapshot.version), due_member(merchant_id, slot)]
+        )
 
     def overdue(self) -> Overdue:
         """The work whose time has passed: there is always a little, between two ticks."""
@@ -432,7 +305,7 @@ def _snapshot(row: Sequence[str | None], server_time: float, read_at: float) -> 
     version, record, sealed_key, sealed_candidate = row
     connection, unreadable = None, False
     try:
-        connection = _RECORD.validate_json(record) if record is not None else None
+        connection = record_in(record) if record is not None else None
     except ValidationError:
         unreadable = True
     return Snapshot(connection, int(version or 0), sealed_key, sealed_candidate, server_time, read_at, unreadable)
@@ -447,33 +320,6 @@ def _timeline_key(merchant_id: str) -> str:
     return f"occ:timeline:{merchant_id}"
 
 
-def _member(merchant_id: str, slot: str | None) -> str:
-    return merchant_id if slot is None else f"{merchant_id}|{slot}"
-
-
 def _parse_member(member: str) -> tuple[str, str | None]:
     merchant_id, _, slot = member.partition("|")
     return merchant_id, slot or None
-
-
-def _entries(change: Change, before: Connection | None, now: float) -> list[dict[str, object]]:
-    after = change.connection
-    return [timeline_entry(note, after, now) for note in change.notes if is_news(note, before, after)]
-
-
-def _news(before: Connection | None, after: Connection, *, version: int, now: float) -> str:
-    """What the commit needs to know of a new status: it decides whether other systems hear of it now."""
-    event = status_event(before, after, version=version, now=now)
-    if event is None:
-        return ""
-    trouble = before is not None and after.status in TROUBLED
-    was = before.status if before else ""
-    return json.dumps({"event": json.dumps(event), "status": after.status, "was": was, "trouble": trouble})
-
-
-def _due_changes(before: Connection | None, after: Connection) -> dict[str, str]:
-    """Only what changed: the tick may have put other members off, and that must stand. "" means: take it out."""
-    was, is_now = before.due() if before else {}, after.due()
-    changes = {slot: f"{due:.6f}" for slot, due in is_now.items() if was.get(slot) != due}
-    changes |= {slot: "" for slot in was if slot not in is_now}
-    return {_member(after.merchant_id, slot): due for slot, due in changes.items()}

@@ -11,8 +11,8 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from integrations.connections import records
 from integrations.connections.change import Change, Moment, Stop
+from integrations.connections.commit import due_changes
 from integrations.connections.lifecycle import claims, outcomes, requests
 from integrations.connections.lifecycle.outcomes import Failed
 from integrations.connections.lifecycle.requests import Desired
@@ -220,5 +220,5 @@ class Days:
         return outcome(connection, target, at, wrote=slot is not None and slot.in_order_at is None)
 
     def _commit(self, before: Connection | None, change: Change) -> None:
-        self._due.commit(records._due_changes(before, change.connection))
+        self._due.commit(due_changes(before, change.connection))
         self.connections[change.connection.merchant_id] = change.connection

@@ -6,8 +6,8 @@ from typing import Any
 
 import redis
 
-from integrations.connections import records
 from integrations.connections.change import Moment
+from integrations.connections.commit import due_changes, record_text
 from integrations.connections.lifecycle.requests import Desired
 from integrations.connections.record import DAY
 from integrations.connections.records import connection_key
@@ -74,7 +74,7 @@ def write_connections(client: redis.Redis, size: int) -> None:
                 )
                 fresh = connected(desired, Moment(seconds - 600.0, pace), seen=seen).connection
                 connection = looked_at(fresh, Moment(seconds - 290.0, pace))
-                record = records._RECORD.dump_json(connection, exclude_defaults=True)
+                record = record_text(connection)
                 fields: dict[Any, Any] = {
                     "version": "25",
                     "record": record,
@@ -82,8 +82,6 @@ def write_connections(client: redis.Redis, size: int) -> None:
                     "change": "0" * 32,
                 }
                 pipe.hset(connection_key(merchant_id), mapping=fields)
-                pipe.zadd(
-                    "occ:due", {member: float(due) for member, due in records._due_changes(None, connection).items()}
-                )
+                pipe.zadd("occ:due", {member: float(due) for member, due in due_changes(None, connection).items()})
             pipe.zadd("occ:connections", dict.fromkeys(ids[start : start + _PAGE], 0))
             pipe.execute()

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from integrations.connections.records import Records, _member
+from integrations.connections.commit import due_member
+from integrations.connections.records import Records
 from tests.bench.due_set import DueSet
 
 pytestmark = pytest.mark.server
@@ -32,7 +33,7 @@ def test_after_any_sequence_the_same_is_due_on_the_server_and_in_memory(records:
     takings = []
     for _ in range(60):
         merchant_id, slot = dice.choice(MEMBERS)
-        member = _member(merchant_id, slot)
+        member = due_member(merchant_id, slot)
         what = dice.choice(("commit", "commit", "take", "put off", "settle"))
         if what == "commit":
             due = server_time(records) + dice.choice((-3, -2, -1, 1)) * FAR * dice.random()
@@ -42,7 +43,7 @@ def test_after_any_sequence_the_same_is_due_on_the_server_and_in_memory(records:
             limit, put_off = dice.randrange(1, 6), dice.choice((-1, 1)) * FAR
             theirs = records.take_due(limit, put_off)
             until, ours = memory.take_due(server_time(records), limit, put_off)
-            assert [_member(*work) for work in theirs.work] == ours
+            assert [due_member(*work) for work in theirs.work] == ours
             takings.append((theirs, until, ours))
         elif what == "put off" and takings:
             theirs, until, ours = takings.pop(dice.randrange(len(takings)))

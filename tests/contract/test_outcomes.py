@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from integrations.connections.causes import CAUSES, OutageKind
 from integrations.connections.change import Change, Moment, Stop
+from integrations.connections.commit import commit_of
 from integrations.connections.drift import Drift
-from integrations.connections.events import other_events, status_event
 from integrations.connections.lifecycle import disconnection, requests
 from integrations.connections.record import (
     Candidate,
@@ -104,8 +104,7 @@ def hold(events: Iterable[dict[str, object] | None]) -> None:
 
 def events_of(before: Connection | None, after: Connection, version: int, now: float) -> list[dict[str, object]]:
     """What a commit tells other systems."""
-    status = status_event(before, after, version=version, now=now)
-    return [*([status] if status else []), *other_events(before, after, version=version, now=now)]
+    return commit_of(after.merchant_id, before, Change(after), version_read=version - 1, now=now).all_events
 
 
 rhythms = st.builds(

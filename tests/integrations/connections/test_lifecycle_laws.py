@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from integrations.connections.change import Change, Keys, Moment, Stop, any_work
+from integrations.connections.commit import record_in, record_text
 from integrations.connections.drift import Drift
 from integrations.connections.events import other_events, status_event
 from integrations.connections.findings import findings_of
@@ -22,7 +23,6 @@ from integrations.connections.record import (
     Step,
     Target,
 )
-from integrations.connections.records import _RECORD
 from integrations.connections.schedule import Pace
 from integrations.connections.status import status_object
 from tests.examples import examples
@@ -407,7 +407,7 @@ class ConnectionMachine(RuleBasedStateMachine):
     @invariant()
     def the_record_is_all_there_is(self) -> None:
         """Written and read again it is the same connection, with the same status, findings and due times."""
-        again: Connection = _RECORD.validate_json(_RECORD.dump_json(self.connection, exclude_defaults=True))
+        again = record_in(record_text(self.connection))
         assert again == self.connection
         assert status_object(again) == status_object(self.connection)
         assert again.due() == self.connection.due()

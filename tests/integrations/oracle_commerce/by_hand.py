@@ -12,13 +12,12 @@ from urllib.parse import urlsplit
 import redis
 
 from integrations.connections.change import Change, Moment, Note, Stop
-from integrations.connections.events import other_events, status_event
+from integrations.connections.commit import commit_of, record_in, record_text
 from integrations.connections.findings import findings_of
 from integrations.connections.lifecycle import claims
 from integrations.connections.record import Connection, Target
-from integrations.connections.records import _RECORD, Committed, Records, Snapshot
+from integrations.connections.records import Committed, Records, Snapshot
 from integrations.connections.schedule import Pace
-from integrations.connections.timeline import is_news
 from integrations.egress.answer import Answer
 from integrations.egress.session import GuardedSession
 from integrations.errors import RequestRefused
@@ -90,15 +89,14 @@ class RecordsInMemory(Records):
             return decided
         after = snapshot.after(decided)
         before, connection = snapshot.connection, decided.connection
-        assert _RECORD.validate_json(_RECORD.dump_json(connection, exclude_defaults=True)) == connection
+        commit = commit_of(merchant_id, before, decided, version_read=snapshot.version, now=now)
+        assert record_in(record_text(connection)) == connection
         if decided.former is not None:
             key = snapshot.sealed_key
             self.kept[decided.former.merchant_id] = _Read(decided.former, 1, key, None, 0.0, 0.0, clock=self._clock)
         self.kept[merchant_id] = after
-        status = status_event(before, connection, version=after.version, now=now)
-        self.told += [status] if status else []
-        self.told += other_events(before, connection, version=after.version, now=now)
-        self.lines += [(now, merchant_id, note) for note in decided.notes if is_news(note, before, connection)]
+        self.told += commit.all_events
+        self.lines += [(now, merchant_id, note) for note in commit.notes]
         return Committed(before, connection, after, decided.former)
 
     def note_refusal(self, refusal: RequestRefused, *, merchant_id: str | None, door: str) -> None:

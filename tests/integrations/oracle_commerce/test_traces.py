@@ -8,11 +8,11 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from integrations.connections.change import Change, Moment
+from integrations.connections.commit import _RECORD
 from integrations.connections.lifecycle import claims, outcomes
 from integrations.connections.lifecycle.outcomes import Failed
 from integrations.connections.lifecycle.requests import is_at_rest
 from integrations.connections.record import Cause, KeyVerdict, Step, Target
-from integrations.connections.records import _RECORD
 from integrations.oracle_commerce.accept import Door
 from integrations.sealing.keyring import seal
 from occ.simulator.application_keys import make_application_key

@@ -1,0 +1,140 @@
+"""What a change writes, worked out before anything is written. Pure.
+
+The record, its timeline, the events for other systems, the due times and the counts by status are one atomic write:
+`commit.lua` does it if nobody changed the record meanwhile.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+
+from pydantic import TypeAdapter
+
+from integrations.connections.change import Change, Keys, Note
+from integrations.connections.events import TROUBLED, other_events, status_event
+from integrations.connections.record import Connection
+from integrations.connections.status import counted_as
+from integrations.connections.timeline import is_news, timeline_entry
+
+_RECORD = TypeAdapter(Connection)
+
+
+@dataclass(frozen=True, slots=True)
+class StatusNews:
+    """That a connection has a new status. Whether other systems hear of it now depends on what is held, and on outages.
+
+    `was`: the status before, "" of a connection that is new. `trouble`: an outage holds this back.
+    """
+
+    event: Mapping[str, object]
+    status: str
+    was: str
+    trouble: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What one change writes.
+
+    `now`: the server's time, epoch seconds. `notes`: the new lines of the timeline, oldest first. `due`: due times by
+    member of the due set, epoch seconds as text; "" takes the member out. Only what changed is there: the tick may have
+    put other members off, and that must stand.
+    """
+
+    merchant_id: str
+    version_read: int
+    before: Connection | None
+    after: Connection
+    former: Connection | None
+    keys: Keys = field(repr=False)
+    now: float
+    notes: tuple[Note, ...]
+    news: StatusNews | None
+    events: tuple[Mapping[str, object], ...]
+    due: Mapping[str, str]
+
+    @property
+    def timeline(self) -> list[dict[str, object]]:
+        """The new entries of the timeline, oldest first."""
+        return [timeline_entry(note, self.after, self.now) for note in self.notes]
+
+    @property
+    def all_events(self) -> list[dict[str, object]]:
+        """The events in their order, if nothing is held."""
+        return [*([dict(self.news.event)] if self.news else []), *map(dict, self.events)]
+
+    def document(self, change_id: str, *, timeline_length: int, events_kept: int) -> str:
+        """What `commit.lua` takes, as JSON. `change_id`: the same when the client sends it again."""
+        counted = (
+            counted_as(connection) if connection else "" for connection in (self.before, self.after, self.former)
+        )
+        was, is_now, former_is = counted
+        document: dict[str, object] = {
+            "change": change_id,
+            "merchant_id": self.merchant_id,
+            "version": str(self.version_read),
+            "record": record_text(self.after),
+            "keys": {name: value for name, value in asdict(self.keys).items() if value},
+            "timeline": [json.dumps(entry) for entry in self.timeline],
+            "timeline_length": str(timeline_length),
+            "events": [json.dumps(event) for event in self.events],
+            "events_kept": str(events_kept),
+            "due": self.due,
+            "was": was,
+            "is": is_now,
+        }
+        if self.former is not None:
+            former = {"merchant_id": self.former.merchant_id, "record": record_text(self.former), "is": former_is}
+            document["former"] = former
+        if self.news is not None:
+            document["news"] = {**asdict(self.news), "event": json.dumps(self.news.event)}
+        return json.dumps(document)
+
+
+def commit_of(merchant_id: str, before: Connection | None, change: Change, *, version_read: int, now: float) -> Commit:
+    """What a change of the record as it was read writes. `now`: the server's time, epoch seconds."""
+    after, former, version = change.connection, change.former, version_read + 1
+    return Commit(
+        merchant_id=merchant_id,
+        version_read=version_read,
+        before=before,
+        after=after,
+        former=former,
+        keys=change.keys,
+        now=now,
+        notes=tuple(note for note in change.notes if is_news(note, before, after)),
+        news=_status_news(before, after, version=version, now=now),
+        events=tuple(other_events(before, after, version=version, now=now)),
+        due=due_changes(before, after) | (due_changes(None, former) if former else {}),
+    )
+
+
+def record_text(connection: Connection) -> str:
+    """The record as it is stored: JSON without what has its usual value."""
+    return _RECORD.dump_json(connection, exclude_defaults=True).decode()
+
+
+def record_in(text: str) -> Connection:
+    """The stored record again. Raises pydantic's ValidationError for one of another release."""
+    return _RECORD.validate_json(text)
+
+
+def due_changes(before: Connection | None, after: Connection) -> dict[str, str]:
+    """The due times that a change sets, and, as "", those it takes out."""
+    was, is_now = before.due() if before else {}, after.due()
+    changes = {slot: f"{due:.6f}" for slot, due in is_now.items() if was.get(slot) != due}
+    changes |= {slot: "" for slot in was if slot not in is_now}
+    return {due_member(after.merchant_id, slot): due for slot, due in changes.items()}
+
+
+def due_member(merchant_id: str, slot: str | None) -> str:
+    """The name of work in the due set."""
+    return merchant_id if slot is None else f"{merchant_id}|{slot}"
+
+
+def _status_news(before: Connection | None, after: Connection, *, version: int, now: float) -> StatusNews | None:
+    event = status_event(before, after, version=version, now=now)
+    if event is None:
+        return None
+    trouble = before is not None and after.status in TROUBLED
+    return StatusNews(event, after.status, before.status if before else "", trouble)
