@@ -17,7 +17,6 @@ from http.client import HTTPException
 import pytest
 import trustme
 
-from integrations.egress import guard
 from integrations.egress.allowance import Allowance, paid_from
 from integrations.egress.deadline import DeadlineSocket
 from integrations.egress.session import GuardedSession
@@ -264,15 +263,13 @@ def test_what_comes_while_a_connection_is_idle_is_nobodys(
 def test_an_answer_before_the_request_is_none(
     tls_session: GuardedSession, authority: trustme.CA, monkeypatch: pytest.MonkeyPatch, scheme: str
 ) -> None:
-    connect = guard._connect
+    begin_request = DeadlineSocket.begin_request
 
-    def connect_from_far_away(address: str, port: int, timeout: float) -> socket.socket:
-        sock = connect(address, port, timeout)
-        if scheme == "http":
-            select.select([sock], [], [], 10)  # the answer is here before we could ask
-        return sock
+    def begin_late(sock: DeadlineSocket) -> None:
+        select.select([sock], [], [], 10)  # the answer is here before we ask
+        begin_request(sock)
 
-    monkeypatch.setattr(guard, "_connect", connect_from_far_away)
+    monkeypatch.setattr(DeadlineSocket, "begin_request", begin_late)
 
     def conversation(connection: socket.socket) -> None:
         connection.sendall(OTHER)
@@ -280,9 +277,8 @@ def test_an_answer_before_the_request_is_none(
 
     tls = tls_for(authority.issue_cert(STORE)) if scheme == "https" else None
     if tls is not None:
-        tls.maximum_version = (
-            ssl.TLSVersion.TLSv1_2
-        )  # the server's last word in the handshake, and the answer behind it
+        # The server has the last word in this handshake, so that the answer is all that can come after it.
+        tls.maximum_version = ssl.TLSVersion.TLSv1_2
     with WireServer(conversation, tls=tls) as server:
         assert not call(tls_session, server, scheme)
 
