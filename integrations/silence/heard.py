@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, cast
 
+import redis
+
 from integrations.connections.change import Change, Stop
 from integrations.connections.lifecycle import hearing
 from integrations.connections.record import Connection
@@ -100,13 +102,7 @@ class HeardSlots:
 
     def rhythms(self, merchant_ids: Sequence[str]) -> list[dict[str, Rhythm]]:
         """What was heard of each merchant's slots, in the same order."""
-        if not merchant_ids:
-            return []
-        with self._redis.pipeline(transaction=False) as pipe:
-            for merchant_id in merchant_ids:
-                pipe.hgetall(heard_key(merchant_id))
-            rows = pipe.execute()
-        return [{slot: rhythm for slot, text in row.items() if (rhythm := rhythm_in(text)) is not None} for row in rows]
+        return rhythms_of(self._redis, merchant_ids)
 
     def merchants_heard(self, now: float) -> int:
         """About how many merchants were heard from within the last hours."""
@@ -197,6 +193,17 @@ class HeardSlots:
 
 def _decide(slot: str, at: float, connection: Connection | None, _now: float) -> Change | Stop:
     return hearing.heard(connection, slot, at)
+
+
+def rhythms_of(client: redis.Redis, merchant_ids: Sequence[str]) -> list[dict[str, Rhythm]]:
+    """What was heard of each merchant's slots, in the same order; nothing of slots that were never reported."""
+    if not merchant_ids:
+        return []
+    with client.pipeline(transaction=False) as pipe:
+        for merchant_id in merchant_ids:
+            pipe.hgetall(heard_key(merchant_id))
+        rows = pipe.execute()
+    return [{slot: rhythm for slot, text in row.items() if (rhythm := rhythm_in(text)) is not None} for row in rows]
 
 
 def heard_key(merchant_id: str) -> str:

@@ -17,6 +17,7 @@ from integrations.connections.record import (
     Step,
     merchant_of,
 )
+from integrations.connections.rhythm import Rhythm
 from occ.cli.facts import expiry
 from occ.cli.plain_text import ago, counted, date_and_clock, from_now, lasting, one_line
 
@@ -46,6 +47,7 @@ _ACTORS = {
     Actor.NOBODY: "Nobody has to act.",
 }
 _HELPED_BY_A_NEW_KEY = frozenset({"key_rejected", "new_key_rejected", "key_expiring"})
+_ENDS_BY_ITSELF = frozenset({"slot_silent"})  # with the next delivery
 _DRIFT = MappingProxyType(
     {
         Drift.URL_MISSING: "our callback URL was missing",
@@ -87,10 +89,12 @@ def explained(
     now: float,
     timeline: Sequence[Mapping[str, Any]] = (),
     former: Sequence[Connection] = (),
+    heard: Mapping[str, Rhythm] = MappingProxyType({}),
 ) -> Iterator[str]:
     """All of it, line by line.
 
-    `timeline`: its history, oldest first. `former`: the records of the merchant's former stores.
+    `timeline`: its history, oldest first. `former`: the records of the merchant's former stores. `heard`: what was
+    heard of its slots.
     """
     yield f"{_headline(connection)}."
     yield ""
@@ -98,6 +102,7 @@ def explained(
     for sentence in (
         *_what_happened(connection, now),
         *_slots_explained(connection, timeline, now),
+        *_heard(connection, heard, now),
         *_former_stores(former),
     ):
         yield f"  {one_line(sentence)}"
@@ -244,6 +249,17 @@ def _missed(repair: Repair) -> str:
     return f"; the store gave up on {counted(repair.missed, 'delivery', 'deliveries')}"
 
 
+def _heard(connection: Connection, heard: Mapping[str, Rhythm], now: float) -> Iterator[str]:
+    """What its receiver reported; nothing of slots that nobody reports."""
+    for name in connection.slots:
+        rhythm = heard.get(name)
+        if rhythm is None:
+            continue
+        pause = f", longest pause {lasting(rhythm.longest_pause)}" if rhythm.longest_pause else ""
+        deliveries = counted(rhythm.count, "delivery", "deliveries")
+        yield f"{name}: last heard from {ago(rhythm.last, now)}; {deliveries} reported{pause}."
+
+
 def _former_stores(former: Sequence[Connection]) -> Iterator[str]:
     for connection in former:
         status = "has been disconnected" if connection.disconnected else "is being disconnected"
@@ -279,5 +295,8 @@ def _what_helps(connection: Connection) -> Iterator[str]:
         yield f"Once you have a new key, run `occ connect {merchant_id} ...` with the same store URL."
     if any(slot.status is SlotStatus.CONTESTED for slot in connection.slots.values()):
         yield f"Once you have settled who manages the slot, run `occ repair {merchant_id}` to write it again."
-    elif any(explain(code).actor is not Actor.NOBODY for code in codes - _HELPED_BY_A_NEW_KEY):
+        return
+    if "deliveries_failing" in codes:
+        yield f"Once deliveries are received again, run `occ replay {merchant_id}`: the store sends them again."
+    if any(explain(code).actor is not Actor.NOBODY for code in codes - _HELPED_BY_A_NEW_KEY - _ENDS_BY_ITSELF):
         yield f"Once fixed, run `occ revalidate {merchant_id}` to check right away."

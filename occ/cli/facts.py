@@ -1,7 +1,8 @@
 """A connection as a list of facts: about its key, its shipping methods, and each slot. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from integrations.connections.causes import explain
 from integrations.connections.findings import findings_of
@@ -18,11 +19,13 @@ from integrations.connections.record import (
     SlotStatus,
     Step,
 )
+from integrations.connections.rhythm import Rhythm
 from integrations.connections.schedule import EXPIRY_WARNINGS
 from occ.cli.plain_text import ago, counted, from_now, one_line
 
 KEY = "key"
 SHIPPING_METHODS = "shipping methods"
+_NOTHING_HEARD: Mapping[str, Rhythm] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +60,12 @@ class Fact:
         return "now" if self.underway else from_now(self.next_attempt_at, now)
 
 
-def facts(connection: Connection, now: float) -> list[Fact]:
-    """Everything about one connection, in the order of the steps."""
+def facts(connection: Connection, now: float, heard: Mapping[str, Rhythm] = _NOTHING_HEARD) -> list[Fact]:
+    """Everything about one connection, in the order of the steps. `heard`: what was heard of its slots."""
     return [
         _with_work(connection, Step.VALIDATE_KEY, _of_key(connection, now), now),
         _with_work(connection, Step.CHECK_SHIPPING_METHODS, _of_shipping_methods(connection.shipping_methods), now),
-        *(_of_slot(name, slot, now) for name, slot in connection.slots.items()),
+        *(_of_slot(name, slot, heard.get(name), now) for name, slot in connection.slots.items()),
     ]
 
 
@@ -135,11 +138,12 @@ def _with_work(connection: Connection, step: Step, fact: Fact, now: float) -> Fa
     return replace(fact, attempts=work.attempts, next_attempt_at=again, cause=cause, underway=underway)
 
 
-def _of_slot(name: str, slot: Slot, now: float) -> Fact:
+def _of_slot(name: str, slot: Slot, rhythm: Rhythm | None, now: float) -> Fact:
+    notes = (_of_drift(slot), f"heard from {ago(rhythm.last, now)}" if rhythm is not None else "")
     return Fact(
         one_line(name),
         slot.status,
-        _of_drift(slot),
+        ", ".join(filter(None, notes)),
         attempts=slot.attempts,
         next_attempt_at=slot.next_attempt_at,
         cause=slot.cause,

@@ -10,7 +10,9 @@ import click
 
 from integrations.connections.record import Connection
 from integrations.connections.records import Records, Snapshot
+from integrations.connections.rhythm import Rhythm
 from integrations.connections.status import iso, status_object
+from integrations.silence.heard import rhythms_of
 from occ.cli.explanation import explained, findings_explained
 from occ.cli.facts import attention, colour, facts, registered
 from occ.cli.failure import unknown_merchant
@@ -23,7 +25,7 @@ _PAGE = 500
 _WATCH_ALL_EVERY = 2.0
 _MOST_FORMER_STORES = 20
 _SHOWN_BY_POSITION = ("at", "run", "what", "step", "slot", "attempt", "cause", "detail", "started_at")
-_TIMES = ("at", "started_at", "until", "in_order_before")
+_TIMES = ("at", "started_at", "until", "in_order_before", "heard_last", "silent_since", "first_at", "last_at")
 
 
 @click.command("status")
@@ -55,9 +57,10 @@ def status(
         if watch:
             _watch(records, merchant, filters, as_json=as_json)
         elif merchant is not None:
-            _show_one(_one(records, merchant), as_json=as_json)
+            snapshot = _one(records, merchant)
+            _show_one(snapshot, rhythms_of(records.redis, [merchant])[0], as_json=as_json)
         else:
-            _show_all(records.all(page=_PAGE), filters, as_json=as_json)
+            _show_all(records, filters, as_json=as_json)
 
 
 @click.command("explain")
@@ -73,9 +76,10 @@ def explain(*, merchant: str, as_json: bool) -> None:
         snapshot = _one(records, merchant)
         timeline = records.timeline(merchant)
         former = _former_stores(records, merchant)
+        heard = rhythms_of(records.redis, [merchant])[0]
     for connection in _connections([snapshot]):
-        text = "\n".join(explained(connection, snapshot.now(), timeline, former))
-        click.echo(json.dumps(status_object(connection) | {"explanation": text}) if as_json else text)
+        text = "\n".join(explained(connection, snapshot.now(), timeline, former, heard))
+        click.echo(json.dumps(status_object(connection, heard) | {"explanation": text}) if as_json else text)
 
 
 @click.command("timeline")
@@ -130,15 +134,15 @@ def _watch(records: Records, merchant_id: str | None, filters: Filters, *, as_js
                     shown.show(_connections(snapshots), snapshots[-1].now())
 
 
-def _show_one(snapshot: Snapshot, *, as_json: bool) -> None:
+def _show_one(snapshot: Snapshot, heard: Mapping[str, Rhythm], *, as_json: bool) -> None:
     for connection in _connections([snapshot]):
         if as_json:
-            click.echo(json.dumps(status_object(connection)))
+            click.echo(json.dumps(status_object(connection, heard)))
         else:
-            click.echo("\n".join(_described(connection, snapshot.now())))
+            click.echo("\n".join(_described(connection, heard, snapshot.now())))
 
 
-def _described(connection: Connection, now: float) -> Iterator[str]:
+def _described(connection: Connection, heard: Mapping[str, Rhythm], now: float) -> Iterator[str]:
     status = click.style(connection.status, fg=colour(connection.status))
     yield f"{connection.merchant_id} is {status}: run {connection.run}, {one_line(connection.store_url)}"
     due = f", next check {from_now(connection.due_at, now)}" if connection.due_at is not None else ""
@@ -147,7 +151,7 @@ def _described(connection: Connection, now: float) -> Iterator[str]:
     rows = [("SUBJECT", "STATUS", "ATTEMPTS", "NEXT", "REMARK")]
     rows += [
         (fact.subject, fact.status, str(fact.attempts) if fact.attempts else "", fact.when(now), fact.remark)
-        for fact in facts(connection, now)
+        for fact in facts(connection, now, heard)
     ]
     yield from columns(rows)
     findings = list(findings_explained(connection, now))
@@ -156,15 +160,16 @@ def _described(connection: Connection, now: float) -> Iterator[str]:
         yield from findings
 
 
-def _show_all(snapshots: Iterable[Snapshot], filters: Filters, *, as_json: bool) -> None:
+def _show_all(records: Records, filters: Filters, *, as_json: bool) -> None:
     """Page by page: there may be more than fit into memory. Each page is shown before the next is read."""
-    remaining = iter(snapshots)
+    remaining = records.all(page=_PAGE)
     shown = is_any = False
     while page := list(islice(remaining, _PAGE)):
         is_any = True
         connections = _connections(_matching(page, filters))
         if as_json:
-            lines: Iterable[str] = (json.dumps(status_object(connection)) for connection in connections)
+            heard = rhythms_of(records.redis, [connection.merchant_id for connection in connections])
+            lines: Iterable[str] = (json.dumps(status_object(*both)) for both in zip(connections, heard, strict=True))
         else:
             lines = _listed(connections, page[-1].now(), heading=not shown)
         if connections:

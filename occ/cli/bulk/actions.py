@@ -184,7 +184,8 @@ class Replaying:
             # The last repair made it "in order"; what was missed was missed before that.
             repairs = repairs_of(name, timeline)
             before = repairs[-1].in_order_before or chosen.connection.started_at if repairs else in_order_at
-            times[name] = min(before, in_order_at)
+            given_up = chosen.connection.slots[name].given_up
+            times[name] = min(before, in_order_at, given_up.first if given_up is not None else in_order_at)
         return times
 
 

@@ -19,7 +19,7 @@ from integrations.connections.lifecycle.outcomes import (
     SlotRemoved,
 )
 from integrations.connections.lifecycle.requests import Desired, begin, look_now
-from integrations.connections.record import Cause, Connection, Step, Target
+from integrations.connections.record import Cause, Connection, GivenUp, Silence, Step, Target
 from integrations.connections.timeline import timeline_entry
 from occ.cli.explanation import explained, repairs_of
 from occ.cli.facts import KEY, attention, facts
@@ -228,3 +228,15 @@ def test_who_has_mended_something_is_told_how_not_to_wait(history: History) -> N
     refused = Cause("permission_denied", "HTTP 403")
     history.step(no_shipping, lambda it, to: outcomes.record(it, to, Failed(refused), history.at()))
     assert history.told().endswith("Once fixed, run `occ revalidate m-1` to check right away.")
+
+
+def test_what_fails_to_be_received_is_sent_again_and_a_silence_ends_by_itself(history: History) -> None:
+    slots = history.connection.slots
+    failing = replace(slots["order-submit"], given_up=GivenUp(2, NOON, NOON + 60, "HTTP 502"))
+    history.connection = replace(history.connection, slots={**slots, "order-submit": failing})
+    assert "2 given up from 2026-11-23T12:00:00.000+00:00" in history.told()
+    assert "run `occ replay m-1`: the store sends them again." in history.told()
+    silent = replace(slots["order-submit"], silence=Silence(NOON, 2 * HOUR))
+    history.connection = replace(history.connection, slots={**slots, "order-submit": silent})
+    assert "longest pause before: 2.0 hours" in history.told()
+    assert "Once fixed" not in history.told()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from integrations.connections.change import Change, Note
-from integrations.connections.record import Connection, Target
+from integrations.connections.record import Connection, GivenUp, Target
 from integrations.connections.records import Records
 from integrations.connections.status import iso
 from occ.simulator import SimulatedStore, Simulator
@@ -138,6 +138,22 @@ def test_it_goes_back_to_when_all_was_well_before_the_repair(
     week = slots_of(occ("replay", "m-1", "--since", "7d", "--json", "--dry-run"))
     assert len({told["since"] for told in week.values()}) == 1
     assert str(week["order-submit"]["since"]) < str(since)
+
+
+def test_it_goes_back_to_the_first_delivery_that_is_known_to_have_been_given_up(
+    connected: SimulatedStore, occ: Occ, records: Records
+) -> None:
+    first = round(time.time() - 2 * DAY, 3)
+
+    def found(connection: Connection | None, _: float) -> Change:
+        assert connection is not None
+        failing = replace(connection.slots["order-submit"], given_up=GivenUp(2, first, first + 60, "HTTP 502"))
+        return Change(replace(connection, slots={**connection.slots, "order-submit": failing}))
+
+    records.change("m-1", found)
+    told = slots_of(occ("replay", "m-1", "--json", "--dry-run"))
+    assert told["order-submit"]["since"] == iso(first)
+    assert told["order-update"]["since"] > told["order-submit"]["since"]
 
 
 def test_who_is_leaving_is_not_replayed(connected: SimulatedStore, occ: Occ, occ_process: Occ) -> None:

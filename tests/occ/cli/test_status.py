@@ -8,6 +8,7 @@ import pytest
 from integrations.connections.record import Cause
 from integrations.connections.records import Records
 from integrations.connections.status import status_object
+from integrations.silence.heard import HeardSlots, Report
 from tests.occ.cli.conftest import Occ
 from tests.occ.cli.worker import KEY, Worker, slot
 
@@ -134,6 +135,23 @@ def test_one_connection_is_described_part_by_part(occ: Occ, worker: Worker) -> N
     assert "order-submit registered 1" in described
     assert "order-update failed 1 slot_refused (HTTP 400)" in described
     assert described[-1].startswith("order-update: The store refused our callback URL for this webhook.")
+
+
+def test_what_was_heard_of_slots_is_told(occ: Occ, worker: Worker, records: Records) -> None:
+    worker.connect()
+    now = records.load("m-1").now()
+    heard = HeardSlots(records, ["order-submit", "order-update"])
+    heard.take([Report("m-1", "order-submit", now - 7 * 60), Report("m-1", "order-submit", now - 4 * 60)])
+    slots = occ("status", "m-1", "--json").object["slots"]
+    assert slots["order-submit"]["heard"].items() >= {"deliveries": 2, "silent": False, "silent_at": None}.items()
+    assert 179 <= slots["order-submit"]["heard"]["longest_pause"] <= 181
+    assert "heard" not in slots["order-update"]
+    assert json.loads(occ("status", "--json").stdout)["slots"] == slots
+    described = [" ".join(line.split()) for line in occ("status", "m-1").stdout.splitlines()]
+    assert "order-submit registered 1 heard from 4 min ago" in described
+    assert "order-update registered 1" in described
+    explained = occ("explain", "m-1").stdout
+    assert "order-submit: last heard from 4 min ago; 2 deliveries reported, longest pause" in explained
 
 
 @pytest.mark.parametrize("command", [["status"], ["status", "m-1"], ["explain", "m-1"], ["timeline", "m-1"]])

@@ -77,6 +77,20 @@ def test_every_attempt_is_a_bar_with_its_particulars() -> None:
     ]
 
 
+def test_what_was_heard_of_a_slot_is_in_its_row() -> None:
+    heard = {"step": "register_slot", "slot": "order-submit"}
+    story = [
+        *STORY,
+        line("slot_heard", 4000, **heard),
+        line("slot_silent", 90_000, **heard, heard_last=NOON + 5000, longest_pause=600),
+    ]
+    picture = drawn(story)
+    assert "silent" in words(picture)
+    bars = {title.text: bar.get("fill") for bar in picture.iter(f"{SVG}rect") for title in bar.iter(f"{SVG}title")}
+    assert bars["13:06:40Z heard"] == bars["12:00:00Z attempt 1: valid, took 0.20 s"]
+    assert bars["13:00:00Z silent"] == bars["12:00:00Z attempt 1: failed: slot_refused (HTTP 400), took 0.40 s"]
+
+
 def test_neither_urls_nor_fingerprints_are_in_a_picture_to_share() -> None:
     assert "127.1.0.1" not in timeline_svg("m-1", STORY)
     assert "f" * 16 not in timeline_svg("m-1", STORY)
