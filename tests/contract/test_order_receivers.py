@@ -2,15 +2,8 @@
 
 import base64
 import hmac
-import http.client
 import json
-import os
-import socket
-import sqlite3
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import closing
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +14,7 @@ from integrations.oracle_commerce.reports import parse_reports
 from occ.simulator.deliveries import SIGNATURE, SIGNATURE_SHA512
 from occ.simulator.runner import Simulator
 from occ.simulator.store import SimulatedStore
-from tests.contract.conftest import EXAMPLES
+from tests.order_receiver import PYTHON, OrderReceiver
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.server
@@ -30,64 +23,13 @@ SLOT = "order-submit"
 SECRET = base64.b64encode(bytes(range(32))).decode()
 
 
-class OrderReceiver:
-    """One receiver in a process of its own, always at the same port."""
-
-    def __init__(self, command: list[str], folder: Path, ledger: Path, redis_url: str) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.command, self.folder, self.ledger = [*command, str(self.port), str(ledger)], folder, ledger
-        self.secrets: dict[str, dict[str, str]] = {"m-9": {SLOT: SECRET}}
-        self._redis_url = redis_url
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        secrets = self.ledger.with_name("secrets.json")
-        secrets.write_text(json.dumps(self.secrets), encoding="utf-8")
-        environment = {"PATH": os.environ["PATH"], "REDIS_URL": self._redis_url, "SECRETS": str(secrets)}
-        with self.ledger.with_suffix(".log").open("ab") as log:
-            self._process = subprocess.Popen(self.command, cwd=self.folder, env=environment, stdout=log, stderr=log)
-        wait_until(self._listens, what="the receiver to listen")
-
-    def _listens(self) -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
-
-    def kill(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-        self._process = None
-
-    def url(self, merchant_id: str, slot: str = SLOT) -> str:
-        return f"http://127.0.0.1:{self.port}/occ/{merchant_id}/{slot}"
-
-    def post(self, body: bytes, headers: Mapping[str, str], merchant_id: str = "m-9", slot: str = SLOT) -> int:
-        """As anybody may."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        with closing(connection):
-            connection.request("POST", f"/occ/{merchant_id}/{slot}", body, dict(headers))
-            return connection.getresponse().status
-
-    def taken(self) -> list[tuple[str, str, Any]]:
-        """Merchant, slot and content of what it made of messages."""
-        if not self.ledger.exists():
-            return []
-        if self.ledger.read_bytes()[:6] == b"SQLite":
-            with closing(sqlite3.connect(self.ledger)) as database:
-                rows = database.execute("SELECT merchant_id, slot, body FROM messages ORDER BY rowid").fetchall()
-            return [(merchant_id, slot, json.loads(body)) for merchant_id, slot, body in rows]
-        lines = [line.split("\t") for line in self.ledger.read_text(encoding="utf-8").splitlines()]
-        return [(merchant_id, slot, json.loads(json.loads(body))) for _, merchant_id, slot, body in lines]
-
-
 @pytest.fixture(params=["python", "node"])
 def receiver(request: pytest.FixtureRequest, tmp_path: Path, redis_url: str) -> Iterator[OrderReceiver]:
-    command, folder = [sys.executable, "receive_orders.py"], EXAMPLES / "python"
+    command, folder = PYTHON, tmp_path
     if request.param == "node":
         command, folder = ["node", "receive-orders.mjs"], request.getfixturevalue("node_project")
     receiver = OrderReceiver(command, folder, tmp_path / "ledger", redis_url)
+    receiver.secrets = {"m-9": {SLOT: SECRET}}
     yield receiver
     receiver.kill()
 
