@@ -135,11 +135,15 @@ class _Demo:
             )
 
     def _conclude(self, outcome: "Outcome", lasted: float) -> None:
+        from occ.demo.orders import told  # noqa: PLC0415 - imports the simulator
+
         if self._as_json:
             click.echo(json.dumps(outcome.as_object()))
             return
         self._say("", *ending(self._parts, outcome.seen), "")
         self._say(*totals(self._parts, outcome.seen, outcome.counted["totals"]))
+        for line in told(outcome.orders):
+            self._say(f"  {line}")
         self._say(f"  Time                 {outcome.seconds:.1f} s, {lasted:.1f} s with starting everything", "")
         if outcome.differences:
             self._say("Not as it should be:", *(f"  {difference}" for difference in outcome.differences))

@@ -14,6 +14,7 @@ from integrations.connections.records import Snapshot
 from integrations.connections.status import iso, status_object
 from occ.cli.set_up import READ_EVERY, repeatedly
 from occ.cli.views import View
+from occ.demo.orders import Orders, place_orders
 from occ.demo.stage import Stage
 from occ.demo.verdict import Seen, differences
 
@@ -38,6 +39,7 @@ class Outcome:
     counted: Mapping[str, Any]
     differences: Sequence[str]
     seconds: float
+    orders: Orders
 
     def as_object(self) -> dict[str, object]:
         """For programs."""
@@ -46,6 +48,7 @@ class Outcome:
             "merchants": [status_object(one.connection) for one in seen if one.connection is not None],
             "refused": [{**one.refusal, "at": iso(one.refusal["at"])} for one in seen if one.refusal is not None],
             "simulator": self.counted,
+            "orders": self.orders.as_object(),
             "as_expected": not self.differences,
             "differences": list(self.differences),
             "seconds": round(self.seconds, 3),
@@ -77,7 +80,9 @@ def play(
     found = [
         difference for merchant in stage.merchants for difference in differences(merchant.part, by_id[merchant.id])
     ]
-    return Outcome(seen, counted, found, seconds)
+    say("A shopper orders something at each healthy store.")
+    orders = place_orders(stage, pause)
+    return Outcome(seen, counted, [*found, *orders.differences], seconds, orders)
 
 
 def _await_workers(stage: Stage, pause: Pause) -> None:

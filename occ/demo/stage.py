@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 from celery import Celery
@@ -19,9 +19,10 @@ from integrations.settings import PREFIX, load_settings
 from occ.cli.failure import CommandError, ExitCode
 from occ.cli.set_up import records_of
 from occ.demo.merchants import SLOTS, Part
+from occ.demo.receiver import Receiver
 from occ.demo.verdict import Seen
 from occ.local.commands import beat_command, worker_command
-from occ.local.environment import EXAMPLE_CALLBACK_URL, wants_embedded_server
+from occ.local.environment import wants_embedded_server
 from occ.local.processes import Program, Supervisor
 from occ.local.server import EmbeddedServer
 from occ.simulator.process import SimulatorProcess
@@ -44,7 +45,11 @@ _PACE = {
     "OCC_SECOND_LOOK": "1h",
     "OCC_RECHECK_DEGRADED": "2h",
     "OCC_REVALIDATE_EVERY": "30d",
+    "OCC_DELIVERY_CHECK_EVERY": "1",
 }
+_DELIVERS = MappingProxyType({"allows_http": True, "resend_delay": 0.1})
+"""Callback URLs are on this machine, and the hour between two attempts of a store is a moment."""
+
 _CROWD = 100
 # So many at once keep a small machine busy: what is slow then is the machine, and no store is to be blamed for it.
 _PACE_OF_A_CROWD = {"OCC_CALL_DEADLINE": "10", "OCC_LEASE": "60"}
@@ -102,10 +107,13 @@ class Stage:
             self._simulator = until_the_end(
                 SimulatorProcess(["--port=0", "--control-port=0", "--tenants=0", *_LATENCY])
             )
+        self.receiver = Receiver()
+        self._cleanup.callback(self.receiver.close)
         environment = self._environment(server)
         self._settings = load_settings(environment)
         self._redis = until_the_end(connect(self._settings.redis_url))
         self.records = Records(self._redis)
+        self.receiver.client = self._redis
         self._producer = Celery("a-producer", broker=self._settings.broker_url, set_as_current=False)
         self._cleanup.callback(self._producer.close)
         if server is None:
@@ -138,7 +146,7 @@ class Stage:
             **(_PACE_OF_A_CROWD if len(self.merchants) > _CROWD else {}),
             **where,
             "OCC_SEALING_KEYS": self._key.export(),
-            "OCC_CALLBACK_URL": EXAMPLE_CALLBACK_URL,
+            "OCC_CALLBACK_URL": self.receiver.callback_url,
             "OCC_DEV_STORES": self._simulator.dev_stores,
             "OCC_DATA_DIR": str(self.folder),
             "OCC_LOG_FORMAT": "json",
@@ -160,7 +168,7 @@ class Stage:
             )
 
     def _open_stores(self) -> None:
-        wanted = [{"name": merchant.id, **merchant.part.settings} for merchant in self.merchants]
+        wanted = [{"name": merchant.id, **_DELIVERS, **merchant.part.settings} for merchant in self.merchants]
         self._stores = {store["name"]: store for store in self._simulator.client.add_all(wanted)}
 
     # --- While it runs ----------------------------------------------------------------------------------------------
@@ -185,6 +193,18 @@ class Stage:
             self._redis.xadd(STREAM, {"request": json.dumps(request)})
         else:
             self._producer.send_task("occ.connect", kwargs=request, queue=REQUESTS)
+
+    def order(self, merchant: Merchant) -> None:
+        """A shopper orders something at a merchant's store."""
+        self._simulator.client.place_orders(merchant.id)
+
+    def given_up(self, merchant: Merchant) -> int:
+        """How many deliveries a merchant's store has given up."""
+        return int(self._simulator.client.counts(merchant.id)["given_up"])
+
+    def revalidate(self, merchant: Merchant) -> None:
+        """Ask for a re-validation."""
+        self._redis.xadd(STREAM, {"revalidate": json.dumps({"merchant_id": merchant.id})})
 
     def refusals(self) -> dict[str, dict[str, Any]]:
         """Requests that were refused, by merchant id."""
@@ -221,7 +241,7 @@ class Stage:
     def _take_our_records_away(self) -> None:
         """Whatever carries our merchant ids, wherever records put them. What is told in streams stays told."""
         for key in self._redis.scan_iter("occ:*", count=1000):
-            if self._prefix in key:
+            if self._prefix in key or key.startswith("occ:heard-within:"):
                 self._redis.unlink(key)
             elif self._redis.type(key) == "zset":
                 members = [member for member, _ in self._redis.zscan_iter(key, f"{self._prefix}*", count=1000)]

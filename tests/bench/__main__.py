@@ -10,6 +10,7 @@ from tests.bench import recheck as rechecking
 from tests.bench import silence as silences
 from tests.bench.connect import measure_connect
 from tests.bench.due import SIZES, measure_due
+from tests.bench.heard import measure_heard
 from tests.bench.revalidate import is_as_promised, measure_revalidate
 from tests.bench.status import measure_status
 from tests.bench.three_days import Plan, simulate
@@ -115,6 +116,21 @@ def silence(stores: int, weeks: int, seed: int, *, as_json: bool) -> None:
     figures = silences.measure_silence(stores=stores, weeks=weeks, seed=seed)
     _tell(figures, as_json=as_json)
     sys.exit(not silences.is_as_promised(figures))
+
+
+@bench.command(
+    help="What reports of slots that were heard from cost everything else: time to connect with and without."
+)
+@click.option("--merchants", default=500, show_default=True, help="Whose slots are reported.")
+@click.option("--connects", default=60, show_default=True, help="Stores that are connected in each of four phases.")
+@click.option("--rate", default=1000, show_default=True, help="Reports a second, each an entry of its own.")
+@click.option("--seconds", default=30.0, show_default=True, help="How long a phase is.")
+@click.option("--workers", default=2, show_default=True, help="Worker processes.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
+def heard(merchants: int, connects: int, rate: int, seconds: float, workers: int, *, as_json: bool) -> None:
+    """Print the figures of reports."""
+    figures = measure_heard(merchants=merchants, connects=connects, rate=rate, seconds=seconds, workers=workers)
+    _tell(figures, as_json=as_json)
 
 
 def _tell(figures: Mapping[str, object], *, as_json: bool) -> None:

@@ -426,6 +426,12 @@ def test_everybody_ends_as_the_parts_say_whatever_the_callers_settings_are(tmp_p
     assert tenants["storefront"]["calls"] == 0
     assert result["simulator"]["totals"]["foreign_urls_lost"] == []
     assert result["seconds"] > 0
+    assert result["orders"] == {
+        "heard": ["healthy-1", "shared-slots", "healthy-2"],
+        "slots_heard": 12,
+        "failing": "healthy-3",
+        "found": "HTTP 500",
+    }
 
 
 @pytest.mark.end_to_end
