@@ -40,7 +40,8 @@ def stores(receiver: OrderReceiver) -> Iterator[list[SimulatedStore]]:
     with Simulator() as simulator:
         stores = []
         for number, signs_with in enumerate(("sha1", "sha512", "both"), 1):
-            slots = {SLOT: {"urls": [receiver.url(f"m-{number}")]}}
+            # Attempts enough for a receiver that a busy machine is slow to start.
+            slots = {SLOT: {"urls": [receiver.url(f"m-{number}")], "maxNumberOfResendAttempts": 2000}}
             stores.append(simulator.add(f"m-{number}", slots=slots, signs_with=signs_with, resend_delay=0.2))
         receiver.secrets |= {store.name: {SLOT: store.secret(SLOT)} for store in stores}
         receiver.start()
