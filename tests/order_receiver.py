@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.pipeline import REPOSITORY
+from tests.ports import free_port
 from tests.waiting import wait_until
 
 PYTHON = [sys.executable, str(REPOSITORY / "examples" / "python" / "receive_orders.py")]
@@ -22,9 +23,7 @@ class OrderReceiver:
     """One receiver in a process of its own, always at the same port."""
 
     def __init__(self, command: list[str], folder: Path, ledger: Path, redis_url: str = "") -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.command, self.folder, self.ledger = [*command, str(self.port), str(ledger)], folder, ledger
         self.secrets: dict[str, dict[str, str]] = {}
         self.redis_url = redis_url

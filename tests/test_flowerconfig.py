@@ -15,16 +15,10 @@ import pytest
 
 from occ.local.commands import flower_command
 from occ.local.processes import PROJECT
+from tests.ports import free_port
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.server
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def plain(port: int, folder: Path) -> Sequence[str]:

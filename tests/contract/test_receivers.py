@@ -22,6 +22,7 @@ from integrations.settings import DevStore
 from integrations.signing import SigningSecret
 from tests.contract.conftest import EXAMPLES
 from tests.integrations.deliveries.test_deliveries import PACE, Stage
+from tests.ports import free_port
 from tests.receiving import SECRET
 from tests.waiting import wait_until
 
@@ -34,9 +35,7 @@ class Example:
     """One receiver in a process of its own, always at the same port."""
 
     def __init__(self, command: list[str], folder: Path, ledger: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.command, self.folder, self.ledger = [*command, str(self.port), str(ledger)], folder, ledger
         self.session = GuardedSession(dev_stores=(DevStore(ip_network("127.0.0.0/8"), None),))
         self._process: subprocess.Popen[bytes] | None = None

@@ -21,6 +21,7 @@ import requests
 from occ.cli.command_line import run
 from occ.local.commands import flower_command
 from tests.pipeline import REPOSITORY, Pipeline
+from tests.ports import free_port
 from tests.waiting import wait_until
 
 FLOWER_LOGIN = ("operator", "FlowerPassword9k3v")
@@ -90,9 +91,7 @@ class Flower:
     """The real Flower on a pipeline, with a login as in the shipped set-up."""
 
     def __init__(self, pipeline: Pipeline) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         command = flower_command(port=port, database=str(pipeline.folder / "flower-tasks"))
         pipeline._start("flower", command, {"FLOWER_BASIC_AUTH": ":".join(FLOWER_LOGIN)})

@@ -14,6 +14,7 @@ import redis
 
 from occ.local.server import EmbeddedServer
 from tests.occ.local.running_up import up
+from tests.ports import free_port
 from tests.processes import command_line, is_running
 from tests.waiting import wait_until
 
@@ -63,7 +64,7 @@ def test_a_second_up_on_the_same_data_is_refused_and_names_the_first(tmp_path: P
 
 def test_flower_is_on_loopback_behind_a_login_that_only_the_owner_can_read(tmp_path: Path) -> None:
     with socket.socket() as occupied:
-        occupied.bind(("127.0.0.1", 0))
+        occupied.bind(("127.0.0.1", free_port()))
         occupied.listen()
         port = occupied.getsockname()[1]
         with up(tmp_path, "--workers", "1", "--no-metrics", "--flower-port", str(port)) as running:
@@ -83,7 +84,7 @@ def test_flower_is_on_loopback_behind_a_login_that_only_the_owner_can_read(tmp_p
 
 def test_metrics_are_on_loopback_where_it_says_and_know_the_server(tmp_path: Path) -> None:
     with socket.socket() as occupied:
-        occupied.bind(("127.0.0.1", 0))
+        occupied.bind(("127.0.0.1", free_port()))
         occupied.listen()
         taken = occupied.getsockname()[1]
         with up(tmp_path, "--no-flower", "--workers", "1", "--metrics-port", str(taken)) as running:
