@@ -3,6 +3,7 @@
 The tasks chain through the record. A message is only a hint to look at it: lost, late or doubled, it harms nothing.
 """
 
+import random
 import time
 import uuid
 from collections.abc import Callable, Iterable
@@ -13,13 +14,14 @@ import structlog
 from opentelemetry.trace import Span
 
 from integrations.connections.change import Change, Moment, Stop
-from integrations.connections.lifecycle.claims import claim, is_mine
+from integrations.connections.lifecycle.claims import claim, is_mine, stand_back
 from integrations.connections.lifecycle.outcomes import Failed, Outcome, SlotRemoved, record
 from integrations.connections.lifecycle.requests import go_on, is_at_rest
 from integrations.connections.record import Cause, Connection, SlotStatus, Target, merchant_of
 from integrations.connections.records import Committed, Snapshot
 from integrations.connections.status import iso
 from integrations.egress.deadline import Deadline
+from integrations.egress.patience import Patience
 from integrations.errors import IntegrationError, RequestRefused, TransientError
 from integrations.oracle_commerce.steps import STEPS, Attempt
 from tasks.celery import QuietTask
@@ -49,11 +51,22 @@ def run_step(
 
     `alone`: in the quarantine lane, with nothing else in this process.
     """
-    turn = _Turn(parts, run, target, alone, owner=uuid.uuid4().hex)
+    if alone:
+        return _take_turn(_Turn(parts, run, target, alone, owner=uuid.uuid4().hex), start, merchant_id)
+    with parts.bulkhead.attempt() as patience:
+        turn = _Turn(parts, run, target, alone, owner=uuid.uuid4().hex, patience=patience)
+        return _take_turn(turn, start, merchant_id)
+
+
+def _take_turn(turn: "_Turn", start: Start, merchant_id: str) -> dict[str, object]:
+    parts, run, target = turn.parts, turn.run, turn.target
     claimed = parts.records.change(merchant_id, turn.claim)
     if isinstance(claimed, Stop):
         parts.counts.nothing_done(target)
         return _nothing_to_do(claimed)
+    if turn.stood_back:
+        parts.counts.stood_back(target)
+        return {"outcome": "stood_back"}
     with opened(turn.span()) as span:
         work = claimed.after.work_on(target)
         describe(span, merchant_id=merchant_id, run=run, slot=target.slot, attempt=work.attempts if work else None)
@@ -104,6 +117,9 @@ class _Turn:
     target: Target
     alone: bool
     owner: str
+    patience: Patience | None = None
+    stood_back: bool = False
+    """Whether the work was left alone for now, as no place was free for it."""
     _began: float = field(default_factory=time.time)
     _span: tuple[str, Span] | None = None  # and the trace it was made for
 
@@ -125,8 +141,17 @@ class _Turn:
         claimed = claim(connection, self.run, self.target, self.owner, at, alone=self.alone)
         if isinstance(claimed, Stop):
             return claimed
+        self.stood_back = self.holds(claimed.connection) and not self._may_wait(claimed.connection)
+        if self.stood_back:
+            return stand_back(connection, self.target, random.random(), at)  # noqa: S311 - jitter
         span = self._span_in(connection.traceparent)  # looks, and runs nobody traced, begin a trace with their first
         return _in_trace(claimed, connection.traceparent or traceparent_of(span))
+
+    def _may_wait(self, connection: Connection) -> bool:
+        """Whether there is a place for work that needs one."""
+        work = connection.work_on(self.target)
+        needs_place = work is not None and work.stood_back > 0 and self.patience is not None
+        return not needs_place or (self.patience is not None and self.patience.take_place())
 
     def holds(self, connection: Connection) -> bool:
         """Whether our claim stands."""

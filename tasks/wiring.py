@@ -22,6 +22,7 @@ from integrations.deliveries.deliveries import Deliveries
 from integrations.deliveries.outbox import DeliveryPace
 from integrations.deliveries.receiver import Receiver, receiver_of
 from integrations.egress.deadline import Deadline
+from integrations.egress.patience import Bulkhead
 from integrations.egress.session import GuardedSession
 from integrations.errors import PermanentError, RequestRefused
 from integrations.observer import ObservedCall, TokenSource
@@ -183,6 +184,11 @@ class Wiring:
             ca_bundle=self.settings.ca_bundle,
             proxy=self.settings.egress_proxy,
         )
+
+    @cached_property
+    def bulkhead(self) -> Bulkhead:
+        """Keeps stores that are slow from taking all threads."""
+        return Bulkhead(self.settings.concurrency, self.settings.call_deadline)
 
     @cached_property
     def acceptance(self) -> Acceptance:

@@ -25,7 +25,7 @@ class Passing(Enum):
     """Whether an attempt that failed of it is worth repeating soon."""
 
     YES = "waiting may help"
-    NO_ATTEMPT = "we did not get as far as the store: soon again, and it does not count as an attempt"
+    NO_ATTEMPT = "our own doing, not the store's: soon again, and it does not count as an attempt"
     NO = "somebody must act"
     WHERE_IT_WORKED = "a wrong address of a new store, but a maintenance page of one that was connected"
 
@@ -408,6 +408,15 @@ CAUSES: Mapping[str, Meaning] = MappingProxyType(
             Evidence.NOTHING,
             CallOutcome.ERROR,
             "This release cannot read the record of the connection; a newer one wrote it.",
+        ),
+        "made_way": Meaning(
+            Actor.NOBODY,
+            Passing.NO_ATTEMPT,
+            IfNew.SAME,
+            Evidence.NOTHING,
+            CallOutcome.TIMEOUT,
+            "Several stores are slow to answer at the moment. This one made way for the others and is tried again "
+            "shortly.",
         ),
         "out_of_resources": Meaning(
             Actor.OPERATOR,

@@ -104,6 +104,7 @@ class Work:
     deaths: int = 0  # claims whose lease ended without an outcome: perhaps the work's fault, perhaps a neighbour's
     claim: Claim | None = None
     deaths_alone: int = 0  # claims that ended so where it had no neighbours
+    stood_back: int = 0  # times it made way for others; from then on it is done only where a place is free for it
 
     @property
     def is_suspect(self) -> bool:

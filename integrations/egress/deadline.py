@@ -12,17 +12,20 @@ import ssl
 import sys
 import termios
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from http.client import HTTPException
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from integrations.egress import allowance
+from integrations.egress import allowance, patience
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer  # typing's own from Python 3.12 on
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +75,33 @@ def time_left() -> float | None:
     return remaining
 
 
+def next_wait() -> float | None:
+    """Seconds until the deadline passes or the attempt's patience ends, whichever comes first; None if neither does.
+
+    Raises TimeoutError when the deadline has passed, TransientError `made_way` when others need this thread more.
+    """
+    left, current = time_left(), patience.current()
+    patient_for = current.time_left() if current is not None else None
+    return min((seconds for seconds in (left, patient_for) if seconds is not None), default=None)
+
+
 def _hurry(sock: socket.socket) -> None:
     left = time_left()
     if left is not None:
         sock.settimeout(left)
+
+
+def _patiently(sock: socket.socket, operation: Callable[[], T]) -> T:
+    """Carry out one that can be gone on with after a timeout, until the deadline passes or the patience ends."""
+    while True:
+        wait = next_wait()
+        if wait is not None:
+            sock.settimeout(wait)
+        try:
+            return operation()
+        except TimeoutError:
+            if wait is None:
+                raise
 
 
 class DeadlineSocket(socket.socket):
@@ -92,11 +118,12 @@ class DeadlineSocket(socket.socket):
 
     def recv_into(self, buffer: Buffer, nbytes: int | None = None, flags: int = 0) -> int:
         """Read what is there; answers are read in no other way."""
-        _hurry(self)
         may_receive, wanted = allowance.current(), nbytes or len(memoryview(buffer))
+        read = super().recv_into
         if may_receive is None:
-            return super().recv_into(buffer, wanted, flags)
-        received = super().recv_into(buffer, may_receive.next_read(wanted), flags)
+            return _patiently(self, lambda: read(buffer, wanted, flags))
+        most = may_receive.next_read(wanted)
+        received = _patiently(self, lambda: read(buffer, most, flags))
         may_receive.spend(received)
         self.answering = self.answering or received > 0
         if received and self._unanswered:
@@ -165,5 +192,5 @@ class DeadlineTLSSocket(DeadlineSocket, ssl.SSLSocket):
 
     def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, FBT002 - the signature is CPython's
         """Agree on keys and check the certificate."""
-        _hurry(self)
-        super().do_handshake(block)
+        shake_hands = super().do_handshake
+        _patiently(self, lambda: shake_hands(block))

@@ -9,7 +9,10 @@ leads to are the proxy's to check. Nothing else of this machine's surroundings c
 """
 
 import errno
+import math
+import os
 import re
+import select
 import socket
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -18,8 +21,9 @@ from itertools import chain, zip_longest
 from typing import Any
 
 from integrations.egress.addresses import LOCALHOST, LOOPBACK, STORE_PORT, is_host_name, is_ip_address, is_public
-from integrations.egress.deadline import Deadline, DeadlineSocket, time_left
+from integrations.egress.deadline import Deadline, DeadlineSocket, next_wait, time_left
 from integrations.egress.own_limits import out_of_resources, shortage_of
+from integrations.egress.patience import MADE_WAY
 from integrations.errors import PermanentError, TransientError
 from integrations.settings import DevStore, EgressProxy
 
@@ -116,7 +120,7 @@ class Egress:
             found = [at] if is_ip_address(at) else self._look_ups.addresses(at, self._proxy.port)
             return _dialled(found, self._proxy.port, connect_timeout)
         except TransientError as error:
-            if error.code == "out_of_resources":
+            if error.code in {"out_of_resources", MADE_WAY}:
                 raise
             detail = error.detail
         raise TransientError("proxy_failed", detail)
@@ -134,7 +138,7 @@ def tunnel_trouble(caught: Exception) -> TransientError:
     A proxy that could not reach the store, or is still at it, tells of the store, and nobody has to look at the proxy.
     """
     if isinstance(caught, TransientError):
-        return TransientError("proxy_failed", "the answer has no end")
+        return caught if caught.code == MADE_WAY else TransientError("proxy_failed", "the answer has no end")
     if isinstance(caught, TimeoutError):
         return TransientError("store_timeout", "the proxy made no tunnel in time")
     answer = _TUNNEL_REFUSED.match(str(caught)) if isinstance(caught, OSError) else None
@@ -167,13 +171,31 @@ def _connect(address: str, port: int, timeout: float) -> socket.socket:
         # Header and body of a request leave in two writes; the second must not wait for the first's acknowledgement.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
-        left = time_left()
-        sock.settimeout(timeout if left is None else min(timeout, left))
-        sock.connect((address, port))
+        sock.settimeout(0)
+        failed = sock.connect_ex((address, port))
+        if failed == errno.EINPROGRESS:
+            failed = _awaited(sock, Deadline.after(timeout))
+        sock.settimeout(timeout)
     except BaseException:
         sock.close()
         raise
+    if failed:
+        sock.close()
+        raise OSError(failed, os.strerror(failed))
     return sock
+
+
+def _awaited(sock: socket.socket, deadline: Deadline) -> int:
+    """The error number that dialling ended with, 0 if it succeeded."""
+    poll = select.poll()
+    poll.register(sock, select.POLLOUT)
+    while True:
+        remaining, wait = deadline.remaining(), next_wait()
+        if remaining <= 0:
+            raise TimeoutError
+        seconds = remaining if wait is None else min(remaining, wait)
+        if poll.poll(max(1, math.ceil(seconds * 1000))):
+            return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
 
 
 def _not_connected(trouble: OSError, connect_timeout: float) -> TransientError:
@@ -210,13 +232,12 @@ class _LookUps:
         self._under_way: dict[tuple[str, int], _LookUp] = {}
 
     def addresses(self, host: str, port: int) -> list[str]:
-        try:
-            left = time_left()
-        except TimeoutError:
-            left = 0.0
         look_up = self._joined(host, port)
-        if not look_up.over.wait(left):
-            raise TransientError("store_timeout", "still looking up the name")
+        try:
+            while not look_up.over.wait(next_wait()):
+                pass
+        except TimeoutError:
+            raise TransientError("store_timeout", "still looking up the name") from None
         if look_up.shortage:
             raise out_of_resources(look_up.shortage)
         if not look_up.addresses:

@@ -24,6 +24,7 @@ from requests.adapters import HTTPAdapter
 from requests.structures import CaseInsensitiveDict
 from urllib3.connectionpool import HTTPConnectionPool
 
+from integrations.egress import patience
 from integrations.egress.allowance import Allowance, paid_from
 from integrations.egress.answer import Answer
 from integrations.egress.attempt import Attempt, making
@@ -105,7 +106,7 @@ class GuardedSession:
         writes say the same twice, but what somebody else has written in between is not to be written over.
 
         Raises PermanentError `egress_blocked` or `redirected`, and TransientError `store_unreachable`, `store_timeout`,
-        `tls_failed`, `proxy_failed`, `answer_too_large`, `unreadable_answer` or `out_of_resources`.
+        `tls_failed`, `proxy_failed`, `answer_too_large`, `unreadable_answer`, `out_of_resources` or `made_way`.
         """
         proxies = self._way_to(url)
         body, body_type = _encoded(form, json) if content is None else (content, {})  # its type is among the headers
@@ -117,7 +118,10 @@ class GuardedSession:
             for attempt in (Attempt(), Attempt(only_fresh=True)):
                 try:
                     with making(attempt):
-                        return self._exchange(method, url, {**headers, **body_type}, body, proxies)
+                        answer = self._exchange(method, url, {**headers, **body_type}, body, proxies)
+                    if current := patience.current():
+                        current.answered()
+                    return answer  # noqa: TRY300 - what follows is for failures
                 except IntegrationError:
                     raise
                 except Exception as caught:  # noqa: BLE001 - whatever it is: its text may hold a header or a URL

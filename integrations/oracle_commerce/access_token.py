@@ -15,7 +15,7 @@ from redis.exceptions import LockNotOwnedError
 from redis.lock import Lock
 
 from integrations.connections.record import token_key
-from integrations.egress.deadline import Deadline
+from integrations.egress.deadline import Deadline, next_wait
 from integrations.errors import TransientError
 from integrations.observer import NOBODY, Observer, TokenSource
 from integrations.oracle_commerce.client import Login
@@ -184,6 +184,7 @@ class AccessTokens:
 def _wait(patience: Deadline) -> None:
     if patience.remaining() <= 0:
         raise TransientError("token_renewal_pending", retry_after=1.0)
+    next_wait()  # waiting for another worker's login is waiting for the store
     time.sleep(_POLL)
 
 

@@ -90,6 +90,10 @@ class Counts:
         """A message about a step had nothing to it: doubled, late, or overtaken."""
         self._add({field(metric.STEPS, target.step, "nothing_to_do"): 1})
 
+    def stood_back(self, target: Target) -> None:
+        """A step was left alone for now: its store is slow, and no place was free to wait for it."""
+        self._add({field(metric.STEPS, target.step, "stood_back"): 1})
+
     def step_done(self, target: Target, claimed: Connection, recorded: Committed, told: Mapping[str, object]) -> None:
         """A step has an outcome: `told` is how `tasks/step.py` tells of it."""
         waits = target.slot is not None and "next_attempt_at" in told

@@ -89,7 +89,7 @@ TOKENS = Metric(
 STEPS = Metric(
     "occ_steps_total",
     Kind.COUNTER,
-    "Messages about a step, by what came of it: nothing_to_do, waits, or the outcome",
+    "Messages about a step, by what came of it: nothing_to_do, stood_back, waits, or the outcome",
     ("step", "result"),
 )
 CAUSES = Metric(

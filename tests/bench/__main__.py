@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import click
 
+from tests.bench import bulkheads as hung_stores
 from tests.bench import recheck as rechecking
 from tests.bench import silence as silences
 from tests.bench.connect import measure_connect
@@ -50,6 +51,23 @@ def revalidate(connections: int, workers: int, simulators: int, latency: float, 
     )
     _tell(figures, as_json=as_json)
     sys.exit(not is_as_promised(figures))
+
+
+@bench.command(help="What healthy stores notice of many that hang. Fails if it is more than docs/sizing.md says.")
+@click.option("--kind", "kinds", multiple=True, type=click.Choice(sorted(hung_stores.FAULTS)), help="Of trouble; all.")
+@click.option("--hung", default=300, show_default=True, help="Stores that hang, beside 40 that do not.")
+@click.option("--deadline", default=35.0, show_default=True, help="OCC_CALL_DEADLINE.")
+@click.option("--threads", default=64, show_default=True, help="OCC_CONCURRENCY of each of the two workers.")
+@click.option("--pool", default="threads", show_default=True, type=click.Choice(["threads", "prefork"]))
+@click.option("--json", "as_json", is_flag=True, help="JSON objects instead of a table.")
+def bulkheads(kinds: tuple[str, ...], hung: int, deadline: float, threads: int, pool: str, *, as_json: bool) -> None:
+    """Print the figures beside hung stores."""
+    rows = hung_stores.measure_bulkheads(
+        kinds=kinds or tuple(hung_stores.FAULTS), hung=hung, deadline=deadline, threads=threads, pool=pool
+    )
+    for row in rows:
+        _tell(row, as_json=as_json)
+    sys.exit(not hung_stores.is_as_promised(rows))
 
 
 @bench.command(help="A bulk recheck that is killed and resumed: each store once, at the rate. Fails if not.")

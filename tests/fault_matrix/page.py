@@ -19,6 +19,7 @@ NO_FAULT_OF_A_STORE: Mapping[str, str] = MappingProxyType(
     {
         "credential_forgotten": "Somebody asked for it: disconnect, and forget the key now.",
         "credential_unusable": "The private key that the application key was sealed for is gone from our settings.",
+        "made_way": "So many stores were slow at once that nobody could wait for one more.",
         "out_of_resources": "As many files, threads or bytes of memory were in use as the system lets us have.",
         "token_renewal_pending": "Two of our workers wanted an access token at the same moment.",
         "deliveries_failing": "What receives the store's deliveries failed, or could not be reached.",

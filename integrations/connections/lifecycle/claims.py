@@ -8,6 +8,7 @@ from integrations.connections.record import Cause, Claim, Connection, Step, Targ
 from integrations.connections.schedule import days_left_to_tell
 
 DEATHS_ALONE = 3
+_LONGEST_STAND_BACK = 60.0  # seconds
 
 
 def claim(
@@ -38,6 +39,20 @@ def claim(
         attempts=work.attempts + 1,
     )
     return Change(_with_expiry_warning(with_work(connection, target, claimed), at))
+
+
+def stand_back(connection: Connection, target: Target, share: float, at: Moment) -> Change:
+    """No place is free for work that has made way for others before: it is left alone for a while. No attempt is spent.
+
+    `share`: from 0 to 1, drawn at random, so that those who wait do not come back together. Each time the wait may be
+    twice as long, so that many who wait cost little.
+    """
+    work = any_work(connection, target)
+    if work is None:
+        raise ValueError("only work that is there can wait")
+    again = at.now + share * min(_LONGEST_STAND_BACK, 2.0 ** min(work.stood_back, 30))
+    waiting = replace(work.with_death_counted(), not_before=again, due_at=again, stood_back=work.stood_back + 1)
+    return Change(with_work(connection, target, waiting))
 
 
 def is_mine(connection: Connection, run: int, target: Target, owner: str) -> bool:

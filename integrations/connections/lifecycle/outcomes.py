@@ -265,13 +265,16 @@ def _waits(connection: Connection, target: Target, cause: Cause, until: float, a
         connection = _with_repair_counted(connection, target, at)
     if work.attempts >= at.pace.retry_attempts or until > at.now + at.pace.patience:
         return give_up(connection, target, cause, at, until=until)
-    return _waiting(connection, target, cause, replace(work, not_before=until, due_at=until), at)
+    again = replace(work, not_before=until, due_at=until, stood_back=min(work.stood_back, 1))
+    return _waiting(connection, target, cause, again, at)
 
 
 def _gives_way(connection: Connection, target: Target, cause: Cause, until: float, at: Moment) -> Change:
-    """We did not get as far as the store, so this was no attempt: come back at `until`."""
+    """It ended for a reason of our own, so this was no attempt: come back at `until`."""
     work = claimed_work(connection, target)
     again = replace(work, not_before=until, due_at=until, attempts=work.attempts - 1)
+    if cause.code == "made_way":
+        again = replace(again, stood_back=again.stood_back + 1)
     return _waiting(connection, target, cause, again, at)
 
 

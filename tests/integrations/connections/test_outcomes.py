@@ -305,7 +305,26 @@ def test_a_slot_the_store_wants_left_alone_for_a_day_is_told_of_at_once_and_look
     assert soon.slots["order-submit"].status is SlotStatus.RETRYING
 
 
-@pytest.mark.parametrize("code", ["token_renewal_pending", "out_of_resources"])
+def test_who_has_made_way_stands_back_without_an_attempt_until_a_place_is_free() -> None:
+    mine = claimed(started(at()), VALIDATE, at())
+    connection = outcomes.record(mine, VALIDATE, Failed(Cause("made_way"), 1), at()).connection
+    for number in range(1, 12):
+        moment = at(100.0 * number)
+        connection = claims.stand_back(connection, VALIDATE, 1.0, moment).connection
+        work = connection.work_on(VALIDATE)
+        assert work is not None
+        assert (work.attempts, work.deaths, work.stood_back) == (0, 0, number + 1)
+        assert work.not_before == work.due_at == moment.now + min(60, 2**number)
+        assert connection.status is ConnectionStatus.ONBOARDING
+    failed = outcomes.record(
+        claimed(connection, VALIDATE, at(5000)), VALIDATE, Failed(Cause("store_timeout"), 1), at(5000)
+    )
+    work = failed.connection.work_on(VALIDATE)
+    assert work is not None
+    assert (work.attempts, work.stood_back) == (1, 1)  # it still needs a place, and begins with short waits
+
+
+@pytest.mark.parametrize("code", ["token_renewal_pending", "out_of_resources", "made_way"])
 def test_an_attempt_that_did_not_get_as_far_as_the_store_is_none(code: str) -> None:
     connection = started(at())
     for number in range(3 * PACE.retry_attempts):
