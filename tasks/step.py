@@ -60,7 +60,7 @@ def run_step(
 
 def _take_turn(turn: "_Turn", start: Start, merchant_id: str) -> dict[str, object]:
     parts, run, target = turn.parts, turn.run, turn.target
-    claimed = parts.records.change(merchant_id, turn.claim)
+    claimed = parts.records.change(merchant_id, turn.claim, known=parts.records.load(merchant_id, with_token=True))
     if isinstance(claimed, Stop):
         parts.counts.nothing_done(target)
         return _nothing_to_do(claimed)

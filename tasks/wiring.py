@@ -222,6 +222,8 @@ class Wiring:
             fingerprint=credential.fingerprint,
             open_key=lambda: self.keyring.open(sealed_key, merchant_id),
             deadline=deadline,
+            now=snapshot.now,
+            stored_token=snapshot.access_token,
         )
 
 

@@ -16,21 +16,21 @@
 local connection, timeline, due, events, connections, former, outage, held, statuses, recount, token = unpack(KEYS)
 local commit = cjson.decode(ARGV[1])
 
-if redis.call('HGET', connection, 'change') == commit.change then return 1 end
-if (redis.call('HGET', connection, 'version') or '0') ~= commit.version then return 0 end
+local last_change, version, sealed_key, sealed_candidate, heard =
+  unpack(redis.call('HMGET', connection, 'change', 'version', 'sealed_key', 'sealed_candidate', 'heard'))
+if last_change == commit.change then return 1 end
+if (version or '0') ~= commit.version then return 0 end
 redis.call('HSET', connection, 'version', commit.version + 1, 'record', commit.record, 'change', commit.change)
 
 if commit.former then
   redis.call('HSET', former, 'version', 1, 'record', commit.former.record)
-  local sealed = redis.call('HGET', connection, 'sealed_key')
-  if sealed then redis.call('HSET', former, 'sealed_key', sealed) end
+  if sealed_key then redis.call('HSET', former, 'sealed_key', sealed_key) end
   redis.call('ZADD', connections, 0, commit.former.merchant_id)
 end
 
 local keys = commit.keys
 if keys.promote then
-  local candidate = redis.call('HGET', connection, 'sealed_candidate')
-  if candidate then redis.call('HSET', connection, 'sealed_key', candidate) end
+  if sealed_candidate then redis.call('HSET', connection, 'sealed_key', sealed_candidate) end
   redis.call('HDEL', connection, 'sealed_candidate')
 end
 if keys.current then redis.call('HSET', connection, 'sealed_key', keys.current) end
@@ -49,7 +49,6 @@ end
 -- other systems last heard. Back there, there is nothing left to tell; else `held_events.py` tells it.
 local news = commit.news
 if news then
-  local heard = redis.call('HGET', connection, 'heard')
   if heard == news.status then
     redis.call('HDEL', connection, 'heard')
     redis.call('ZREM', held, commit.merchant_id)

@@ -49,6 +49,7 @@ REFUSED = "occ:refused"
 STATUSES = "occ:statuses"
 RECOUNT = "occ:recount"
 
+_FIELDS = ("version", "record", "sealed_key", "sealed_candidate")
 _REFUSED_KEPT = 10_000
 _RACES_BEFORE_GIVING_UP = 100
 _DISK_WITHIN_MS = 5000
@@ -58,7 +59,10 @@ _SCRIPTS = Path(__file__).parent
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A connection as it was read, with the server's time then. `unreadable`: it is there, but of another release."""
+    """A connection as it was read, with the server's time then. `unreadable`: it is there, but of another release.
+
+    `access_token`: the encrypted token that was stored then, if it was asked for.
+    """
 
     connection: Connection | None
     version: int
@@ -67,6 +71,7 @@ class Snapshot:
     _server_time: float
     _read_at: float
     unreadable: bool = False
+    access_token: str | None = field(default=None, repr=False)
 
     def after(self, change: Change) -> "Snapshot":
         """As it is once this change is written."""
@@ -126,22 +131,29 @@ class Records:
 
     # --- One connection ---------------------------------------------------------------------------------------------
 
-    def load(self, merchant_id: str) -> Snapshot:
+    def load(self, merchant_id: str, *, with_token: bool = False) -> Snapshot:
         """The connection of a merchant; its `connection` is None if there is none.
 
-        Raises TransientError if there is one that this release cannot read.
+        `with_token`: also the access token, in the same round trip, for who is going to call the store. Raises
+        TransientError if there is a connection that this release cannot read.
         """
-        snapshot = self.load_many([merchant_id])[0]
+        with self.redis.pipeline(transaction=False) as pipe:
+            pipe.time()
+            pipe.hmget(connection_key(merchant_id), _FIELDS)
+            if with_token:
+                pipe.get(token_key(merchant_id))
+            (seconds, microseconds), row, *token = pipe.execute()
+        snapshot = _snapshot(row, seconds + microseconds / 1e6, time.monotonic())
         if snapshot.unreadable:
             raise TransientError("record_unreadable")
-        return snapshot
+        return replace(snapshot, access_token=token[0]) if with_token else snapshot
 
     def load_many(self, merchant_ids: Sequence[str]) -> list[Snapshot]:
         """The connections of several merchants in one round trip, in the same order; see `Snapshot.unreadable`."""
         with self.redis.pipeline(transaction=False) as pipe:
             pipe.time()
             for merchant_id in merchant_ids:
-                pipe.hmget(connection_key(merchant_id), ["version", "record", "sealed_key", "sealed_candidate"])
+                pipe.hmget(connection_key(merchant_id), _FIELDS)
             (seconds, microseconds), *rows = pipe.execute()
         server_time, read_at = seconds + microseconds / 1e6, time.monotonic()
         return [_snapshot(row, server_time, read_at) for row in rows]

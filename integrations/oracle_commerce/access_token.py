@@ -136,6 +136,22 @@ class AccessTokens:
                 return
             _wait(patience)
 
+    def opened(self, merchant_id: str, fingerprint: str, stored: str | None) -> AccessToken | None:
+        """The token that is stored like this, fresh or not; None if it was bought with another application key."""
+        if stored is None:
+            return None
+        fields = json.loads(stored)
+        if fields["fingerprint"] != fingerprint:
+            return None
+        text = self._keyring.decrypt_token(merchant_id, fields["token"])
+        if text is None:  # under a sealing key that was retired
+            return None
+        return AccessToken(text, fields["issued_at"], fields["expires_at"])
+
+    def note_reuse(self) -> None:
+        """A token that was read before is used again."""
+        self._observer.token_taken(TokenSource.CACHE)
+
     def drop(self, merchant_id: str) -> None:
         """Forget the token."""
         self._redis.delete(token_key(merchant_id))
@@ -165,16 +181,10 @@ class AccessTokens:
             pipe.get(token_key(merchant_id))
             pipe.time()
             text, (seconds, microseconds) = pipe.execute()
-        if text is None:
+        token = self.opened(merchant_id, fingerprint, text)
+        if token is None or token.issued_at <= newer_than or not token.is_fresh(seconds + microseconds / 1e6):
             return None
-        stored = json.loads(text)
-        if stored["fingerprint"] != fingerprint or stored["issued_at"] <= newer_than:
-            return None
-        opened = self._keyring.decrypt_token(merchant_id, stored["token"])
-        if opened is None:  # under a sealing key that was retired
-            return None
-        token = AccessToken(opened, stored["issued_at"], stored["expires_at"])
-        return token if token.is_fresh(seconds + microseconds / 1e6) else None
+        return token
 
     def _now(self) -> float:
         seconds, microseconds = self._redis.time()

@@ -48,6 +48,8 @@ class Store:
     A 401 on a call means that the token has ended, sooner than it should: log in once, repeat once. A 401 with a token
     that was just bought, and that nobody else has, is not about the token: the application may not make this call. If
     another worker has bought a token meanwhile, that one is tried first.
+
+    A token is looked up once, and kept while it is fresh: whether it is, is decided anew before each call.
     """
 
     def __init__(
@@ -59,14 +61,20 @@ class Store:
         fingerprint: str,
         open_key: Callable[[], str],
         deadline: Deadline,
+        now: Callable[[], float],
+        stored_token: str | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`now`: the server's time. `stored_token`: as it was stored when the work was claimed, if it was read then."""
         self._api = api
         self._tokens = tokens
         self._merchant_id = merchant_id
         self._fingerprint = fingerprint
         self._open_key = open_key
         self._deadline = deadline
+        self._now = now
+        self._stored_token = stored_token
+        self._held: AccessToken | None = None
         self._clock = clock
         self._began = clock()
         self._at_store = 0.0  # seconds
@@ -76,7 +84,7 @@ class Store:
 
         Raises CredentialRejected if the store says no.
         """
-        self._token(newer_than=since)
+        self._held = self._shared_token(newer_than=since)
 
     def shipping_methods(self) -> list[ShippingMethod]:
         """All shipping methods the store tells of."""
@@ -106,6 +114,7 @@ class Store:
         token = self._token()
         with suppress(AccessTokenRefused):
             return self._asked(lambda: call(token.text))
+        self._held = None
         for newer_than in (token.issued_at, math.inf):
             with self._tokens.replacement(
                 self._merchant_id, self._fingerprint, self._login, self._deadline, newer_than=newer_than
@@ -117,7 +126,17 @@ class Store:
                         raise PermanentError("permission_denied", refused.detail) from None
         raise AssertionError("a token newer than any there is was just bought")
 
-    def _token(self, *, newer_than: float = 0.0) -> AccessToken:
+    def _token(self) -> AccessToken:
+        if self._held is None:
+            self._held = self._tokens.opened(self._merchant_id, self._fingerprint, self._stored_token)
+            self._stored_token = None
+        if self._held is not None and self._held.is_fresh(self._now()):
+            self._tokens.note_reuse()
+        else:
+            self._held = self._shared_token()
+        return self._held
+
+    def _shared_token(self, *, newer_than: float = 0.0) -> AccessToken:
         return self._tokens.get(
             self._merchant_id, self._fingerprint, self._login, self._deadline, newer_than=newer_than
         )

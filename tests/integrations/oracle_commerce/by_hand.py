@@ -65,7 +65,7 @@ class RecordsInMemory(Records):
         self.lines: list[tuple[float, str, Note]] = []
         self._clock = clock
 
-    def load(self, merchant_id: str) -> Snapshot:
+    def load(self, merchant_id: str, *, with_token: bool = False) -> Snapshot:  # noqa: ARG002 - see `_Tokens`
         return self.kept.get(merchant_id) or _Read(None, 0, None, None, 0.0, 0.0, clock=self._clock)
 
     def count(self) -> int:

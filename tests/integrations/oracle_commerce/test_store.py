@@ -1,5 +1,7 @@
 """Calls go through whatever happens to the access token, and a refusal that is not the token's is no loop."""
 
+import json
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -34,15 +36,71 @@ def simulated() -> SimulatedStore:
     return SimulatedStore("s", slots={name: {"urls": [THEIRS]} for name in SLOTS})
 
 
-def store_of(simulated: SimulatedStore, tokens: AccessTokens, *, deadline: float = 10) -> Store:
+def store_of(
+    simulated: SimulatedStore,
+    tokens: AccessTokens,
+    *,
+    deadline: float = 10,
+    now: Callable[[], float] = time.time,
+    stored_token: str | None = None,
+    fingerprint: str = "key-1",
+) -> Store:
     return Store(
         DirectCommerceCloud(simulated),
         tokens,
         merchant_id="m-1",
-        fingerprint="key-1",
+        fingerprint=fingerprint,
         open_key=lambda: simulated.application_key,
         deadline=Deadline.after(deadline),
+        now=now,
+        stored_token=stored_token,
     )
+
+
+def stored_token(tokens: AccessTokens) -> str:
+    """The token of m-1 as it is stored."""
+    text = tokens._redis.get("occ:token:m-1")
+    assert isinstance(text, str)
+    return text
+
+
+@pytest.mark.parametrize(
+    ("later", "fingerprint", "logins"), [(0, "key-1", 1), (235, "key-1", 1), (245, "key-1", 2), (0, "key-2", 2)]
+)
+def test_a_token_that_came_with_the_record_is_used_if_it_is_fresh_and_of_this_key(
+    simulated: SimulatedStore, tokens: AccessTokens, later: float, fingerprint: str, logins: int
+) -> None:
+    store_of(simulated, tokens).shipping_methods()
+    text = stored_token(tokens)
+    tokens.drop("m-1")  # whatever is used now, it is not what is stored
+    bought_at = json.loads(text)["issued_at"]
+    store = store_of(
+        simulated, tokens, now=lambda: bought_at + later, stored_token=text, fingerprint=fingerprint
+    )  # fmt: skip
+    store.shipping_methods()
+    assert counts(simulated)["login"] == logins
+
+
+def test_a_token_that_becomes_stale_during_the_work_is_renewed(simulated: SimulatedStore, tokens: AccessTokens) -> None:
+    began, passed = time.time(), [0.0]
+    store = store_of(simulated, tokens, now=lambda: began + passed[0])
+    store.shipping_methods()
+    passed[0] = 235
+    store.shipping_methods()
+    assert counts(simulated)["login"] == 1
+    tokens.drop("m-1")
+    passed[0] = 245
+    store.shipping_methods()
+    assert counts(simulated)["login"] == 2
+
+
+def test_a_refused_token_is_not_used_again(simulated: SimulatedStore, tokens: AccessTokens) -> None:
+    store = store_of(simulated, tokens)
+    store.shipping_methods()
+    simulated.change(kill_tokens=True)
+    for _ in range(3):
+        store.shipping_methods()
+    assert counts(simulated) == {"login": 2, "shipping_methods": 5}, "refused once, repeated once"
 
 
 def ours(name: str) -> str:
@@ -271,6 +329,7 @@ def test_time_that_ran_out_on_our_side_is_not_held_against_the_store(
         fingerprint="key-1",
         open_key=open_key,
         deadline=Deadline.after(seconds_left),
+        now=time.time,
         clock=lambda: now[0],
     )
     with pytest.raises(TransientError) as caught:
