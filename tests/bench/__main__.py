@@ -3,10 +3,12 @@
 import json
 import sys
 from collections.abc import Mapping
+from typing import Any
 
 import click
 
 from tests.bench import bulkheads as hung_stores
+from tests.bench import peers as peers_
 from tests.bench import recheck as rechecking
 from tests.bench import silence as silences
 from tests.bench.connect import measure_connect
@@ -148,6 +150,23 @@ def silence(stores: int, weeks: int, seed: int, *, as_json: bool) -> None:
 def heard(merchants: int, connects: int, rate: int, seconds: float, workers: int, *, as_json: bool) -> None:
     """Print the figures of reports."""
     figures = measure_heard(merchants=merchants, connects=connects, rate=rate, seconds=seconds, workers=workers)
+    _tell(figures, as_json=as_json)
+
+
+@bench.command(help="The same calls through other libraries, through us, and bare: cost, time, and what kills lose.")
+@click.option("--merchants", default=200, show_default=True, help="Connections at once, for throughput and cost.")
+@click.option("--rate", default=8.0, show_default=True, help="Connections per second, for the time each takes.")
+@click.option("--seconds", default=10.0, show_default=True, help="How long to keep that rate.")
+@click.option("--latency", default=0.05, show_default=True, help="Seconds each simulated call takes.")
+@click.option("--workers", default=2, show_default=True, help="Worker processes, 32 threads each.")
+@click.option("--kills", default=10, show_default=True, help="Workers killed while 15 stores a second come in.")
+@click.option("--only", multiple=True, type=click.Choice([*peers_.PEERS, peers_.OURS]), help="Not all of them.")
+@click.option("--python", help="A Python with the packages of the group `peers`; else they are installed for this run.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
+def peers(only: tuple[str, ...], python: str | None, *, as_json: bool, **plan: Any) -> None:
+    """Print a row for each."""
+    with peers_.python_with_peers(python) as with_peers:
+        figures = peers_.measure_peers(peers_.Plan(**plan), python=with_peers, only=only)
     _tell(figures, as_json=as_json)
 
 
