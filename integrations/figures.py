@@ -16,7 +16,7 @@ from integrations.connections.status import LEFT
 from integrations.connections.status_counts import UNREADABLE
 from integrations.silence.heard import SILENT
 
-_GROUPS_TOLD = 100
+_GROUPS_READ = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ def figures(client: redis.Redis) -> Figures:
 
 def _readers(client: redis.Redis, now: float) -> dict[str, Reader]:
     try:
-        groups = client.xinfo_groups(EVENTS)[:_GROUPS_TOLD]
+        groups = client.xinfo_groups(EVENTS)[:_GROUPS_READ]
     except ResponseError as error:
         if "no such key" in str(error).lower():
             return {}

@@ -161,7 +161,7 @@ def _connect(request: object, door: Door, traceparent: str) -> Summary:
 
 
 def _revalidate(request: object, door: Door, traceparent: str) -> Summary:
-    return _started("revalidate", wiring().acceptance.look(request, door, traceparent=traceparent), door)
+    return _started("revalidate", wiring().acceptance.revalidate(request, door, traceparent=traceparent), door)
 
 
 def _disconnect(request: object, door: Door, traceparent: str) -> Summary:

@@ -45,74 +45,77 @@ def run(task: QuietTask, merchant_id: str, run: int, target: Target) -> dict[str
 
 
 def run_step(
-    parts: Wiring, start: Start, merchant_id: str, run: int, target: Target, *, alone: bool = False
+    services: Wiring, start: Start, merchant_id: str, run: int, target: Target, *, alone: bool = False
 ) -> dict[str, object]:
     """Do one piece of work if it is there to be done; tells in plain words what came of it.
 
-    `alone`: in the quarantine lane, with nothing else in this process.
+    `alone`: in the quarantine queue, with nothing else in this process.
     """
     if alone:
-        return _take_turn(_Turn(parts, run, target, alone, owner=uuid.uuid4().hex), start, merchant_id)
-    with parts.bulkhead.attempt() as patience:
-        turn = _Turn(parts, run, target, alone, owner=uuid.uuid4().hex, patience=patience)
-        return _take_turn(turn, start, merchant_id)
+        return _run_claimed(_ClaimedStep(services, run, target, alone, owner=uuid.uuid4().hex), start, merchant_id)
+    with services.bulkhead.attempt() as patience:
+        claimed_step = _ClaimedStep(services, run, target, alone, owner=uuid.uuid4().hex, patience=patience)
+        return _run_claimed(claimed_step, start, merchant_id)
 
 
-def _take_turn(turn: "_Turn", start: Start, merchant_id: str) -> dict[str, object]:
-    parts, run, target = turn.parts, turn.run, turn.target
-    claimed = parts.records.change(merchant_id, turn.claim, known=parts.records.load(merchant_id, with_token=True))
+def _run_claimed(claimed_step: "_ClaimedStep", start: Start, merchant_id: str) -> dict[str, object]:
+    services, run, target = claimed_step.services, claimed_step.run, claimed_step.target
+    claimed = services.records.change(
+        merchant_id, claimed_step.claim, known=services.records.load(merchant_id, with_token=True)
+    )
     if isinstance(claimed, Stop):
-        parts.counts.nothing_done(target)
+        services.counts.nothing_done(target)
         return _nothing_to_do(claimed)
-    if turn.stood_back:
-        parts.counts.stood_back(target)
+    if claimed_step.stood_back:
+        services.counts.stood_back(target)
         return {"outcome": "stood_back"}
-    with opened(turn.span()) as span:
+    with opened(claimed_step.span()) as span:
         work = claimed.after.work_on(target)
         describe(span, merchant_id=merchant_id, run=run, slot=target.slot, attempt=work.attempts if work else None)
-        told = _carry_out(turn, start, claimed)
-        describe(span, **{name: str(told[name]) for name in ("outcome", "cause", "reason") if name in told})
-        return told
+        summary = _carry_out(claimed_step, start, claimed)
+        describe(span, **{name: str(summary[name]) for name in ("outcome", "cause", "reason") if name in summary})
+        return summary
 
 
-def _carry_out(turn: "_Turn", start: Start, claimed: Committed) -> dict[str, object]:
-    parts, target, merchant_id = turn.parts, turn.target, claimed.after.merchant_id
+def _carry_out(claimed_step: "_ClaimedStep", start: Start, claimed: Committed) -> dict[str, object]:
+    services, target, merchant_id = claimed_step.services, claimed_step.target, claimed.after.merchant_id
     recorded: Committed | Stop = claimed
-    if turn.holds(claimed.after):  # else it was given up instead: it took its workers down too often
-        outcome = turn.attempt(claimed.snapshot, claimed.after)
-        recorded = parts.records.change(merchant_id, partial(turn.record, outcome), known=claimed.snapshot)
+    if claimed_step.holds(claimed.after):  # else it was given up instead: it took its workers down too often
+        outcome = claimed_step.attempt(claimed.snapshot, claimed.after)
+        recorded = services.records.change(merchant_id, partial(claimed_step.record, outcome), known=claimed.snapshot)
     if isinstance(recorded, Stop):
         log.warning("outcome_dropped", reason=recorded.reason)
-        parts.counts.nothing_done(target)
-        if parts.records.load(merchant_id).sealed_key is None:
-            parts.tokens.drop(merchant_id)  # forgotten while this was under way, which may have bought a token with it
+        services.counts.nothing_done(target)
+        if services.records.load(merchant_id).sealed_key is None:
+            # Forgotten while this was under way, which may have bought a token with it.
+            services.tokens.drop(merchant_id)
         return _nothing_to_do(recorded)
-    if recorded.after.departure is not None:
-        _after_departure(parts, start, recorded)
+    if recorded.after.disconnection is not None:
+        _after_disconnection(services, start, recorded)
     now = recorded.snapshot.now()
     # The same work once more (the old key, after a new one was turned down) is new: its message is this one.
     was_ready = (claimed.before.ready(now) if claimed.before else set()) - {target}
     start(recorded.after, sorted(recorded.after.ready(now) - was_ready, key=str))
-    told = _told(recorded.after, target)
-    parts.counts.step_done(target, claimed.after, recorded, told)
-    log.info("recorded", step=target.step, **told)
-    return told
+    summary = _summary(recorded.after, target)
+    services.counts.step_done(target, claimed.after, recorded, summary)
+    log.info("recorded", step=target.step, **summary)
+    return summary
 
 
-def _after_departure(parts: Wiring, start: Start, recorded: Committed) -> None:
+def _after_disconnection(services: Wiring, start: Start, recorded: Committed) -> None:
     """Whoever waited for a store to be left need wait no longer."""
     former, merchant_id = recorded.after.merchant_id, merchant_of(recorded.after.merchant_id)
     if former != merchant_id and recorded.after.disconnected:
-        following = parts.records.change(merchant_id, lambda it, now: go_on(it, Moment(now, parts.pace)))
+        following = services.records.change(merchant_id, lambda it, now: go_on(it, Moment(now, services.pace)))
         if isinstance(following, Committed):
             start(following.after, [Target(following.after.step)])
 
 
 @dataclass(slots=True)
-class _Turn:
+class _ClaimedStep:
     """One worker's turn at one piece of work."""
 
-    parts: Wiring
+    services: Wiring
     run: int
     target: Target
     alone: bool
@@ -130,14 +133,14 @@ class _Turn:
     def _span_in(self, traceparent: str) -> Span:
         if self._span is None or traceparent not in {"", self._span[0]}:
             # Others may have begun the trace meanwhile; then what was made for one of our own is dropped, never ended.
-            self._span = traceparent, self.parts.traces.step(self.target.step, traceparent, self._began)
+            self._span = traceparent, self.services.traces.step(self.target.step, traceparent, self._began)
         return self._span[1]
 
     def claim(self, connection: Connection | None, now: float) -> Change | Stop:
         """Take the work, for one lease."""
         if connection is None:
             return Stop("unknown_connection")
-        at = Moment(now, self.parts.pace)
+        at = Moment(now, self.services.pace)
         claimed = claim(connection, self.run, self.target, self.owner, at, alone=self.alone)
         if isinstance(claimed, Stop):
             return claimed
@@ -161,28 +164,30 @@ class _Turn:
         """Write the outcome down, if the work is still ours."""
         if connection is None or not self.holds(connection):
             return Stop("superseded")
-        return _in_trace(record(connection, self.target, outcome, Moment(now, self.parts.pace)), connection.traceparent)
+        return _in_trace(
+            record(connection, self.target, outcome, Moment(now, self.services.pace)), connection.traceparent
+        )
 
     def attempt(self, snapshot: Snapshot, connection: Connection) -> Outcome:
         """Do the step at the store; whatever goes wrong becomes an outcome too."""
         work = connection.work_on(self.target)
         number, since = (work.attempts, work.claim.since) if work and work.claim else (1, 0.0)
         structlog.contextvars.bind_contextvars(attempt=number)
-        deadline = Deadline.after(self.parts.pace.lease - _CLAIM_HEADROOM)
+        deadline = Deadline.after(self.services.pace.lease - _CLAIM_HEADROOM)
         try:
             if self._is_wanted_again(connection):
                 return SlotRemoved(wrote=False, moved_back=True)
             outcome = STEPS[self.target.step](
                 Attempt(
-                    store=self.parts.store(snapshot, connection, deadline),
+                    store=self.services.store(snapshot, connection, deadline),
                     connection=connection,
                     target=self.target,
                     since=since,
-                    wanted=self.parts.wanted,
+                    wanted=self.services.wanted,
                 )
             )
         except IntegrationError as error:
-            self.parts.outages.note(connection, error.code)
+            self.services.outages.note(connection, error.code)
             log.info("attempt_failed", step=self.target.step, cause=error.code, detail=error.detail)
             asked_to_wait = error.retry_after if isinstance(error, TransientError) else None
             return self._failed(Cause(error.code, error.detail), number, asked_to_wait)
@@ -193,7 +198,7 @@ class _Turn:
             # Nothing that goes wrong here may leave work without an outcome; the policy bounds how often it is tried.
             log.exception("attempt_crashed", step=self.target.step)
             return self._failed(Cause("internal_error", type(error).__name__), number)
-        self.parts.outages.note(connection, None)
+        self.services.outages.note(connection, None)
         return outcome
 
     def _is_wanted_again(self, connection: Connection) -> bool:
@@ -201,11 +206,11 @@ class _Turn:
         merchant_id = merchant_of(connection.merchant_id)
         if merchant_id == connection.merchant_id:
             return False
-        present = self.parts.records.load(merchant_id).connection
-        return present is not None and present.departure is None and present.store_url == connection.store_url
+        present = self.services.records.load(merchant_id).connection
+        return present is not None and present.disconnection is None and present.store_url == connection.store_url
 
     def _failed(self, cause: Cause, attempt: int, asked_to_wait: float | None = None) -> Failed:
-        return Failed(cause, self.parts.retry.delay(attempt, asked_to_wait))
+        return Failed(cause, self.services.retry.delay(attempt, asked_to_wait))
 
 
 def _in_trace(change: Change, traceparent: str) -> Change:
@@ -218,7 +223,7 @@ def _nothing_to_do(stop: Stop) -> dict[str, object]:
     return {"outcome": "nothing_to_do", "reason": stop.reason}
 
 
-def _told(connection: Connection, target: Target) -> dict[str, object]:
+def _summary(connection: Connection, target: Target) -> dict[str, object]:
     """The outcome as Flower shows it."""
     if target.slot is not None:
         slot = connection.slots[target.slot]
@@ -234,5 +239,5 @@ def _told(connection: Connection, target: Target) -> dict[str, object]:
 
 
 def _without_none(outcome: str, cause: Cause | None, next_attempt_at: float | None) -> dict[str, object]:
-    told = {"outcome": outcome, "cause": cause.code if cause else None, "next_attempt_at": iso(next_attempt_at)}
-    return {name: value for name, value in told.items() if value is not None}
+    summary = {"outcome": outcome, "cause": cause.code if cause else None, "next_attempt_at": iso(next_attempt_at)}
+    return {name: value for name, value in summary.items() if value is not None}

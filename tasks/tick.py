@@ -87,8 +87,8 @@ def dispatch_due(services: Wiring) -> int:
 def _watch_for_outages(services: Wiring) -> None:
     services.outages.review()
     released = services.held_events.release(services.pace)
-    if released.told or released.dropped or released.looked_at:
-        log.info("held_events", told=released.told, dropped=released.dropped, looked_at=released.looked_at)
+    if released.reported or released.dropped or released.revalidated:
+        log.info("held_events", reported=released.reported, dropped=released.dropped, revalidated=released.revalidated)
 
 
 def _listen(services: Wiring) -> None:

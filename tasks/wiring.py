@@ -121,7 +121,7 @@ class Wiring:
         """Notices when it is not the stores that fail."""
         settings = self.settings
         rules = Rules(settings.outage_share, settings.outage_merchants, settings.outage_window)
-        return Outages(self.records, rules, tell=lambda event: log.error("operator_event", **event))
+        return Outages(self.records, rules, report=lambda event: log.error("operator_event", **event))
 
     @cached_property
     def held_events(self) -> HeldEvents:
@@ -137,7 +137,7 @@ class Wiring:
     def silences(self) -> Silences:
         """Notices slots that fall silent."""
         rule = Rule(self.settings.outage_share, self.settings.outage_merchants)
-        return Silences(self.records, self.heard, rule, tell=lambda event: log.error("operator_event", **event))
+        return Silences(self.records, self.heard, rule, report=lambda event: log.error("operator_event", **event))
 
     @cached_property
     def deliveries(self) -> Deliveries:

@@ -15,7 +15,7 @@ import redis
 import structlog
 
 from occ.local.server import EmbeddedServer
-from tests.side_by_side import Dealer, in_order
+from tests.side_by_side import Dispatcher, in_order
 
 # A shell that starts us in the background has us ignore Ctrl+C, and what we start would inherit that.
 for _ignorable in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
@@ -52,9 +52,9 @@ def _without_servers(config: pytest.Config) -> bool:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Dealer:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Dispatcher:
     """See `side_by_side`."""
-    return Dealer(config, log)
+    return Dispatcher(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

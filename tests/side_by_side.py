@@ -63,7 +63,7 @@ def _begins(item: pytest.Item) -> tuple[int, int]:
     return LONGEST.index(scope) if scope in LONGEST else len(LONGEST), -waits
 
 
-class Dealer(LoadScopeScheduling):  # type: ignore[misc] # xdist has no types
+class Dispatcher(LoadScopeScheduling):  # type: ignore[misc] # xdist has no types
     """Deals scopes out in the order in which they were collected."""
 
     def __init__(self, config: pytest.Config, log: object = None) -> None:

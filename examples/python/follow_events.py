@@ -44,7 +44,7 @@ class Ledger:
                 row = [event["subject"], event["sequence"], event["id"], event["type"]]
                 self.database.execute("INSERT INTO changes VALUES (?, ?, ?, ?)", row)
 
-    def look_at_everything(self) -> None:
+    def read_everything_again(self) -> None:
         """At the first start, and where events were trimmed away unread: read the status of all connections instead."""
         print("events may be missing: look at everything", flush=True)
 
@@ -82,7 +82,7 @@ def follow(client: redis.Redis, name: str, ledger: Ledger) -> None:
     while True:
         page = next_page(client, name)
         if page and begins_with_the_first(client, page):
-            ledger.look_at_everything()
+            ledger.read_everything_again()
         for entry_id, fields in page:
             pending: Any = client.xpending(STREAM, GROUP)
             if pending["min"] != entry_id:  # another reader has an older one: it goes first, or is taken over

@@ -50,9 +50,9 @@ def other_events(before: Connection | None, after: Connection, *, version: int, 
 
 
 def _about_key(before: Connection, after: Connection) -> Iterator[_About]:
-    told, expires_at = after.credential.expiry_told, after.credential.expires_at
-    if told is not None and expires_at is not None and told != before.credential.expiry_told:
-        yield "key_expiring", "expiry", {"days": told, "expires_at": timestamp(expires_at)}
+    reported, expires_at = after.credential.expiry_reported, after.credential.expires_at
+    if reported is not None and expires_at is not None and reported != before.credential.expiry_reported:
+        yield "key_expiring", "expiry", {"days": reported, "expires_at": timestamp(expires_at)}
     if before.candidate is None or after.candidate is not None:
         return
     credential = after.credential
@@ -88,8 +88,12 @@ def _about_hearing(name: str, was: Slot, slot: Slot) -> Iterator[_About]:
     silence = slot.silence
     if silence is not None:
         if not silence.among_many and (was.silence is None or was.silence.among_many):
-            told = {"slot": name, "heard_last": timestamp(silence.since), "longest_pause": round(silence.longest_pause)}
-            yield "slot.silent", f"silent.{name}", told
+            reported = {
+                "slot": name,
+                "heard_last": timestamp(silence.since),
+                "longest_pause": round(silence.longest_pause),
+            }
+            yield "slot.silent", f"silent.{name}", reported
         return
     came_back = was.silence is not None and not was.silence.among_many
     if slot.heard_at is not None and (was.heard_at is None or came_back):
@@ -101,8 +105,8 @@ def _about_given_up(name: str, was: Slot, slot: Slot, *, same_run: bool) -> Iter
     now = slot.given_up
     if now is not None and was.given_up is None:
         times = {"first_at": timestamp(now.first), "last_at": timestamp(now.last)}
-        told = {"slot": name, "given_up": now.count, **times, "error": now.error}
-        yield "slot.deliveries_failing", f"failing.{name}", told
+        reported = {"slot": name, "given_up": now.count, **times, "error": now.error}
+        yield "slot.deliveries_failing", f"failing.{name}", reported
     elif now is None and was.given_up is not None and same_run:
         yield "slot.deliveries_cleared", f"cleared.{name}", {"slot": name}
 

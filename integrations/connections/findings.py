@@ -32,10 +32,10 @@ class Finding:
 
 def findings_of(connection: Connection) -> tuple[Finding, ...]:
     """Everything there is to report, the connection's first, then slot by slot."""
-    leaving = connection.departure is not None
-    reported = ((name, slot) for name, slot in connection.slots.items() if slot.wanted or leaving)
+    disconnecting = connection.disconnection is not None
+    reported = ((name, slot) for name, slot in connection.slots.items() if slot.wanted or disconnecting)
     slots = (finding for name, slot in reported for finding in _of_slot(connection, name, slot))
-    if leaving:
+    if disconnecting:
         return tuple(slots)
     return (*_of_key(connection), *_of_steps(connection), *slots)
 
@@ -55,8 +55,8 @@ def _of_key(connection: Connection) -> Iterator[Finding]:
         yield Finding("new_key_doubted", next_attempt_at=again)
     if connection.key_refusal is not None:
         yield Finding("new_key_rejected", connection.key_refusal.detail or connection.key_refusal.code)
-    if credential.expiry_told is not None and credential.verdict is not KeyVerdict.REJECTED:
-        days = "1 day" if credential.expiry_told == 1 else f"{credential.expiry_told} days"
+    if credential.expiry_reported is not None and credential.verdict is not KeyVerdict.REJECTED:
+        days = "1 day" if credential.expiry_reported == 1 else f"{credential.expiry_reported} days"
         yield Finding("key_expiring", f"{days} or less")
 
 
@@ -76,9 +76,9 @@ def _of_slot(connection: Connection, name: str, slot: Slot) -> Iterator[Finding]
         yield Finding("left_behind", slot.cause.code if slot.cause else "", slot=name, next_attempt_at=again)
     elif slot.cause is not None:
         yield Finding(slot.cause.code, slot.cause.detail, slot=name, next_attempt_at=again or _again(connection))
-    if slot.given_up is not None and connection.departure is None:
+    if slot.given_up is not None and connection.disconnection is None:
         yield Finding("deliveries_failing", _given_up(slot.given_up), slot=name)
-    if slot.silence is not None and connection.departure is None:
+    if slot.silence is not None and connection.disconnection is None:
         yield Finding("slot_silent", _silence(slot.silence), slot=name)
 
 

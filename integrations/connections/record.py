@@ -84,7 +84,7 @@ class Claim:
     owner: str
     until: float
     since: float
-    alone: bool = False  # in the quarantine lane, where nothing else runs beside it
+    alone: bool = False  # in the quarantine queue, where nothing else runs beside it
 
 
 DEATHS_OF_A_SUSPECT = 2
@@ -139,7 +139,7 @@ class Credential:
     expires_at: float | None = None
     verdict: KeyVerdict = KeyVerdict.PENDING
     doubted_since: float | None = None
-    expiry_told: int | None = None  # days: the last warning other systems were given
+    expiry_reported: int | None = None  # days: the last warning other systems were given
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +250,7 @@ class Trouble:
 
 
 @dataclass(frozen=True, slots=True)
-class Departure:
+class Disconnection:
     """The connection is being disconnected. Until when what the store refuses is tried again.
 
     `status`: what it was. Slots that are dealt with one by one tell nothing of it any more.
@@ -282,18 +282,18 @@ class Connection:
     cause: Cause | None = None  # of the last attempt at `step`
     slots: Mapping[str, Slot] = field(default_factory=dict)
     wrote_to_store: bool = False  # in this pass: then a second look follows soon
-    looks_in_trouble: int = 0  # that ended so, one after the other
+    failed_revalidations: int = 0  # that ended so, one after the other
     phase: float | None = None  # its place in every period of re-validation, 0 to 1
     candidate: Candidate | None = None
     key_refusal: Cause | None = None  # why the last candidate was turned down
-    departure: Departure | None = None
+    disconnection: Disconnection | None = None
     log_read_at: float | None = None  # when the store's log of failed deliveries was last looked into
     traceparent: str = ""  # where the spans of what is under way belong; nothing is decided by it
 
     @property
     def disconnected(self) -> bool:
         """Whether every slot was dealt with once, as far as the store let us."""
-        return self.departure is not None and all(slot.verdict in _SETTLED for slot in self.slots.values())
+        return self.disconnection is not None and all(slot.verdict in _SETTLED for slot in self.slots.values())
 
     @property
     def is_under_way(self) -> bool:
@@ -308,8 +308,8 @@ class Connection:
     @property
     def status(self) -> ConnectionStatus:
         """Derived, so that four slot tasks at once cannot overwrite each other's summary."""
-        if self.departure is not None:
-            return ConnectionStatus.DISCONNECTED if self.disconnected else self.departure.status
+        if self.disconnection is not None:
+            return ConnectionStatus.DISCONNECTED if self.disconnected else self.disconnection.status
         if self.credential.verdict is KeyVerdict.REJECTED:
             return ConnectionStatus.NEEDS_REAUTHORISATION
         if self.trouble is not None and self.trouble.passing:

@@ -36,7 +36,7 @@ class Rotation:
         self._sealed_keys = sealed_keys
         self._keyring = keyring
 
-    def run(self, tell: Callable[[Progress], object]) -> Progress:
+    def run(self, report: Callable[[Progress], object]) -> Progress:
         """Seal everything to the newest key; `tell` hears how far it is after every page.
 
         Goes round again while connects under an older key keep coming in, a few times at most. Raises TransientError
@@ -45,7 +45,7 @@ class Rotation:
         progress = Progress()
         for _ in range(_PASSES):
             progress.looked_at = 0
-            left = sum(self._reseal(page, progress, tell) for page in self._sealed_keys.pages())
+            left = sum(self._reseal(page, progress, report) for page in self._sealed_keys.pages())
             if not left:
                 break
         self.confirm()
@@ -59,7 +59,7 @@ class Rotation:
         """How many records need each key pair, by key id; None for what is not a sealed key."""
         return Counter(key_id_of(sealed) for page in self._sealed_keys.pages() for sealed in page.values())
 
-    def _reseal(self, page: dict[Place, str], progress: Progress, tell: Callable[[Progress], object]) -> int:
+    def _reseal(self, page: dict[Place, str], progress: Progress, report: Callable[[Progress], object]) -> int:
         """Returns how many were there to be sealed anew, whoever did it."""
         newest = self._keyring.newest.key_id
         replacements: dict[Place, tuple[str, str]] = {}
@@ -72,5 +72,5 @@ class Rotation:
                 progress.unreadable.add(place.merchant_id)
         progress.resealed += self._sealed_keys.replace(replacements)
         progress.looked_at += len(page)
-        tell(progress)
+        report(progress)
         return len(replacements)

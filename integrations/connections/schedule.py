@@ -28,7 +28,7 @@ class Pace:
     repairs_per_day: int
     clean_up_for: float
 
-    def next_look(self, connection: Connection, now: float) -> float:
+    def next_revalidation(self, connection: Connection, now: float) -> float:
         """When a connection whose slots all have an outcome is looked at again.
 
         Soon after a registration, for a store may drop it; after a while if something is amiss; else at the
@@ -38,20 +38,20 @@ class Pace:
         regular = next_in_phase(phase_of(connection), self.revalidate_every, now + self.second_look)
         if connection.status is not ConnectionStatus.ACTIVE:
             return min(self.next_try(connection, now), regular)
-        looks = [regular]
+        times = [regular]
         if connection.wrote_to_store:
-            looks.append(now + self.second_look)
+            times.append(now + self.second_look)
         if (warning := _next_expiry_warning(connection.credential.expires_at, now)) is not None:
-            looks.append(max(warning, now + self.second_look))
-        return min(looks)
+            times.append(max(warning, now + self.second_look))
+        return min(times)
 
     def next_try(self, connection: Connection, now: float) -> float:
         """When a connection in trouble is looked at again: less and less often, but several times a period."""
         rarest = max(self.recheck_degraded, self.revalidate_every / 4)
-        return now + min(self.recheck_degraded * 2.0 ** min(connection.looks_in_trouble, 30), rarest)
+        return now + min(self.recheck_degraded * 2.0 ** min(connection.failed_revalidations, 30), rarest)
 
 
-def days_left_to_tell(expires_at: float | None, now: float) -> int | None:
+def days_left_to_report(expires_at: float | None, now: float) -> int | None:
     """The warning that is due for a key: the fewest days of `EXPIRY_WARNINGS` that are not yet undercut.
 
     None for a key that has expired: there is nothing left to warn of, and the store decides whether it still works.

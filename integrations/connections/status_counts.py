@@ -24,7 +24,7 @@ UNREADABLE = "unreadable"
 
 _PAGE = 200
 _SMALLER = 8  # times, when somebody changed one of the page meanwhile
-_LOOK_EVERY = 60.0
+_CHECK_EVERY = 60.0
 
 # KEYS: recount, statuses. ARGV: seconds between two.
 _BEGIN = """
@@ -100,7 +100,7 @@ class StatusCounts:
             return None
         under_way, up_to = cast("tuple[int, str]", self._begin(keys=[RECOUNT, STATUSES], args=[self._every]))
         if not under_way:
-            self._next_look = time.monotonic() + _LOOK_EVERY
+            self._next_look = time.monotonic() + _CHECK_EVERY
             return None
         size = _PAGE
         while (result := self._count_page(up_to, size)) == _CHANGED_MEANWHILE and size > 1:

@@ -13,7 +13,7 @@ def is_news(note: Note, before: Connection | None, after: Connection) -> bool:
     A look finds everything in order, day after day: the record says when. Seven lines for each such look would drown
     what did happen, and be most of the server's memory.
     """
-    if before is None or any(map(_has_something_to_tell, (before, after))):
+    if before is None or any(map(_has_news, (before, after))):
         return True
     if note.attempt != 1 or before.candidate is not None or before.shipping_methods != after.shipping_methods:
         return True
@@ -23,7 +23,7 @@ def is_news(note: Note, before: Connection | None, after: Connection) -> bool:
     return note.what not in _DONE
 
 
-def _has_something_to_tell(connection: Connection) -> bool:
+def _has_news(connection: Connection) -> bool:
     if connection.status is not ConnectionStatus.ACTIVE:
         return True
     return any(finding.code not in EVIDENCE for finding in findings_of(connection))

@@ -11,13 +11,13 @@ from typing import cast
 
 from integrations.connections.change import Change, Moment, Stop
 from integrations.connections.lifecycle.disconnection import disconnect
-from integrations.connections.lifecycle.requests import Desired, begin, is_at_rest, look_now
+from integrations.connections.lifecycle.requests import Desired, begin, is_at_rest, revalidate_now
 from integrations.connections.record import Connection
 from integrations.connections.records import Committed, Records, Snapshot
 from integrations.connections.schedule import Pace, spread_phase
 from integrations.errors import RequestRefused
 from integrations.oracle_commerce.application_key import check_application_key, expiry_of, fingerprint
-from integrations.oracle_commerce.request import Wish, is_merchant_id, parse_request, parse_wish
+from integrations.oracle_commerce.request import FollowUpRequest, is_merchant_id, parse_follow_up, parse_request
 from integrations.oracle_commerce.store_url import normalise_store_url
 from integrations.sealing.keyring import Keyring
 from integrations.settings import Settings
@@ -42,7 +42,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What came of a wish: `accepted`, or why there was nothing to do; what changed, for those who start its work."""
+    """What came of a request: `accepted`, or why there was nothing to do; and what changed, to start its work."""
 
     merchant_id: str
     outcome: str
@@ -85,16 +85,16 @@ class Acceptance:
         started = was is None or was.run != committed.after.run or was.candidate != committed.after.candidate
         return Accepted(committed.after, started, committed.former)
 
-    def look(self, request: object, door: Door, *, traceparent: str = "") -> Asked:
+    def revalidate(self, request: object, door: Door, *, traceparent: str = "") -> Asked:
         """Re-validate a connection now; with `repair`, put back even what somebody keeps undoing.
 
         Raises like `accept`, RequestRefused also for a merchant nobody has connected.
         """
-        wish = self._wish(request, door, "repair", (True, False))
+        parsed = self._follow_up(request, door, "repair", (True, False))
         return self._ask(
-            wish,
+            parsed,
             door,
-            lambda it, now: look_now(it, Moment(now, self._pace), repair=wish.choice is True),
+            lambda it, now: revalidate_now(it, Moment(now, self._pace), repair=parsed.choice is True),
             traceparent,
         )
 
@@ -103,11 +103,11 @@ class Acceptance:
 
         Raises like `look`.
         """
-        wish = self._wish(request, door, "forget", ("now", "end"))
+        parsed = self._follow_up(request, door, "forget", ("now", "end"))
         return self._ask(
-            wish,
+            parsed,
             door,
-            lambda it, now: disconnect(it, Moment(now, self._pace), forget_now=wish.choice == "now"),
+            lambda it, now: disconnect(it, Moment(now, self._pace), forget_now=parsed.choice == "now"),
             traceparent,
         )
 
@@ -117,32 +117,36 @@ class Acceptance:
             if kind == "connect":
                 self.check(request)
             elif kind == "revalidate":
-                parse_wish(request, "repair", (True, False))
+                parse_follow_up(request, "repair", (True, False))
             else:
-                parse_wish(request, "forget", ("now", "end"))
+                parse_follow_up(request, "forget", ("now", "end"))
         except RequestRefused as refusal:
             self._note(refusal, request, door)
             raise
         return dict(cast("Mapping[str, object]", request))
 
-    def _wish(self, request: object, door: Door, option: str, choices: tuple[object, ...]) -> Wish:
+    def _follow_up(self, request: object, door: Door, option: str, choices: tuple[object, ...]) -> FollowUpRequest:
         try:
-            return parse_wish(request, option, choices)
+            return parse_follow_up(request, option, choices)
         except RequestRefused as refusal:
             self._note(refusal, request, door)
             raise
 
     def _ask(
-        self, wish: Wish, door: Door, decide: Callable[[Connection | None, float], Change | Stop], traceparent: str
+        self,
+        parsed: FollowUpRequest,
+        door: Door,
+        decide: Callable[[Connection | None, float], Change | Stop],
+        traceparent: str,
     ) -> Asked:
-        decided = self._records.change(wish.merchant_id, partial(_traced, decide, traceparent), durably=True)
+        decided = self._records.change(parsed.merchant_id, partial(_traced, decide, traceparent), durably=True)
         if isinstance(decided, Stop) and decided.reason == "unknown_connection":
             refusal = RequestRefused("merchant_id", "unknown_connection", "connect the merchant first")
-            self._note(refusal, {"merchant_id": wish.merchant_id}, door)
+            self._note(refusal, {"merchant_id": parsed.merchant_id}, door)
             raise refusal
         if isinstance(decided, Stop):
-            return Asked(wish.merchant_id, decided.reason)
-        return Asked(wish.merchant_id, "accepted", decided)
+            return Asked(parsed.merchant_id, decided.reason)
+        return Asked(parsed.merchant_id, "accepted", decided)
 
     def _note(self, refusal: RequestRefused, request: object, door: Door) -> None:
         merchant_id = request.get("merchant_id") if isinstance(request, dict) else None
@@ -182,7 +186,7 @@ def _traced(
     connection: Connection | None,
     now: float,
 ) -> Change | Stop:
-    """What begins with a wish belongs to its trace; what was under way before stays in its own."""
+    """What begins with a request belongs to its trace; what was under way before stays in its own."""
     decided = decide(connection, now)
     if isinstance(decided, Stop) or connection is None:
         return decided

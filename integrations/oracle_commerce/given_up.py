@@ -58,7 +58,7 @@ def given_up(log: FailedMessageLog, slots: Mapping[str, AskedFor], now: float) -
     except IntegrationError:
         return None
     found = {slot: _found(messages, asked) for slot, asked in slots.items()}
-    return {slot: _told(one, now) for slot, one in found.items() if one.count}
+    return {slot: _given_up(one, now) for slot, one in found.items() if one.count}
 
 
 def _found(messages: Iterable[Message], asked: AskedFor) -> _Found:
@@ -78,7 +78,7 @@ def _found(messages: Iterable[Message], asked: AskedFor) -> _Found:
     return found
 
 
-def _told(found: _Found, now: float) -> GivenUp:
+def _given_up(found: _Found, now: float) -> GivenUp:
     last = found.last if found.last is not None else now
     return GivenUp(found.count, found.first if found.first is not None else now, last, found.errors[-1])
 

@@ -32,14 +32,14 @@ class ConnectRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class FollowUpRequest:
     """Something asked of a connection that exists; `choice` is what was given beside the merchant id."""
 
     merchant_id: str
     choice: object = None
 
 
-def parse_wish(request: object, option: str, choices: tuple[object, ...]) -> Wish:
+def parse_follow_up(request: object, option: str, choices: tuple[object, ...]) -> FollowUpRequest:
     """The merchant id, and one option that may be left out. Raises RequestRefused like `parse_request`."""
     if not isinstance(request, Mapping):
         raise RequestRefused(
@@ -53,9 +53,9 @@ def parse_wish(request: object, option: str, choices: tuple[object, ...]) -> Wis
     _check("merchant_id", request.get("merchant_id"))
     _check_merchant_id(request["merchant_id"])
     if option in request and not any(_is_the_same(request[option], choice) for choice in choices):
-        told = " or ".join(json.dumps(choice) for choice in choices)
-        raise RequestRefused(option, "unknown_choice", f"send {option} as {told}, or leave it out")
-    return Wish(request["merchant_id"], request.get(option))
+        offered = " or ".join(json.dumps(choice) for choice in choices)
+        raise RequestRefused(option, "unknown_choice", f"send {option} as {offered}, or leave it out")
+    return FollowUpRequest(request["merchant_id"], request.get(option))
 
 
 def parse_request(request: object) -> ConnectRequest:

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from integrations.connections.change import Change, Moment, Stop
 from integrations.connections.events import status_event_since
-from integrations.connections.lifecycle.requests import look_now
+from integrations.connections.lifecycle.requests import revalidate_now
 from integrations.connections.record import Connection, ConnectionStatus
 from integrations.connections.records import EVENTS, HELD, OUTAGE, Records, Snapshot, connection_key
 from integrations.connections.schedule import Pace
@@ -57,9 +57,9 @@ return 1
 class Released:
     """Of how many merchants the news was told or dropped, and how many are looked at again first."""
 
-    told: int = 0
+    reported: int = 0
     dropped: int = 0
-    looked_at: int = 0
+    revalidated: int = 0
 
 
 class HeldEvents:
@@ -81,9 +81,9 @@ class HeldEvents:
         _, on, ended_at, probe, members = cast("list[Any]", self._take(keys=[HELD, OUTAGE], args=args))
         if not members:
             return Released()
-        looks_left = count if not on else probe
+        revalidations_left = count if not on else probe
         going: list[tuple[str, Snapshot, str | None, Next]] = []
-        looked_at = 0
+        revalidated = 0
         for merchant_id, snapshot, heard in zip(members, *self._read(members), strict=True):
             if snapshot.unreadable:
                 continue  # kept: a newer release may read it
@@ -95,12 +95,12 @@ class HeldEvents:
                 ended_at=float(ended_at),
                 patience=pace.revalidate_every / 4,
             )
-            if following in {Next.TELL, Next.DROP}:
+            if following in {Next.REPORT, Next.DROP}:
                 going.append((merchant_id, snapshot, heard, following))
-            elif following is Next.LOOK and looked_at < looks_left:
-                looked_at += self._look(merchant_id, snapshot, pace)
-        told, dropped = self._settle(going)
-        return Released(told, dropped, looked_at)
+            elif following is Next.REVALIDATE and revalidated < revalidations_left:
+                revalidated += self._revalidate(merchant_id, snapshot, pace)
+        reported, dropped = self._settle(going)
+        return Released(reported, dropped, revalidated)
 
     def _read(self, members: list[str]) -> tuple[list[Snapshot], list[str | None]]:
         """The records, and what was heard of them. If one changes in between, its version tells."""
@@ -110,13 +110,13 @@ class HeldEvents:
                 pipe.hget(connection_key(merchant_id), "heard")
             return snapshots, pipe.execute()
 
-    def _look(self, merchant_id: str, snapshot: Snapshot, pace: Pace) -> bool:
+    def _revalidate(self, merchant_id: str, snapshot: Snapshot, pace: Pace) -> bool:
         def decide(connection: Connection | None, now: float) -> Change | Stop:
-            look = look_now(connection, Moment(now, pace))
-            if isinstance(look, Stop) or look.connection.work is None:
-                return look
-            due_now = replace(look.connection.work, due_at=look.connection.work.not_before)  # no message is sent
-            return replace(look, connection=replace(look.connection, work=due_now))
+            change = revalidate_now(connection, Moment(now, pace))
+            if isinstance(change, Stop) or change.connection.work is None:
+                return change
+            due_now = replace(change.connection.work, due_at=change.connection.work.not_before)  # no message is sent
+            return replace(change, connection=replace(change.connection, work=due_now))
 
         try:
             return not isinstance(self._records.change(merchant_id, decide, known=snapshot), Stop)
@@ -128,19 +128,19 @@ class HeldEvents:
             return 0, 0
         with self._redis.pipeline(transaction=False) as pipe:
             for merchant_id, snapshot, heard, following in going:
-                event = _event(snapshot, heard) if following is Next.TELL else None
-                told = json.dumps(event) if event else ""
+                event = _event(snapshot, heard) if following is Next.REPORT else None
+                reported = json.dumps(event) if event else ""
                 args: list[str | int] = [
                     str(snapshot.version),
                     heard or "",
                     merchant_id,
-                    told,
+                    reported,
                     self._records.events_kept,
                 ]
                 self._let_go(keys=[connection_key(merchant_id), HELD, EVENTS], args=args, client=pipe)
             done = pipe.execute()
-        told_of = sum(gone for gone, (*_, following) in zip(done, going, strict=True) if following is Next.TELL)
-        return told_of, sum(done) - told_of
+        reported_of = sum(gone for gone, (*_, following) in zip(done, going, strict=True) if following is Next.REPORT)
+        return reported_of, sum(done) - reported_of
 
 
 def _event(snapshot: Snapshot, heard: str | None) -> dict[str, object] | None:

@@ -27,7 +27,7 @@ def evidence(connection: Connection, code: str | None) -> OutageKind | Evidence:
     meaning = explain(code)
     if isinstance(meaning.evidence, Evidence):
         return meaning.evidence
-    if connection.departure is not None or _is_known_to_fail(connection):
+    if connection.disconnection is not None or _is_known_to_fail(connection):
         return Evidence.NOTHING
     untried = connection.status is ConnectionStatus.ONBOARDING or connection.candidate is not None
     return Evidence.NOTHING if untried and meaning.if_new is IfNew.MISTAKE else meaning.evidence
@@ -109,8 +109,8 @@ class Next(Enum):
     """What becomes of the news that is held of a merchant."""
 
     DROP = "drop"  # all is as other systems know it
-    TELL = "tell"
-    LOOK = "look"  # what is recorded comes from the outage: see how it is now
+    REPORT = "tell"
+    REVALIDATE = "look"  # what is recorded comes from the outage: see how it is now
     WAIT = "wait"
 
 
@@ -131,15 +131,15 @@ def next_for_held(
     if connection is None or heard is None or connection.status == heard:
         return Next.DROP
     if connection.status not in TROUBLED:
-        return Next.TELL
+        return Next.REPORT
     resting = all(
         work.claim is None and work.attempts == 0 and work.not_before > now for _, work in connection.unfinished()
     )
     if outage_is_on:
-        return Next.LOOK if resting else Next.WAIT
+        return Next.REVALIDATE if resting else Next.WAIT
     if not resting:
-        return Next.TELL if now > ended_at + patience else Next.WAIT
-    return Next.TELL if connection.updated_at > ended_at else Next.LOOK
+        return Next.REPORT if now > ended_at + patience else Next.WAIT
+    return Next.REPORT if connection.updated_at > ended_at else Next.REVALIDATE
 
 
 # --- What operators are told ------------------------------------------------------------------------------------------

@@ -67,7 +67,7 @@ return {string.format('%.6f', now), redis.call('ZCARD', KEYS[2]), state, counts}
 
 # KEYS: outage, events. ARGV: number as it was read, event, bound, fields and values of the outage from now on. Of
 # several that have decided at once, one tells.
-_TURN = """
+_CHANGE_OF_STATE = """
 if (redis.call('HGET', KEYS[1], 'number') or '0') ~= ARGV[1] then return 0 end
 redis.call('DEL', KEYS[1])
 redis.call('HSET', KEYS[1], unpack(ARGV, 4))
@@ -82,14 +82,14 @@ class Outages:
     """Notes outcomes, and declares outages and their ends. Safe to share between threads."""
 
     def __init__(
-        self, records: Records, rules: Rules, *, tell: Callable[[dict[str, object]], object] = lambda _: None
+        self, records: Records, rules: Rules, *, report: Callable[[dict[str, object]], object] = lambda _: None
     ) -> None:
         """`tell` hears of the operator events that this process has raised."""
-        self._tell_here = tell
+        self._report_here = report
         self._redis, self._events_kept, self._rules = records.redis, records.events_kept, rules
         self._note = self._redis.register_script(_NOTE)
         self._count = self._redis.register_script(_COUNT)
-        self._turn = self._redis.register_script(_TURN)
+        self._change_state = self._redis.register_script(_CHANGE_OF_STATE)
         self._next_review = 0.0
 
     def note(self, connection: Connection, code: str | None) -> None:
@@ -98,14 +98,14 @@ class Outages:
         `connection` is as it was before the outcome, which is to be recorded after this: where the outcome makes an
         outage of it, the news is held. A server that cannot be reached is ignored; who records the outcome notices.
         """
-        told = evidence(connection, code)
-        if not self._rules.share or told is Evidence.NOTHING:
+        counts_for = evidence(connection, code)
+        if not self._rules.share or counts_for is Evidence.NOTHING:
             return
-        counts_as = [_ASKED, told.value] if isinstance(told, OutageKind) else [_ASKED]
+        counts_as = [_ASKED, counts_for.value] if isinstance(counts_for, OutageKind) else [_ASKED]
         keep = 2000 * self._rules.window
         with suppress(redis.RedisError):
             self._note(args=[connection.merchant_id, self._bucket, max(1, round(keep)), *counts_as])
-            if isinstance(told, OutageKind) and time.monotonic() >= self._next_review:
+            if isinstance(counts_for, OutageKind) and time.monotonic() >= self._next_review:
                 self.review()
 
     def review(self) -> Outage | None:
@@ -139,19 +139,19 @@ class Outages:
         return _Seen(float(now), held, int(number or 0), outage, (_tally(counts[:half]), _tally(counts[half:])))
 
     def _begin(self, seen: "_Seen", outage: Outage) -> bool:
-        return self._tell(seen, started_event(outage, seen.number + 1), asdict(outage))
+        return self._report(seen, started_event(outage, seen.number + 1), asdict(outage))
 
     def _end(self, seen: "_Seen", outage: Outage) -> bool:
         event = ended_event(outage, seen.number + 1, seen.now, held=seen.held)
-        return self._tell(seen, event, {"ended_at": seen.now})
+        return self._report(seen, event, {"ended_at": seen.now})
 
-    def _tell(self, seen: "_Seen", event: dict[str, object], state: dict[str, object]) -> bool:
+    def _report(self, seen: "_Seen", event: dict[str, object], state: dict[str, object]) -> bool:
         fields = {**state, "number": seen.number + 1}
         flat = [part for name, value in fields.items() for part in (name, str(value))]
         args: list[str | int] = [str(seen.number), json.dumps(event), self._events_kept, *flat]
-        if not self._turn(keys=[OUTAGE, EVENTS], args=args):
+        if not self._change_state(keys=[OUTAGE, EVENTS], args=args):
             return False
-        self._tell_here(event)
+        self._report_here(event)
         return True
 
 

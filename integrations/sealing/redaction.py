@@ -49,7 +49,7 @@ _SECRET = re.compile(
     """,
     re.IGNORECASE | re.VERBOSE,
 )
-_WORTH_A_LOOK = re.compile(r"[:=]|eyJ|bearer|basic|sealed\.|whsec_", re.IGNORECASE)
+_WORTH_A_CHECK = re.compile(r"[:=]|eyJ|bearer|basic|sealed\.|whsec_", re.IGNORECASE)
 
 
 def redact_text(text: str) -> str:
@@ -74,7 +74,7 @@ def names_a_secret(name: str) -> bool:
 
 
 def _redacted(text: str) -> str:
-    return _SECRET.sub(_replacement, text) if _WORTH_A_LOOK.search(text) else text
+    return _SECRET.sub(_replacement, text) if _WORTH_A_CHECK.search(text) else text
 
 
 def _replacement(match: re.Match[str]) -> str:

@@ -29,7 +29,7 @@ _UNREADABLE_AGAIN = 3600.0
 
 # KEYS: outage, events, many. ARGV: number of the last operator event as it was read, event, bound, since when many are
 # silent, or "" if they no longer are. Of several that have decided at once, one tells.
-_TELL = """
+_REPORT = """
 if (redis.call('HGET', KEYS[1], 'number') or '0') ~= ARGV[1] then return 0 end
 if (redis.call('EXISTS', KEYS[3]) == 1) == (ARGV[4] ~= '') then return 0 end
 redis.call('HINCRBY', KEYS[1], 'number', 1)
@@ -65,12 +65,12 @@ class Silences:
         heard: HeardSlots,
         rule: Rule,
         *,
-        tell: Callable[[dict[str, object]], object] = lambda _: None,
+        report: Callable[[dict[str, object]], object] = lambda _: None,
     ) -> None:
         """`tell` hears of the operator events that this process has raised."""
         self._records, self._redis, self._heard, self._rule = records, records.redis, heard, rule
-        self._tell_here = tell
-        self._tell = records.redis.register_script(_TELL)
+        self._report_here = report
+        self._report = records.redis.register_script(_REPORT)
 
     def judge(self, limit: int) -> Judged:
         """Look at up to `limit` merchants whose time has come, those first that are waiting longest."""
@@ -103,7 +103,7 @@ class Silences:
             connection = snapshot.connection
             if snapshot.unreadable:
                 self._redis.zadd(LISTENING, {merchant_id: now + _UNREADABLE_AGAIN})
-            elif connection is None or connection.departure is not None or not rhythms:
+            elif connection is None or connection.disconnection is not None or not rhythms:
                 self._forget(merchant_id)
             else:
                 merchants.append(_Merchant(connection, rhythms))
@@ -129,7 +129,7 @@ class Silences:
                 found += self._fell_silent(merchant_id, slot, rhythm, among_many=among_many)
         if merchant.fell_silent:
             self._redis.zadd(SILENT, {merchant_id: now}, nx=True)
-        self._redis.zadd(LISTENING, {merchant_id: _next_look(merchant.rhythms.values(), now)})
+        self._redis.zadd(LISTENING, {merchant_id: _next_judgement(merchant.rhythms.values(), now)})
         return found
 
     def _fell_silent(self, merchant_id: str, slot: str, rhythm: Rhythm, *, among_many: bool) -> bool:
@@ -155,8 +155,8 @@ class Silences:
         else:
             event, state = ended_event(tally, sequence, now, since=begun), ""
         args: list[str | int] = [str(number or 0), json.dumps(event), self._records.events_kept, state]
-        if self._tell(keys=[OUTAGE, EVENTS, MANY], args=args):
-            self._tell_here(event)
+        if self._report(keys=[OUTAGE, EVENTS, MANY], args=args):
+            self._report_here(event)
         return on
 
 
@@ -168,7 +168,7 @@ def _is_watched(connection: Connection, slot: str) -> bool:
     return slot in connection.slots and connection.slots[slot].wanted
 
 
-def _next_look(rhythms: Iterable[Rhythm], now: float) -> float:
+def _next_judgement(rhythms: Iterable[Rhythm], now: float) -> float:
     moments = [moment for rhythm in rhythms if (moment := rhythm.silent_at) is not None]
     return min((moment if moment > now else now + _AGAIN for moment in moments), default=now + DAY)
 

@@ -18,7 +18,7 @@ from integrations.settings import Settings, load_settings
 from occ.cli.bulk import actions
 from occ.cli.bulk.run import run_bulk
 from occ.cli.bulk.selection import Order, bulk_options
-from occ.cli.explanation import findings_explained, is_left_lying
+from occ.cli.explanation import findings_explained, is_stuck
 from occ.cli.failure import ExitCode, unknown_merchant
 from occ.cli.key_input import read_key
 from occ.cli.options import Duration, json_option, merchant
@@ -203,7 +203,7 @@ def _conclude(connection: Connection, now: float, timeout: float, *, as_json: bo
     sys.stdout.flush()
     if connection.is_under_way:
         click.echo(f"Not finished after {lasting(timeout)}. {_goes_on(connection.merchant_id)}", err=True)
-        if is_left_lying(connection, now):
+        if is_stuck(connection, now):
             click.echo("No worker has taken it so far: are workers and beat running?", err=True)
     if not is_shown_live(as_json=as_json):
         for line in findings_explained(connection, now):

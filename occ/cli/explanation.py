@@ -114,7 +114,7 @@ def explained(
     yield ""
     yield "What next"
     yield f"  {_what_next(connection, now)}"
-    if reasons and not (connection.is_under_way or connection.departure is not None):
+    if reasons and not (connection.is_under_way or connection.disconnection is not None):
         yield from (f"  {advice}" for advice in _what_helps(connection))
 
 
@@ -128,7 +128,7 @@ def findings_explained(connection: Connection, now: float) -> Iterator[str]:
         yield one_line(f"{where}{explanation.sentence} [{evidence}] {_ACTORS[explanation.actor]}{again}")
 
 
-def is_left_lying(connection: Connection, now: float) -> bool:
+def is_stuck(connection: Connection, now: float) -> bool:
     """Whether nobody takes its work: it has been due, or its message has been out, for a while without effect."""
     return any(
         now - work.due_at > _LATE or (not work.attempts and now - work.not_before > _LATE)
@@ -139,7 +139,7 @@ def is_left_lying(connection: Connection, now: float) -> bool:
 def _headline(connection: Connection) -> str:
     merchant_id = merchant_of(connection.merchant_id)
     whose = "" if merchant_id == connection.merchant_id else f", a former store of {merchant_id},"
-    if connection.departure is not None:
+    if connection.disconnection is not None:
         status = "has been disconnected" if connection.disconnected else "is being disconnected"
     elif connection.status is ConnectionStatus.DEGRADED and not _registered(connection):
         status = f"is not working yet ({connection.status})"
@@ -155,7 +155,7 @@ def _registered(connection: Connection) -> bool:
 def _what_happened(connection: Connection, now: float) -> Iterator[str]:
     began = date_and_clock(connection.started_at)
     # Disconnecting counts as a run of its own and keeps the time of the one before.
-    run = "The last run" if connection.departure is not None else f"Run {connection.run}"
+    run = "The last run" if connection.disconnection is not None else f"Run {connection.run}"
     yield f"{run} began {began}, with the store {connection.store_url}."
     yield from _of_disconnection(connection, now)
     yield from _of_key(connection, now)
@@ -177,12 +177,12 @@ def _last_checked(connection: Connection, names: Sequence[str], now: float) -> s
 
 
 def _of_disconnection(connection: Connection, now: float) -> Iterator[str]:
-    departure = connection.departure
-    if departure is None:
+    disconnection = connection.disconnection
+    if disconnection is None:
         return
-    yield f"Disconnection was requested {ago(departure.since, now)}, {date_and_clock(departure.since)}."
+    yield f"Disconnection was requested {ago(disconnection.since, now)}, {date_and_clock(disconnection.since)}."
     if any(slot.work for slot in connection.slots.values()):
-        until = date_and_clock(departure.until)
+        until = date_and_clock(disconnection.until)
         yield f"If the store refuses, we keep trying until {until}, and keep the application key until then."
     else:
         yield "The application key has been forgotten."
@@ -190,7 +190,7 @@ def _of_disconnection(connection: Connection, now: float) -> Iterator[str]:
 
 def _of_key(connection: Connection, now: float) -> Iterator[str]:
     credential = connection.credential
-    if connection.departure is not None:
+    if connection.disconnection is not None:
         return
     yield _KEY[credential.verdict]
     if credential.expires_at is None:
@@ -274,14 +274,14 @@ def _former_stores(former: Sequence[Connection]) -> Iterator[str]:
 def _what_next(connection: Connection, now: float) -> str:
     if connection.due_at is None:
         return "Nothing, until somebody connects it again."
-    if is_left_lying(connection, now):
+    if is_stuck(connection, now):
         waiting = now - min(work.not_before for _, work in connection.unfinished())
         return f"Work has been waiting for {lasting(waiting)} and no worker takes it: are workers and beat running?"
     at_work = sorted(str(target) for target, work in connection.unfinished() if work.is_held(now))
     if at_work:
         return f"Workers are on it now: {', '.join(at_work)}."
     next_start = min(work.not_before for _, work in connection.unfinished())
-    trying = connection.is_under_way or connection.departure is not None
+    trying = connection.is_under_way or connection.disconnection is not None
     what = "The next attempt is" if trying else "The next re-validation is"
     when = from_now(next_start, now)
     return f"{what} {when}." if when == "now" else f"{what} {when}, {date_and_clock(next_start)}."

@@ -77,7 +77,7 @@ def registered(connection: Connection) -> str:
 
 def attention(connection: Connection) -> Iterator[str]:
     """What somebody should know, in a few words each: `order-update: slot_refused`."""
-    if connection.departure is not None and not connection.disconnected:
+    if connection.disconnection is not None and not connection.disconnected:
         yield "being disconnected"
     if connection.candidate is not None:
         yield "new key being tried"

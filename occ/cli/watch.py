@@ -49,8 +49,8 @@ class Overview:
 
 def is_under_way(connection: Connection) -> bool:
     """Whether somebody waits for how it ends: a run, a new key, a disconnection."""
-    disconnecting = connection.departure is not None and not connection.disconnected
-    return disconnecting or (connection.is_under_way and connection.departure is None)
+    disconnecting = connection.disconnection is not None and not connection.disconnected
+    return disconnecting or (connection.is_under_way and connection.disconnection is None)
 
 
 @click.command("watch")

@@ -10,7 +10,7 @@ from occ.demo.stage import Merchant, Stage
 
 _MOST = 24
 _WITHIN = 60.0
-_LOOK_EVERY = 0.2
+_CHECK_EVERY = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,5 +103,5 @@ def _await(left: Callable[[], Sequence[str]], pause: Callable[[float], None], wh
     while names := left():
         if time.monotonic() > until:
             return [f"{name}: {what}" for name in names]
-        pause(_LOOK_EVERY)
+        pause(_CHECK_EVERY)
     return []

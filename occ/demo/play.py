@@ -22,7 +22,7 @@ _WORKERS_START_WITHIN = 60.0
 _RUNS_END_WITHIN = 90.0
 _AND_FOR_EACH = 0.3
 _MANY = 100
-_LOOK_AT_MANY_EVERY = 1.0
+_READ_MANY_EVERY = 1.0
 
 Pause = Callable[[float], None]
 """Waits so many seconds; raises what ends the demo if somebody wants that."""
@@ -104,7 +104,7 @@ def _follow(stage: Stage, pause: Pause, view: View) -> None:
 
     for snapshots in repeatedly(
         look,
-        every=READ_EVERY if len(ids) <= _MANY else _LOOK_AT_MANY_EVERY,
+        every=READ_EVERY if len(ids) <= _MANY else _READ_MANY_EVERY,
         until=time.monotonic() + _RUNS_END_WITHIN + _AND_FOR_EACH * len(ids),
         sleep=pause,
     ):

@@ -20,7 +20,7 @@ EXAMPLE_CALLBACK_URL = "https://hooks.example.com/occ/{merchant_id}/{slot}"
 
 _DEFAULT_DATA_FOLDER = ".data"
 _SEALING_KEYS = "sealing-keys"
-_TOLD_TO_UP = "settings-of-up"
+_SETTINGS_OF_UP = "settings-of-up"
 _ABOUT_STORES = tuple(
     f"OCC_{name}{suffix}"
     for name in ("ALLOWED_HOSTS", "CALLBACK_URL", "DEV_STORES", "SHIPPING_METHODS_PATH", "SLOTS", "WEBHOOK_BODY")
@@ -94,19 +94,19 @@ def settings_without_server(environ: Mapping[str, str]) -> dict[str, str]:
     return settings
 
 
-def keep_what_up_was_told(environ: Mapping[str, str]) -> None:
+def keep_settings_of_up(environ: Mapping[str, str]) -> None:
     """Leave what the embedded set-up was told about stores for the commands beside it, in another terminal."""
-    told = {name: value for name, value in own_settings(environ).items() if name in _ABOUT_STORES and value.strip()}
-    private_file(data_folder(environ) / _TOLD_TO_UP, json.dumps(told))
+    kept = {name: value for name, value in own_settings(environ).items() if name in _ABOUT_STORES and value.strip()}
+    private_file(data_folder(environ) / _SETTINGS_OF_UP, json.dumps(kept))
 
 
 def beside_up(environ: Mapping[str, str]) -> dict[str, str]:
     """A command's environment, with what the embedded set-up was told about stores where itself is told nothing."""
     try:
-        told = json.loads((data_folder(environ) / _TOLD_TO_UP).read_text(encoding="utf-8"))
+        kept = json.loads((data_folder(environ) / _SETTINGS_OF_UP).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return dict(environ)
-    new = {name: value for name, value in told.items() if not _is_given(name.removesuffix("_FILE"), environ)}
+    new = {name: value for name, value in kept.items() if not _is_given(name.removesuffix("_FILE"), environ)}
     return {**environ, **new}
 
 

@@ -29,7 +29,7 @@ STEADY_AFTER = 60.0
 EXITS_IN_A_ROW_THAT_ARE_A_LOOP = 5
 
 _LOG_LIMIT = 20_000_000
-_LOOK_EVERY = 0.05
+_CHECK_EVERY = 0.05
 
 log = structlog.get_logger(__name__)
 
@@ -217,7 +217,7 @@ class Supervisor:
     def _await(self, processes: "Collection[subprocess.Popen[bytes]]") -> None:
         until = self._clock() + self._grace
         while any(process.poll() is None for process in processes) and self._clock() < until:
-            time.sleep(_LOOK_EVERY)
+            time.sleep(_CHECK_EVERY)
 
 
 def _note_exit(name: str, status: int, restarts: Restarts) -> None:

@@ -23,7 +23,7 @@ from occ.local.tether import tethered
 _LOCK = "lock"
 _LOG = "server.log"
 _LOG_LIMIT = 5_000_000
-_LOOK_EVERY = 0.01
+_CHECK_EVERY = 0.01
 _ANSWER_WITHIN = 2.0
 _LAST_LINES = 12
 
@@ -76,7 +76,7 @@ class EmbeddedServer:
                 return address
             if time.monotonic() > until:
                 return None
-            time.sleep(_LOOK_EVERY)
+            time.sleep(_CHECK_EVERY)
         return None
 
     @property
@@ -174,7 +174,7 @@ class EmbeddedServer:
                 raise AlreadyRunningError(f"A server is running on {self.folder} already.")
             if self._clock() > until:
                 raise ServerError(f"Another server holds {self.folder} and does not answer; end it first.")
-            time.sleep(_LOOK_EVERY)
+            time.sleep(_CHECK_EVERY)
         return lock
 
     def _spawn(self, lock: int, address: ServerAddress) -> subprocess.Popen[bytes]:
@@ -212,7 +212,7 @@ class EmbeddedServer:
                 return
             if self._clock() > until:
                 raise ServerError(self._explained(f"No answer within {self._ready_within:g} s.", log_starts_at))
-            time.sleep(_LOOK_EVERY)
+            time.sleep(_CHECK_EVERY)
 
     def _trimmed_log(self) -> int:
         """The length of the log before this start; an old, long one is put aside."""

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_LOOK_EVERY = 0.1
+_CHECK_EVERY = 0.1
 
 
 class StopSignal:
@@ -20,7 +20,7 @@ class StopSignal:
         """Wait that long, or until told to stop; says whether that is so."""
         until = time.monotonic() + seconds
         while self.given is None and (left := until - time.monotonic()) > 0:
-            time.sleep(min(left, _LOOK_EVERY))
+            time.sleep(min(left, _CHECK_EVERY))
         return self.given is not None
 
 

@@ -19,7 +19,7 @@ from select import select
 _LINUX = sys.platform == "linux"
 _PR_SET_PDEATHSIG = 1
 _NO_PIPE = "-"
-_LOOK_EVERY = 1.0
+_CHECK_EVERY = 1.0
 _MORE_THAN_ANYBODY_OPENS = 1 << 16
 
 
@@ -83,7 +83,7 @@ def _keep_only(pipe: int) -> None:
 
 def _watch(pipe: int, *, gone: Callable[[], bool], end: Callable[[], None]) -> None:
     while not gone():
-        if select([pipe], [], [], _LOOK_EVERY)[0]:
+        if select([pipe], [], [], _CHECK_EVERY)[0]:
             with suppress(ProcessLookupError):
                 end()
             return

@@ -36,11 +36,11 @@ FLOWER_PORT = 5555
 FLOWER_USER = "occ"
 
 _PORTS_TO_TRY = 50
-_LOOK_EVERY = 0.25
+_CHECK_EVERY = 0.25
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class UpOptions:
     """What `./run up` was asked for."""
 
     workers: int
@@ -61,10 +61,10 @@ def up(*, workers: int, flower: bool, flower_port: int, metrics: bool, metrics_p
 
     Flower, which asks for a login, and the metrics listen on this machine only. A port that is taken is passed over.
     """
-    wish = Wish(workers, flower_port if flower else None, metrics_port if metrics else None)
+    options = UpOptions(workers, flower_port if flower else None, metrics_port if metrics else None)
     try:
         with stop_signal() as stop, _only_one(environment.data_folder(os.environ)) as data:
-            _run(wish, data, stop)
+            _run(options, data, stop)
     except (SettingsError, ServerError) as error:
         raise click.ClickException(str(error)) from None
 
@@ -89,27 +89,27 @@ def _only_one(data: Path) -> Iterator[Path]:
         os.close(lock)
 
 
-def _run(wish: Wish, data: Path, stop: StopSignal) -> None:
+def _run(options: UpOptions, data: Path, stop: StopSignal) -> None:
     with ExitStack() as until_the_end:
         settings, server = _settings_and_server(data, until_the_end)
         known = load_settings(settings)  # one clear report of problems here, instead of one from each child
         traces_of(known)  # likewise
         logs.configure(known.log_level, known.log_format)
         supervisor = until_the_end.enter_context(Supervisor(settings, server=server))
-        for number in range(1, wish.workers + 1):
+        for number in range(1, options.workers + 1):
             supervisor.start(Program(f"worker-{number}", worker_command(f"worker-{number}")))
         supervisor.start(Program("quarantine", quarantine_command("quarantine")))
         supervisor.start(Program("beat", beat_command()))
         facts = [
             ("Data", f"{data} (kept between starts)"),
             ("Server", f"{server.binary}, embedded, on a private socket" if server else "the one in OCC_REDIS_URL"),
-            ("Workers", f"{wish.workers}, on the queues {', '.join(QUEUES)}"),
+            ("Workers", f"{options.workers}, on the queues {', '.join(QUEUES)}"),
             ("Beat", "hands out what is due, about every second"),
-            ("Flower", _started_flower(supervisor, data, wish.flower_port) if wish.flower_port else "left out"),
-            ("Metrics", _started_metrics(supervisor, wish.metrics_port) if wish.metrics_port else "left out"),
+            ("Flower", _started_flower(supervisor, data, options.flower_port) if options.flower_port else "left out"),
+            ("Metrics", _started_metrics(supervisor, options.metrics_port) if options.metrics_port else "left out"),
         ]
         click.echo(_report(facts, simulated=bool(known.dev_stores)))
-        while not stop.wait(_LOOK_EVERY):
+        while not stop.wait(_CHECK_EVERY):
             supervisor.tend()
         click.echo("Stopping; Ctrl+C again ends everything at once.", err=True)
 
@@ -118,7 +118,7 @@ def _settings_and_server(data: Path, until_the_end: ExitStack) -> tuple[dict[str
     if not environment.wants_embedded_server(os.environ):
         return environment.own_settings(os.environ), None
     server = until_the_end.enter_context(EmbeddedServer(environment.server_folder(data)))
-    environment.keep_what_up_was_told(os.environ)
+    environment.keep_settings_of_up(os.environ)
     return environment.embedded_settings(os.environ, server.address), server
 
 

@@ -43,7 +43,7 @@ class Exporter(Collector):
     def collect(self) -> Iterator[Family]:
         """Read everything; without the server with the records only that it is away."""
         try:
-            told = figures(self._records)
+            now = figures(self._records)
             totals = cast("dict[str, str]", self._records.hgetall(TOTALS))
             deliveries = receiver_state(self._records)
             waiting = messages(self._records, self._broker or None)
@@ -51,7 +51,7 @@ class Exporter(Collector):
             yield _with({(): 0.0}, metric.UP)
             return
         yield _with({(): 1.0}, metric.UP)
-        yield from _of_figures(told)
+        yield from _of_figures(now)
         yield from _of_deliveries(deliveries)
         yield from _of_messages(waiting)
         yield from _of_totals(totals)
@@ -95,20 +95,20 @@ def registry_of(exporter: Exporter) -> CollectorRegistry:
 # --- From the server's figures ----------------------------------------------------------------------------------------
 
 
-def _of_figures(told: Figures) -> Iterator[Family]:
-    if told.connections is not None:
-        yield _with({(status,): count for status, count in told.connections.items()}, metric.CONNECTIONS)
-        yield _with({(): told.left}, metric.STORES_LEFT)
-        yield _with({(): told.unreadable}, metric.UNREADABLE)
-    yield _with({(): told.due}, metric.DUE)
-    yield _with({(): told.overdue}, metric.OVERDUE)
-    yield _with({(): told.oldest_overdue_age}, metric.OVERDUE_AGE)
-    yield _with({(): told.held}, metric.HELD)
-    yield _with({(): told.refused}, metric.REFUSED)
-    yield _with({(): told.silent}, metric.SILENT)
-    yield _with({(kind,): float(told.outage is kind) for kind in OutageKind}, metric.OUTAGE)
-    yield _with({(): told.events}, metric.EVENTS)
-    yield from _of_readers({name[:_LONGEST_LABEL]: reader for name, reader in told.readers.items()})
+def _of_figures(now: Figures) -> Iterator[Family]:
+    if now.connections is not None:
+        yield _with({(status,): count for status, count in now.connections.items()}, metric.CONNECTIONS)
+        yield _with({(): now.left}, metric.STORES_LEFT)
+        yield _with({(): now.unreadable}, metric.UNREADABLE)
+    yield _with({(): now.due}, metric.DUE)
+    yield _with({(): now.overdue}, metric.OVERDUE)
+    yield _with({(): now.oldest_overdue_age}, metric.OVERDUE_AGE)
+    yield _with({(): now.held}, metric.HELD)
+    yield _with({(): now.refused}, metric.REFUSED)
+    yield _with({(): now.silent}, metric.SILENT)
+    yield _with({(kind,): float(now.outage is kind) for kind in OutageKind}, metric.OUTAGE)
+    yield _with({(): now.events}, metric.EVENTS)
+    yield from _of_readers({name[:_LONGEST_LABEL]: reader for name, reader in now.readers.items()})
 
 
 def _of_readers(readers: Mapping[str, Reader]) -> Iterator[Family]:
@@ -120,10 +120,10 @@ def _of_readers(readers: Mapping[str, Reader]) -> Iterator[Family]:
     yield _with({(name,): reader.oldest_unread_age for name, reader in readers.items()}, metric.EVENTS_UNREAD_AGE)
 
 
-def _of_deliveries(told: ReceiverState) -> Iterator[Family]:
-    yield _with({(): told.waiting}, metric.WAITING)
-    yield _with({(): told.undelivered}, metric.UNDELIVERED)
-    yield _with({(): told.failing_seconds}, metric.RECEIVER_FAILING)
+def _of_deliveries(now: ReceiverState) -> Iterator[Family]:
+    yield _with({(): now.waiting}, metric.WAITING)
+    yield _with({(): now.undelivered}, metric.UNDELIVERED)
+    yield _with({(): now.failing_seconds}, metric.RECEIVER_FAILING)
 
 
 def _of_messages(waiting: Messages) -> Iterator[Family]:

@@ -75,7 +75,7 @@ class CallLog:
             self.slots[f"{endpoint}:{slot}"] += 1
         self.in_flight.enter()
         self.everywhere.enter()
-        self._look_for_undercut(call)
+        self._check_for_undercut(call)
         return call
 
     def decide(self, call: Call, status: int, fault: str | None) -> None:
@@ -99,7 +99,7 @@ class CallLog:
         """The answer carries a Retry-After: the next call for this slot (or endpoint) is due `until` (monotonic)."""
         self._asked_to_wait[call.slot or call.endpoint] = until
 
-    def _look_for_undercut(self, call: Call) -> None:
+    def _check_for_undercut(self, call: Call) -> None:
         until = self._asked_to_wait.pop(call.slot or call.endpoint, None)
         if until is not None and call.arrived < until - CLOCK_BLUR:
             early = until - call.arrived

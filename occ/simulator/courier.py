@@ -16,7 +16,7 @@ from occ.simulator.store import SimulatedStore
 
 _THREADS = 8
 _TIMEOUT = 10.0  # seconds; how long Oracle waits was not found
-_LOOK_EVERY = 0.5
+_CHECK_EVERY = 0.5
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -84,7 +84,7 @@ class Courier:
                 self._active |= waits.keys()
                 if nothing_new and not self._over:
                     orders = [next_order - now] if next_order is not None else []
-                    self._changed.wait(max(0.001, min([_LOOK_EVERY, *waits.values(), *orders])))
+                    self._changed.wait(max(0.001, min([_CHECK_EVERY, *waits.values(), *orders])))
 
     def _place_order(self) -> None:
         stores = [store for store in self._stores() if store.reachable]

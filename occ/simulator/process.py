@@ -15,7 +15,7 @@ from typing import Any, Self
 from occ.simulator.client import SimulatorClient
 
 ROOT = Path(__file__).resolve().parents[2]
-LOOK_FOR_PARENT_EVERY = 0.25
+CHECK_PARENT_EVERY = 0.25
 PATIENCE = 20.0
 DEFAULTS = ("--json", "--port", "0", "--control-port", "0", "--tenants", "0")
 
@@ -85,12 +85,12 @@ def watch_parent(parent: int, gone: Callable[[], object], *, watch_pipe: bool = 
         listens = watch_pipe and sys.stdin is not None and stat.S_ISFIFO(os.fstat(sys.stdin.fileno()).st_mode)
         while os.getppid() == parent and not (listens and _ended(sys.stdin.fileno())):
             if not listens:
-                time.sleep(LOOK_FOR_PARENT_EVERY)
+                time.sleep(CHECK_PARENT_EVERY)
         gone()
 
     threading.Thread(target=watch, name="watch-parent", daemon=True).start()
 
 
 def _ended(pipe: int) -> bool:
-    ready, _, _ = select.select([pipe], [], [], LOOK_FOR_PARENT_EVERY)
+    ready, _, _ = select.select([pipe], [], [], CHECK_PARENT_EVERY)
     return bool(ready) and not os.read(pipe, 4096)

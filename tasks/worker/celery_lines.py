@@ -1,4 +1,4 @@
-"""Celery's own log lines, retold as facts with fields: without arguments, bodies, headers and return values.
+"""Celery's own log lines, rewritten as facts with fields: without arguments, bodies, headers and return values.
 
 Celery words them for people and mixes into the text what a message held. Those that could quote a message are listed
 here by their template, each with the few values worth keeping; a test holds the list against the installed Celery.
@@ -16,7 +16,7 @@ from structlog.types import EventDict
 from tasks.worker.message_view import ids_of_task
 
 
-class Retold(NamedTuple):
+class RewrittenLine(NamedTuple):
     """What is kept of a line: the name of the fact, and its values by their place in Celery's line."""
 
     event: str
@@ -27,7 +27,7 @@ _TASK: Mapping[str | int, str] = {"name": "task", "id": "task_id"}
 
 
 @functools.cache
-def retold_lines() -> Mapping[str, Retold]:
+def rewritten_lines() -> Mapping[str, RewrittenLine]:
     """Celery's templates and what becomes of them."""
     # Imported with the first line Celery logs: who only configures logs, as the command line does, need not load it.
     from celery.app import trace  # noqa: PLC0415
@@ -35,20 +35,20 @@ def retold_lines() -> Mapping[str, Retold]:
     consumer: Any = importlib.import_module("celery.worker.consumer.consumer")
 
     lines = {
-        trace.LOG_RECEIVED: Retold("task_received", _TASK),
-        trace.LOG_SUCCESS: Retold("task_succeeded", {**_TASK, "runtime": "seconds"}),
+        trace.LOG_RECEIVED: RewrittenLine("task_received", _TASK),
+        trace.LOG_SUCCESS: RewrittenLine("task_succeeded", {**_TASK, "runtime": "seconds"}),
         # Celery has the same words for an error in a task and for one in its own machinery; `description` tells which.
-        trace.LOG_FAILURE: Retold("task_failed", {**_TASK, "exc": "error", "description": "description"}),
-        trace.LOG_RETRY: Retold("task_retried", {**_TASK, "exc": "error"}),
-        trace.LOG_IGNORED: Retold("task_ignored", {**_TASK, "description": "description"}),
-        trace.LOG_REJECTED: Retold("task_rejected", {**_TASK, "exc": "error"}),
-        "Task accepted: %s[%s] pid:%r": Retold("task_accepted", {0: "task", 1: "task_id", 2: "pid"}),
-        "TaskPool: Apply %s (args:%s kwargs:%s)": Retold("task_handed_to_pool", {}),
-        "Couldn't convert ETA %r to timestamp: %r. Task: %r": Retold("message_refused", {1: "error"}),
-        consumer.UNKNOWN_FORMAT: Retold("message_refused", {}),
-        consumer.UNKNOWN_TASK_ERROR: Retold("message_refused", {0: "unknown_task"}),
-        consumer.INVALID_TASK_ERROR: Retold("message_refused", {0: "error"}),
-        consumer.MESSAGE_DECODE_ERROR: Retold("message_refused", {0: "error", 1: "content_type", 2: "encoding"}),
+        trace.LOG_FAILURE: RewrittenLine("task_failed", {**_TASK, "exc": "error", "description": "description"}),
+        trace.LOG_RETRY: RewrittenLine("task_retried", {**_TASK, "exc": "error"}),
+        trace.LOG_IGNORED: RewrittenLine("task_ignored", {**_TASK, "description": "description"}),
+        trace.LOG_REJECTED: RewrittenLine("task_rejected", {**_TASK, "exc": "error"}),
+        "Task accepted: %s[%s] pid:%r": RewrittenLine("task_accepted", {0: "task", 1: "task_id", 2: "pid"}),
+        "TaskPool: Apply %s (args:%s kwargs:%s)": RewrittenLine("task_handed_to_pool", {}),
+        "Couldn't convert ETA %r to timestamp: %r. Task: %r": RewrittenLine("message_refused", {1: "error"}),
+        consumer.UNKNOWN_FORMAT: RewrittenLine("message_refused", {}),
+        consumer.UNKNOWN_TASK_ERROR: RewrittenLine("message_refused", {0: "unknown_task"}),
+        consumer.INVALID_TASK_ERROR: RewrittenLine("message_refused", {0: "error"}),
+        consumer.MESSAGE_DECODE_ERROR: RewrittenLine("message_refused", {0: "error", 1: "content_type", 2: "encoding"}),
     }
     return {template.strip(): line for template, line in lines.items()}
 
@@ -62,13 +62,13 @@ def is_about_a_tick(record: logging.LogRecord) -> bool:
     return isinstance(record.args, Mapping) and record.args.get("name") == "occ.tick"
 
 
-def retell(_: Any, __: str, event_dict: EventDict) -> EventDict:
+def rewrite_line(_: Any, __: str, event_dict: EventDict) -> EventDict:
     """A structlog processor for foreign lines: replaces Celery's text, and adds the ids of the task it is about."""
     values = event_dict.pop("positional_args", None) or ()
     record: logging.LogRecord = event_dict["_record"]
     if not record.name.startswith("celery"):
         return event_dict
-    line = retold_lines().get(record.msg.strip()) if isinstance(record.msg, str) else None
+    line = rewritten_lines().get(record.msg.strip()) if isinstance(record.msg, str) else None
     if line is not None:
         event_dict["event"] = line.event
         for place, field in line.fields.items():

@@ -94,14 +94,16 @@ class Counts:
         """A step was left alone for now: its store is slow, and no place was free to wait for it."""
         self._add({field(metric.STEPS, target.step, "stood_back"): 1})
 
-    def step_done(self, target: Target, claimed: Connection, recorded: Committed, told: Mapping[str, object]) -> None:
-        """A step has an outcome: `told` is how `tasks/step.py` tells of it."""
-        waits = target.slot is not None and "next_attempt_at" in told
-        counted = {field(metric.STEPS, target.step, "waits" if waits else str(told["outcome"])): 1}
+    def step_done(
+        self, target: Target, claimed: Connection, recorded: Committed, summary: Mapping[str, object]
+    ) -> None:
+        """A step has an outcome: `summary` is what `tasks/step.py` returns and logs."""
+        waits = target.slot is not None and "next_attempt_at" in summary
+        counted = {field(metric.STEPS, target.step, "waits" if waits else str(summary["outcome"])): 1}
         work = claimed.work_on(target)
         if work is not None and work.attempts > 1:
             counted[field(metric.RETRIES, target.step)] = 1
-        cause = told.get("cause")
+        cause = summary.get("cause")
         if cause is not None:
             counted[field(metric.CAUSES, str(cause) if cause in KNOWN_CAUSES else "other")] = 1
         if given_up := _newly_given_up(recorded):
@@ -128,7 +130,7 @@ class Counts:
         self._add(
             {
                 field(metric.TICKS): 1,
-                field(metric.HANDED_OUT): dispatched,
+                field(metric.DISPATCHED): dispatched,
                 field(metric.INBOX_TAKEN): taken_from_inbox,
             }
         )

@@ -25,7 +25,7 @@ from structlog.types import EventDict, Processor
 
 from integrations.sealing.redaction import redact
 from integrations.settings import KeylessSettings
-from tasks.worker.celery_lines import is_about_a_tick, retell
+from tasks.worker.celery_lines import is_about_a_tick, rewrite_line
 from tasks.worker.message_view import ids_of, named
 
 Format = Literal["auto", "json", "columns"]
@@ -45,7 +45,7 @@ def configure(level: str = "INFO", format: Format = "auto", stream: TextIO | Non
     handler = _Handler(stream)
     handler.setFormatter(
         ProcessorFormatter(
-            foreign_pre_chain=[merge_contextvars, structlog.stdlib.add_logger_name, retell],
+            foreign_pre_chain=[merge_contextvars, structlog.stdlib.add_logger_name, rewrite_line],
             pass_foreign_args=True,
             processors=[
                 _exception_as_text,

@@ -60,7 +60,7 @@ EVENTS_PENDING = Metric("occ_events_pending", Kind.GAUGE, "Events given to a gro
 EVENTS_UNREAD_AGE = Metric(
     "occ_events_oldest_unread_seconds", Kind.GAUGE, "Age of the next event a group will be given; 0 if none", ("group",)
 )
-WAITING = Metric("occ_deliveries_waiting", Kind.GAUGE, "Events dealt out to be delivered that have not arrived yet")
+WAITING = Metric("occ_deliveries_waiting", Kind.GAUGE, "Events dispatched to be delivered that have not arrived yet")
 UNDELIVERED = Metric("occ_events_undelivered", Kind.GAUGE, "Events set aside because the receiver refused them")
 RECEIVER_FAILING = Metric(
     "occ_receiver_failing_seconds", Kind.GAUGE, "How long the receiver of events has been failing; 0 if it has not"
@@ -101,7 +101,9 @@ CAUSES = Metric(
 RETRIES = Metric("occ_retries_total", Kind.COUNTER, "Attempts that were not the first", ("step",), (tuple(Step),))
 REPAIRS = Metric("occ_repairs_total", Kind.COUNTER, "Times our callback URL was put back into a slot")
 TICKS = Metric("occ_ticks_total", Kind.COUNTER, "Ticks that ran")
-HANDED_OUT = Metric("occ_handed_out_total", Kind.COUNTER, "Due work that ticks started: retries, rescues, looks")
+DISPATCHED = Metric(
+    "occ_dispatched_total", Kind.COUNTER, "Due work that ticks started: retries, rescues, re-validations"
+)
 INBOX_TAKEN = Metric("occ_inbox_taken_total", Kind.COUNTER, "Requests that ticks took from the inbox")
 DELIVERIES = Metric(
     "occ_deliveries_total",
@@ -134,7 +136,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             UP, CONNECTIONS, STORES_LEFT, UNREADABLE, DUE, OVERDUE, OVERDUE_AGE, QUEUE, UNACKNOWLEDGED, QUARANTINED,
             REFUSED, INBOX, INBOX_PENDING, EVENTS, EVENTS_LAG, EVENTS_PENDING, EVENTS_UNREAD_AGE, WAITING, UNDELIVERED,
             RECEIVER_FAILING, HELD, OUTAGE, SILENT,
-            CALLS, CALL_SECONDS, TOKENS, STEPS, CAUSES, RETRIES, REPAIRS, TICKS, HANDED_OUT, INBOX_TAKEN,
+            CALLS, CALL_SECONDS, TOKENS, STEPS, CAUSES, RETRIES, REPAIRS, TICKS, DISPATCHED, INBOX_TAKEN,
             DELIVERIES, EVENTS_MISSED, GIVEN_UP, HEARD,
         )
     }

@@ -9,7 +9,7 @@ import click
 
 from tests.bench import bulkheads as hung_stores
 from tests.bench import peers as peers_
-from tests.bench import recheck as rechecking
+from tests.bench import recheck as revalidating
 from tests.bench import silence as silences
 from tests.bench.connect import measure_connect
 from tests.bench.due import SIZES, measure_due
@@ -33,7 +33,7 @@ def bench() -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
 def connect(merchants: int, rate: float, seconds: float, latency: float, workers: int, *, as_json: bool) -> None:
     """Print the figures of connecting."""
-    _tell(
+    _report(
         measure_connect(merchants=merchants, rate=rate, seconds=seconds, latency=latency, workers=workers),
         as_json=as_json,
     )
@@ -51,7 +51,7 @@ def revalidate(connections: int, workers: int, simulators: int, latency: float, 
     figures = measure_revalidate(
         connections=connections, workers=workers, simulators=simulators, latency=latency, rate=rate
     )
-    _tell(figures, as_json=as_json)
+    _report(figures, as_json=as_json)
     sys.exit(not is_as_promised(figures))
 
 
@@ -68,7 +68,7 @@ def bulkheads(kinds: tuple[str, ...], hung: int, deadline: float, threads: int, 
         kinds=kinds or tuple(hung_stores.FAULTS), hung=hung, deadline=deadline, threads=threads, pool=pool
     )
     for row in rows:
-        _tell(row, as_json=as_json)
+        _report(row, as_json=as_json)
     sys.exit(not hung_stores.is_as_promised(rows))
 
 
@@ -80,9 +80,9 @@ def bulkheads(kinds: tuple[str, ...], hung: int, deadline: float, threads: int, 
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
 def recheck(connections: int, rate: float, kills: int, workers: int, *, as_json: bool) -> None:
     """Print how it went."""
-    figures = rechecking.measure_recheck(connections=connections, rate=rate, kills=kills, workers=workers)
-    _tell(figures, as_json=as_json)
-    sys.exit(not rechecking.is_as_promised(figures))
+    figures = revalidating.measure_revalidations(connections=connections, rate=rate, kills=kills, workers=workers)
+    _report(figures, as_json=as_json)
+    sys.exit(not revalidating.is_as_promised(figures))
 
 
 @bench.command(help="What a tick costs per due connection, with few connections and with many.")
@@ -92,7 +92,7 @@ def recheck(connections: int, rate: float, kills: int, workers: int, *, as_json:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
 def due(sizes: tuple[int, ...], members: int, due: int, *, as_json: bool) -> None:
     """Print the figures of ticks."""
-    _tell(measure_due(sizes=sizes, members=members, due=due), as_json=as_json)
+    _report(measure_due(sizes=sizes, members=members, due=due), as_json=as_json)
 
 
 @bench.command(help="What `occ status` costs whoever waits for it, with few connections and with many.")
@@ -101,7 +101,7 @@ def due(sizes: tuple[int, ...], members: int, due: int, *, as_json: bool) -> Non
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
 def status(sizes: tuple[int, ...], runs: int, *, as_json: bool) -> None:
     """Print the figures of listing."""
-    _tell(measure_status(sizes=sizes, runs=runs), as_json=as_json)
+    _report(measure_status(sizes=sizes, runs=runs), as_json=as_json)
 
 
 @bench.command(help="Days on a simulated clock: how even the load is, who is looked at twice or skipped. Fails if so.")
@@ -120,7 +120,7 @@ def schedule(
         connections=connections, days=days, bucket=bucket, seed=seed, blackout=blackout, same_expiry=same_expiry
     )
     course = simulate(plan)
-    _tell(course.figures(), as_json=as_json)
+    _report(course.figures(), as_json=as_json)
     sys.exit(not course.is_even())
 
 
@@ -134,7 +134,7 @@ def schedule(
 def silence(stores: int, weeks: int, seed: int, *, as_json: bool) -> None:
     """Print how well silence is told from quiet."""
     figures = silences.measure_silence(stores=stores, weeks=weeks, seed=seed)
-    _tell(figures, as_json=as_json)
+    _report(figures, as_json=as_json)
     sys.exit(not silences.is_as_promised(figures))
 
 
@@ -150,7 +150,7 @@ def silence(stores: int, weeks: int, seed: int, *, as_json: bool) -> None:
 def heard(merchants: int, connects: int, rate: int, seconds: float, workers: int, *, as_json: bool) -> None:
     """Print the figures of reports."""
     figures = measure_heard(merchants=merchants, connects=connects, rate=rate, seconds=seconds, workers=workers)
-    _tell(figures, as_json=as_json)
+    _report(figures, as_json=as_json)
 
 
 @bench.command(help="The same calls through other libraries, through us, and bare: cost, time, and what kills lose.")
@@ -167,10 +167,10 @@ def peers(only: tuple[str, ...], python: str | None, *, as_json: bool, **plan: A
     """Print a row for each."""
     with peers_.python_with_peers(python) as with_peers:
         figures = peers_.measure_peers(peers_.Plan(**plan), python=with_peers, only=only)
-    _tell(figures, as_json=as_json)
+    _report(figures, as_json=as_json)
 
 
-def _tell(figures: Mapping[str, object], *, as_json: bool) -> None:
+def _report(figures: Mapping[str, object], *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(figures))
         return

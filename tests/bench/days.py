@@ -107,7 +107,7 @@ class Days:
                 self._tick()
             else:
                 heapq.heappop(self._events)[2]()
-            self._hand_out()
+            self._dispatch()
 
     def sign_up(self, merchant_id: str, *, expires_at: float | None = None) -> None:
         """A connect request is accepted, as `acceptance.py` does it."""
@@ -172,7 +172,7 @@ class Days:
             self.counts["messages"] += 1
             self._queue.append(Message(connection.merchant_id, connection.run, target))
 
-    def _hand_out(self) -> None:
+    def _dispatch(self) -> None:
         while self._queue and (free := [worker for worker in self.workers.values() if worker.is_free]):
             self._begin(self.dice.choice(free), self._queue.popleft())
 

@@ -44,7 +44,7 @@ def measure_due(*, sizes: Sequence[int] = SIZES, members: int, due: int) -> dict
             write_connections(client, size)
             tick = _Tick(Records(client), counted, due)
             costs.append(tick.cost(ids_of(size), with_records=True))
-            figures |= _told(f"{size}", costs[-1])
+            figures |= _figures(f"{size}", costs[-1])
             figures[f"{size}_tick_with_nothing_due_us"] = round(tick.empty().cpu, 0)
             figures[f"{size}_server_memory_mb"] = _memory(client)
     alone: list[Cost] = []
@@ -52,7 +52,7 @@ def measure_due(*, sizes: Sequence[int] = SIZES, members: int, due: int) -> dict
         with Server() as (client, counted):
             _write_members(client, size)
             alone.append(_Tick(Records(client), counted, due).cost(ids_of(size), with_records=False))
-            figures |= _told(f"{size}_members_alone", alone[-1])
+            figures |= _figures(f"{size}_members_alone", alone[-1])
             figures[f"{size}_members_alone_server_memory_mb"] = _memory(client)
     figures["most_to_fewest_connections_cpu"] = round(costs[-1].cpu / costs[0].cpu, 2)
     figures["most_to_fewest_members_alone_cpu"] = round(alone[-1].cpu / alone[0].cpu, 2)
@@ -105,11 +105,11 @@ class _Tick:
     def _measured(self, ticks: int, *, with_records: bool, expected: int) -> tuple[float, float, float]:
         server, client, began = self._server_cpu(), time.process_time(), time.perf_counter()
         for _ in range(ticks):
-            self._hand_out(with_records=with_records, expected=expected)
+            self._dispatch(with_records=with_records, expected=expected)
         wall, client = time.perf_counter() - began, time.process_time() - client
         return client, self._server_cpu() - server, wall
 
-    def _hand_out(self, *, with_records: bool, expected: int) -> None:
+    def _dispatch(self, *, with_records: bool, expected: int) -> None:
         taken = self._records.take_due(IN_ONE_TICK, put_off=10.0)
         if len(taken.work) != expected:
             raise RuntimeError(f"{len(taken.work)} were due instead of {expected}")
@@ -126,7 +126,7 @@ class _Tick:
         return float(cpu["used_cpu_user"]) + float(cpu["used_cpu_sys"])
 
 
-def _told(name: str, cost: Cost) -> dict[str, object]:
+def _figures(name: str, cost: Cost) -> dict[str, object]:
     return {
         f"{name}_client_cpu_us_per_due": round(cost.client_cpu, 1),
         f"{name}_server_cpu_us_per_due": round(cost.server_cpu, 1),

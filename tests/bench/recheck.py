@@ -23,7 +23,7 @@ _PATIENCE = 3600.0  # seconds
 _QUEUES = ("occ", "occ.steps", "unacked")
 
 
-def measure_recheck(*, connections: int, rate: float, kills: int, workers: int) -> Json:
+def measure_revalidations(*, connections: int, rate: float, kills: int, workers: int) -> Json:
     """The figures, by name. Killed `kills` times, evenly over the whole."""
     with ExitStack() as cleanup:
         folder = Path(cleanup.enter_context(tempfile.TemporaryDirectory()))
@@ -39,7 +39,7 @@ def measure_recheck(*, connections: int, rate: float, kills: int, workers: int) 
         pipeline.await_workers()
         platform.client.reset_counts()
         began = time.perf_counter()
-        runs = _recheck(pipeline, folder / "journal", connections, rate, kills)
+        runs = _revalidate_all(pipeline, folder / "journal", connections, rate, kills)
         wait_until(lambda: _is_idle(pipeline), within=_PATIENCE, what="what was asked for to be done")
         return {
             "connections": connections,
@@ -57,7 +57,7 @@ def is_as_promised(figures: Mapping[str, object]) -> bool:
     return figures["stores_looked_at_once"] == figures["connections"] and figures["writes"] == 0
 
 
-def _recheck(pipeline: Pipeline, journal: Path, connections: int, rate: float, kills: int) -> list[Json]:
+def _revalidate_all(pipeline: Pipeline, journal: Path, connections: int, rate: float, kills: int) -> list[Json]:
     """One call after the other with the same journal, all but the last killed."""
     runs: list[Json] = []
     for number in range(1, kills + 2):

@@ -60,9 +60,9 @@ def measure_status(*, sizes: Sequence[int] = SIZES, runs: int) -> dict[str, obje
             figures[f"{size}_first_page_peak_mb"] = round(max(ran.peak_mb for ran in pages), 1)
             figures[f"{size}_first_page_round_trips"] = max(ran.round_trips for ran in pages)
             last = f"ccadmin-{size - 1}.oracleoutsourcing.com"
-            figures |= _told(f"{size}_all", call.to_the_end())
-            figures |= _told(f"{size}_one_merchant", call.to_the_end(ids_of(size)[-1]))
-            figures |= _told(f"{size}_filter_that_the_last_one_matches", call.to_the_end("--host", last))
+            figures |= _figures(f"{size}_all", call.to_the_end())
+            figures |= _figures(f"{size}_one_merchant", call.to_the_end(ids_of(size)[-1]))
+            figures |= _figures(f"{size}_filter_that_the_last_one_matches", call.to_the_end("--host", last))
     return figures
 
 
@@ -139,7 +139,7 @@ def _timed(command: Sequence[str]) -> float:
     return time.perf_counter() - began
 
 
-def _told(name: str, ran: Ran) -> dict[str, object]:
+def _figures(name: str, ran: Ran) -> dict[str, object]:
     return {
         f"{name}_ms": _ms(ran.end),
         f"{name}_peak_mb": round(ran.peak_mb, 1),

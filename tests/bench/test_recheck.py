@@ -2,13 +2,13 @@
 
 import pytest
 
-from tests.bench.recheck import is_as_promised, measure_recheck
+from tests.bench.recheck import is_as_promised, measure_revalidations
 
 pytestmark = [pytest.mark.server, pytest.mark.end_to_end]
 
 
 def test_killed_half_way_and_resumed_each_store_is_looked_at_once() -> None:
-    figures = measure_recheck(connections=40, rate=20, kills=1, workers=1)
+    figures = measure_revalidations(connections=40, rate=20, kills=1, workers=1)
     assert is_as_promised(figures), figures
     assert figures["calls_per_connection"] == 6.0
     (killed_after,) = figures["killed_after"]

@@ -50,8 +50,8 @@ class Course:
     skipped_periods: int
     longest_gap: float  # between two looks at the same connection
     latest: float  # after its own moment
-    calls_per_look: float
-    messages_per_look: float
+    calls_per_revalidation: float
+    messages_per_revalidation: float
     statuses: dict[str, int]
     counts: dict[str, int]
     seconds: float  # it took to simulate
@@ -193,8 +193,8 @@ def _course(plan: Plan, days: Days, *, took: float) -> Course:
         skipped_periods=skipped,
         longest_gap=max(gaps),
         latest=latest,
-        calls_per_look=len(calls) / len(looks),
-        messages_per_look=days.counts["messages"] / sum(map(len, days.looks.values())),
+        calls_per_revalidation=len(calls) / len(looks),
+        messages_per_revalidation=days.counts["messages"] / sum(map(len, days.looks.values())),
         statuses=dict(statuses),
         counts=dict(days.counts),
         seconds=took,

@@ -19,7 +19,7 @@ from integrations.connections.record import (
     Cause,
     Connection,
     Credential,
-    Departure,
+    Disconnection,
     GivenUp,
     KeyVerdict,
     ShippingMethods,
@@ -71,7 +71,7 @@ credentials = st.builds(
     st.sampled_from("ab"),
     st.none() | times | st.just(1e12),
     st.sampled_from(KeyVerdict),
-    expiry_told=st.none() | st.sampled_from((30, 1)),
+    expiry_reported=st.none() | st.sampled_from((30, 1)),
 )
 connections = st.builds(
     Connection,
@@ -89,7 +89,7 @@ connections = st.builds(
     slots=st.fixed_dictionaries(dict.fromkeys(SLOTS[:2], slots)),
     candidate=st.none() | st.builds(Candidate, st.sampled_from("ab"), st.none() | times),
     key_refusal=st.none() | causes,
-    departure=st.none() | st.builds(Departure, times, times),
+    disconnection=st.none() | st.builds(Disconnection, times, times),
 )
 
 
@@ -158,10 +158,11 @@ class Telling(Drive):
 
 
 @given(
-    dice=st.randoms(use_true_random=False), wishes=st.lists(st.sampled_from(("key", "leave", "look", "")), max_size=4)
+    dice=st.randoms(use_true_random=False),
+    requests_=st.lists(st.sampled_from(("key", "leave", "look", "")), max_size=4),
 )
 @settings(max_examples=examples(30))
-def test_what_a_life_tells_fits_the_schemas_and_is_in_order(dice: Any, wishes: list[str]) -> None:
+def test_what_a_life_tells_fits_the_schemas_and_is_in_order(dice: Any, requests_: list[str]) -> None:
     pace = replace(
         PACE,
         lease=10,
@@ -177,15 +178,15 @@ def test_what_a_life_tells_fits_the_schemas_and_is_in_order(dice: Any, wishes: l
 
     life = Telling(started(Moment(NOON, pace)), pace, script)
     life.events += events_of(None, life.connection, life.version, NOON)
-    for number, wish in enumerate(wishes):
+    for number, asked in enumerate(requests_):
         life.until(life.now + dice.choice((50, 300)))
         at = Moment(life.now, pace)
-        if wish == "key":
+        if asked == "key":
             life.take(requests.begin(life.connection, desired(key=f"key-{number}"), at))
-        elif wish == "leave":
+        elif asked == "leave":
             life.take(disconnection.disconnect(life.connection, at))
-        elif wish == "look":
-            life.take(requests.look_now(life.connection, at, repair=True))
+        elif asked == "look":
+            life.take(requests.revalidate_now(life.connection, at, repair=True))
     hold(life.events)
     sequences = [str(event["sequence"]) for event in life.events]
     assert sequences == sorted(sequences)
@@ -222,7 +223,7 @@ def test_what_operators_are_told_of_silence_fits_the_schemas(
     hold([many.started_event(tally, number, now), many.ended_event(tally, number, now, since=since)])
 
 
-def told_of_each_kind() -> dict[str, dict[str, object]]:
+def one_of_each_kind() -> dict[str, dict[str, object]]:
     """Type -> an event of it, out of changes made for that."""
     active = Connection(
         merchant_id="m-1",
@@ -248,8 +249,8 @@ def told_of_each_kind() -> dict[str, dict[str, object]]:
         (unreached, active),
         (active, replace(active, trouble=Trouble(Cause("permission_denied"), passing=False))),
         (active, replace(active, credential=Credential("a", verdict=KeyVerdict.REJECTED))),
-        (active, replace(active, departure=Departure(0, 0), slots=gone)),
-        (active, replace(active, credential=replace(active.credential, expiry_told=7))),
+        (active, replace(active, disconnection=Disconnection(0, 0), slots=gone)),
+        (active, replace(active, credential=replace(active.credential, expiry_reported=7))),
         (proving, replace(active, credential=Credential("b", verdict=KeyVerdict.VALID))),
         (proving, replace(active, key_refusal=Cause("key_rejected"))),
         (active, replace(active, slots={"order-submit": drifted})),
@@ -267,12 +268,12 @@ def told_of_each_kind() -> dict[str, dict[str, object]]:
 
 
 def test_every_documented_event_occurs_and_no_other() -> None:
-    assert set(told_of_each_kind()) == set(EVENT_TYPES)
+    assert set(one_of_each_kind()) == set(EVENT_TYPES)
 
 
 @pytest.mark.parametrize("kind", EVENT_TYPES)
 def test_an_event_that_lacks_a_field_does_not_fit(kind: str) -> None:
-    told = json.loads(json.dumps(told_of_each_kind()[kind]))
+    told = json.loads(json.dumps(one_of_each_kind()[kind]))
     hold([told])
     for name in told:
         if name != "type":

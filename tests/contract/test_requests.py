@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from integrations.errors import RequestRefused
 from integrations.oracle_commerce.reports import parse_reports
-from integrations.oracle_commerce.request import MAX_FIELD_LENGTH, parse_request, parse_wish
+from integrations.oracle_commerce.request import MAX_FIELD_LENGTH, parse_follow_up, parse_request
 from integrations.oracle_commerce.store_url import MAX_STORE_URL
 from integrations.sealing.keyring import MAX_SEALED_LENGTH, SealingKey, key_id_of, seal
 from tests.contract.validators import of_file, problems
@@ -89,22 +89,22 @@ def test_what_our_own_sealing_makes_fits_the_schema(merchant_id: str, key: str) 
     assert CONNECT.is_valid({"merchant_id": merchant_id, "store_url": "https://x", "application_key": sealed})
 
 
-WISHES: dict[str, tuple[str, tuple[object, ...]]] = {
+FOLLOW_UPS: dict[str, tuple[str, tuple[object, ...]]] = {
     "revalidate": ("repair", (True, False)),
     "disconnect": ("forget", ("now", "end")),
 }
 
 
-@pytest.mark.parametrize("kind", WISHES)
+@pytest.mark.parametrize("kind", FOLLOW_UPS)
 @given(data=st.data())
 def test_a_wish_fits_the_schema_just_when_it_is_taken(kind: str, data: st.DataObject) -> None:
-    option, choices = WISHES[kind]
+    option, choices = FOLLOW_UPS[kind]
     schema = of_file(f"{kind}.schema.json")
     good: dict[str, st.SearchStrategy[object]] = {"merchant_id": merchant_ids, option: st.sampled_from(choices)}
     request = data.draw(altered(good, ("merchant_id", option, "traceparent", "run")) | json_values)
     fits = schema.is_valid(request)
     event(f"fits: {fits}")
-    assert fits == taken(lambda: parse_wish(request, option, choices)), problems(schema, request)
+    assert fits == taken(lambda: parse_follow_up(request, option, choices)), problems(schema, request)
 
 
 reports = altered(
@@ -125,7 +125,7 @@ def test_a_report_fits_the_schema_just_when_it_is_taken(report: object) -> None:
 
 
 def test_a_wish_needs_no_option() -> None:
-    for kind in WISHES:
+    for kind in FOLLOW_UPS:
         assert of_file(f"{kind}.schema.json").is_valid({"merchant_id": "m-1"})
 
 

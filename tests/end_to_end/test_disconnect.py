@@ -10,7 +10,7 @@ import pytest
 from integrations.connections.change import Moment
 from integrations.connections.lifecycle.disconnection import disconnect as depart
 from occ.simulator.store import SimulatedStore
-from tests.end_to_end.wishes import (
+from tests.end_to_end.requests import (
     CARRYING_THEIRS,
     SLOTS,
     THEIRS,
@@ -233,13 +233,13 @@ def test_forgetting_at_once_in_the_middle_says_where_our_url_may_be(shared: Pipe
 
 
 def test_a_login_under_way_does_not_leave_an_access_token(shared: Pipeline, new_store: NewStore) -> None:
-    stores = {wish: new_store(faults={"login": [{"fault": "slow", "delay": 1.2}]}) for wish in ("now", "end")}
+    stores = {asked: new_store(faults={"login": [{"fault": "slow", "delay": 1.2}]}) for asked in ("now", "end")}
     requests = [shared.request(store) for store in stores.values()]
     for request in requests:
         shared.send(request)
     await_true(lambda: all(calls(store).get("login") for store in stores.values()), "the logins")
-    for wish, store in stores.items():
-        disconnect(shared, store, forget=wish)
+    for asked, store in stores.items():
+        disconnect(shared, store, forget=asked)
     for store, request in zip(stores.values(), requests, strict=True):
         await_true(lambda store=store: store.calls.in_flight.now == 0, "all calls to be over")  # type: ignore[misc]
         await_forgotten(shared, store.name, str(request["application_key"]))
@@ -301,8 +301,8 @@ def test_a_wish_nobody_can_grant_is_refused_with_field_and_remedy(shared: Pipeli
         **MALFORMED,
         "unknown choice": ((), {"merchant_id": "m", option: choice}, option, "unknown_choice"),
     }
-    for args, wish, _, _ in cases.values():
-        ask(shared, task, *args, **wish)
+    for args, asked, _, _ in cases.values():
+        ask(shared, task, *args, **asked)
     await_true(lambda: len(shared.records.refusals()) == len(cases), "the refusals")
     refusals = shared.records.refusals()
     assert sorted((refusal["field"], refusal["code"]) for refusal in refusals) == sorted(
@@ -330,8 +330,8 @@ def test_what_looks_like_a_message_of_ours_harms_nobody(shared: Pipeline, new_st
         {"merchant_id": store.name, "run": "1", "slot": "order-submit"},
         {"merchant_id": store.name, "run": 1, "slot": ["order-submit"]},
     ]
-    for wish in (*late, *malformed):
-        ask(shared, task, **wish)
+    for asked in (*late, *malformed):
+        ask(shared, task, **asked)
     connect(shared, new_store())
     await_true(lambda: len(shared.records.refusals()) == len(malformed), "the refusals")
     assert calls(store) == before

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from occ.simulator.store import SimulatedStore
-from tests.end_to_end.wishes import ask, await_true, connect, events
+from tests.end_to_end.requests import ask, await_true, connect, events
 from tests.pipeline import Pipeline, running
 
 pytestmark = pytest.mark.end_to_end
@@ -39,7 +39,7 @@ def stores(pipeline: Pipeline) -> list[SimulatedStore]:
     return made
 
 
-def look_at_all(pipeline: Pipeline, stores: list[SimulatedStore]) -> None:
+def revalidate_all(pipeline: Pipeline, stores: list[SimulatedStore]) -> None:
     for store in stores:
         ask(pipeline, "occ.revalidate", merchant_id=store.name)
 
@@ -64,7 +64,7 @@ def test_an_outage_of_ours_is_told_to_operators_and_to_no_merchant(
     before = {store.name: len(events_of_all) for store, events_of_all in with_events(pipeline, stores)}
     for store in stores:
         store.change(reachable=False)
-    look_at_all(pipeline, stores)
+    revalidate_all(pipeline, stores)
     await_true(lambda: statuses(pipeline, stores) == {"unreachable": MERCHANTS}, "the outage", within=PATIENCE)
     assert operator_events(pipeline) == ["outage_started"]
     assert {store.name: len(told) for store, told in with_events(pipeline, stores)} == before
@@ -84,7 +84,7 @@ def test_a_few_stores_in_trouble_are_told_of_one_by_one(pipeline: Pipeline, stor
     for store in some:
         store.change(reachable=False)
     operators = operator_events(pipeline)
-    look_at_all(pipeline, stores)
+    revalidate_all(pipeline, stores)
     await_true(lambda: statuses(pipeline, some) == {"unreachable": len(some)}, "the trouble", within=PATIENCE)
     for store in some:
         store.change(reachable=True)

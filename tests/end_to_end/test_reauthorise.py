@@ -8,8 +8,8 @@ import pytest
 from integrations.oracle_commerce.application_key import fingerprint
 from occ.simulator.application_keys import make_application_key
 from occ.simulator.store import SimulatedStore
-from tests.end_to_end.wishes import (
-    A_LOOK,
+from tests.end_to_end.requests import (
+    A_REVALIDATION,
     CARRYING_THEIRS,
     SLOTS,
     THEIRS,
@@ -18,7 +18,7 @@ from tests.end_to_end.wishes import (
     assert_nothing_foreign_was_lost,
     assert_only_theirs_are_in,
     await_forgotten,
-    await_second_look,
+    await_second_revalidation,
     await_true,
     calls,
     connect,
@@ -27,8 +27,8 @@ from tests.end_to_end.wishes import (
     findings,
     history,
     is_at_rest,
-    look,
     ours,
+    revalidate,
     slot_statuses,
     told,
     where,
@@ -102,8 +102,8 @@ def test_a_wrong_new_key_does_not_harm_a_working_connection(shared: Pipeline, ne
         "the old key goes on at once"
     )
     store.reset_counts()
-    look(shared, store)
-    assert calls(store) == A_LOOK
+    revalidate(shared, store)
+    assert calls(store) == A_REVALIDATION
 
 
 TOO_NARROW = {
@@ -139,7 +139,7 @@ def test_a_good_new_key_takes_over_and_the_old_one_is_never_used_again(shared: P
     store.change(revoke_keys=[old])
     assert {call.token for call in store.calls.entries if call.endpoint != "login"} == {2}, "bought with the new key"
     store.kill_tokens()
-    look(shared, store)
+    revalidate(shared, store)
     assert store.calls.statuses["login 401"] == 0
     assert calls(store) == {"login": 2, "shipping_methods": 2, "read_slot": 9}  # one to see that the new key may
     status = shared.status(store.name)
@@ -167,7 +167,7 @@ def test_a_new_key_after_a_verdict_makes_the_connection_active_again(shared: Pip
     store = new_store(slots=CARRYING_THEIRS)
     connect(shared, store)
     store.change(revoke_keys=True, kill_tokens=True)
-    look(shared, store)
+    revalidate(shared, store)
     await_true(lambda: shared.status(store.name)["status"] == "needs_reauthorisation", "the verdict")
     new = make_application_key(subject="renewed")
     store.change(application_key=new)
@@ -183,7 +183,7 @@ def test_a_new_key_is_no_recovery_before_the_store_has_said_so(shared: Pipeline,
     connect(shared, away, forbidding)
     away.change(reachable=False)
     forbidding.fail("shipping_methods", {"fault": "forbidden_role", **ALWAYS})
-    look(shared, away, forbidding)
+    revalidate(shared, away, forbidding)
     await_true(lambda: shared.status(away.name)["status"] == "unreachable", "one to be unreachable")
     assert shared.status(forbidding.name)["status"] == "degraded"
     for store in (away, forbidding):
@@ -302,7 +302,7 @@ def test_what_was_left_behind_stays_in_a_store_the_merchant_has_come_back_to(
     first, second = new_brisk_store(), new_brisk_store()
     merchant = first.name
     connect(brisk, first)
-    await_second_look(brisk, first)
+    await_second_revalidation(brisk, first)
     first.fail("write_slot", {"fault": "forbidden_role", **ALWAYS})
     brisk.send(brisk.request(second, merchant))
     brisk.await_end(merchant, run=2)

@@ -10,14 +10,14 @@ import pytest
 
 from occ.simulator.store import SimulatedStore
 from tests.end_to_end.conftest import BRISK_IDS
-from tests.end_to_end.wishes import (
-    A_LOOK,
+from tests.end_to_end.requests import (
+    A_REVALIDATION,
     CARRYING_THEIRS,
     SLOTS,
     THEIRS,
     assert_both_are_in,
     assert_nothing_foreign_was_lost,
-    await_second_look,
+    await_second_revalidation,
     await_true,
     calls,
     connect,
@@ -25,8 +25,8 @@ from tests.end_to_end.wishes import (
     findings,
     history,
     is_at_rest,
-    look,
     ours,
+    revalidate,
     slot_statuses,
     told,
 )
@@ -48,8 +48,8 @@ def test_a_healthy_look_is_six_calls_and_no_write(shared: Pipeline, new_store: N
     connect(shared, store)
     before = told(shared, store.name)
     store.reset_counts()
-    look(shared, store)
-    assert calls(store) == A_LOOK
+    revalidate(shared, store)
+    assert calls(store) == A_REVALIDATION
     status = shared.status(store.name)
     assert (status["status"], status["run"], status["findings"]) == ("active", 1, [])
     assert told(shared, store.name) == before, "nothing has happened that anybody needs to know"
@@ -61,8 +61,8 @@ def test_an_access_token_that_still_lives_does_not_stand_in_for_the_key(shared: 
     connect(shared, store)
     store.reset_counts()
     for _ in range(2):
-        look(shared, store)
-    assert calls(store) == {name: 2 * count for name, count in A_LOOK.items()}
+        revalidate(shared, store)
+    assert calls(store) == {name: 2 * count for name, count in A_REVALIDATION.items()}
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +139,7 @@ def test_a_store_that_drops_our_url_is_mended_at_the_second_look(brisk: Pipeline
     store = new_brisk_store(drops_url_after=0.3, drops_times=1, slots=filled)
     connect(brisk, store)
     await_true(lambda: len(history(brisk, store.name, "slot_repaired")) == 4, "the repairs")
-    await_second_look(brisk, store)
+    await_second_revalidation(brisk, store)
     for slot, slot_id in BRISK_IDS.items():
         assert store.urls(slot_id) == [THEIRS, ours(store.name, slot)]
     assert_nothing_foreign_was_lost([store])
@@ -207,23 +207,23 @@ def test_every_cause_of_drift_is_told_apart_and_mended_where_it_is_ours(shared: 
     for cause, store in stores.items():
         store.reset_counts()
         CAUSES[cause].disturb(store, ours(store.name, DRIFTING))
-    look(shared, *stores.values())
+    revalidate(shared, *stores.values())
     for cause, store in stores.items():
-        assert_told_and_mended(shared, store, cause)
+        assert_reported_and_mended(shared, store, cause)
     mended = [store for cause, store in stores.items() if CAUSES[cause].mended]
-    look(shared, *mended)
+    revalidate(shared, *mended)
     for store in mended:
         assert "drift" not in shared.status(store.name)["slots"][DRIFTING], "all is in order again"
         assert len(told(shared, store.name)) == 3, "and there is nothing to tell"
 
 
-def assert_told_and_mended(shared: Pipeline, store: SimulatedStore, cause: str) -> None:
+def assert_reported_and_mended(shared: Pipeline, store: SimulatedStore, cause: str) -> None:
     expected = CAUSES[cause]
     status = shared.status(store.name)
     slot = status["slots"][DRIFTING]
     assert (status["status"], slot["status"], slot["drift"]) == (expected.status, expected.slot_status, [cause])
     assert findings(status) == ([(expected.finding, DRIFTING)] if expected.finding else []), cause
-    assert drifts_told(shared, store) == [(DRIFTING, [cause], expected.mended)]
+    assert drifts_reported(shared, store) == [(DRIFTING, [cause], expected.mended)]
     repairs = history(shared, store.name, "slot_repaired")
     assert [(line["slot"], line["drift"]) for line in repairs] == [(DRIFTING, [cause])] * expected.mended
     assert calls(store).get("write_slot", 0) == expected.mended, "one write where it is ours to mend"
@@ -233,7 +233,7 @@ def assert_told_and_mended(shared: Pipeline, store: SimulatedStore, cause: str) 
     assert_nothing_foreign_was_lost([store])
 
 
-def drifts_told(pipeline: Pipeline, store: SimulatedStore) -> list[tuple[str, list[str], bool]]:
+def drifts_reported(pipeline: Pipeline, store: SimulatedStore) -> list[tuple[str, list[str], bool]]:
     """Slot, causes, and whether it was mended, of each event about drift."""
     drifted = [event["data"] for event in events(pipeline, store.name) if event["type"] == "occ.connection.drifted"]
     return [(data["slot"], data["drift"], data["repaired"]) for data in drifted]
@@ -243,11 +243,11 @@ def test_a_url_that_only_the_preview_carries_is_told_apart(brisk: Pipeline, new_
     slot_id = BRISK_IDS["order-submit"]
     store = new_brisk_store(slots={slot_id: {"urls": [THEIRS]}}, own_urls_start_with=OURS_BEGIN_WITH)
     connect(brisk, store)
-    await_second_look(brisk, store)
+    await_second_revalidation(brisk, store)
     callback_url = ours(store.name, "order-submit")
     store.change(slots={slot_id: {"urls": [THEIRS]}, "publishing-submitOrder": {"urls": [callback_url]}})
-    look(brisk, store)
-    assert drifts_told(brisk, store) == [("order-submit", ["preview_only"], True)]
+    revalidate(brisk, store)
+    assert drifts_reported(brisk, store) == [("order-submit", ["preview_only"], True)]
     assert store.urls(slot_id) == [THEIRS, callback_url]
     assert store.urls("publishing-submitOrder") == [callback_url], "not ours to touch"
     assert_nothing_foreign_was_lost([store])
@@ -258,11 +258,11 @@ def test_a_reset_secret_is_reported_until_people_confirm_it(shared: Pipeline, ne
     connect(shared, store)
     store.reset_secret("order-update")
     for _ in range(2):
-        look(shared, store)
+        revalidate(shared, store)
         assert findings(shared.status(store.name)) == [("secret_reset", "order-update")]
-    look(shared, store, repair=True)
+    revalidate(shared, store, repair=True)
     assert findings(shared.status(store.name)) == []
-    look(shared, store)
+    revalidate(shared, store)
     assert findings(shared.status(store.name)) == []
     assert told(shared, store.name).count("drifted") == 1
     assert calls(store)["write_slot"] == 4
@@ -275,7 +275,7 @@ def test_what_was_missed_meanwhile_is_counted(shared: Pipeline, new_store: NewSt
     for _ in range(3):
         store.give_up_delivery("order-update", [ours(store.name, "order-update")])
     store.give_up_delivery("order-update", [THEIRS])
-    look(shared, store)
+    revalidate(shared, store)
     assert shared.status(store.name)["slots"]["order-update"]["missed_events"] == 3
     assert history(shared, store.name, "slot_repaired")[0]["missed_events"] == 3
 
@@ -295,18 +295,18 @@ def test_a_slot_somebody_keeps_undoing_is_contested_until_people_decide(shared: 
     stores["undone later"].change(rivals=[UNDOES_US])
     stores["undone at once"].change(rivals=[UNDOES_US | {"seen_in_answer": True}])
     for _ in range(REPAIRS_PER_DAY + 2):
-        look(shared, *stores.values())
+        revalidate(shared, *stores.values())
         stores["after each look"].rival_writes(FOUGHT_OVER, THEIRS, how="replace")
     for name, store in stores.items():
         assert_contested(shared, store, name)
     for store in stores.values():
         store.change(rivals=[])
         store.reset_counts()
-    look(shared, *stores.values())
+    revalidate(shared, *stores.values())
     for store in stores.values():
         assert shared.status(store.name)["slots"][FOUGHT_OVER]["status"] == "contested", "people have yet to decide"
         assert "write_slot" not in calls(store)
-    look(shared, *stores.values(), repair=True)
+    revalidate(shared, *stores.values(), repair=True)
     for name, store in stores.items():
         assert (name, shared.status(store.name)["status"]) == (name, "active")
         assert_both_are_in(store)
@@ -330,13 +330,13 @@ def test_a_contested_slot_that_others_put_in_order_is_ours_again(shared: Pipelin
     connect(shared, store)
     for _ in range(REPAIRS_PER_DAY + 1):
         store.rival_writes(FOUGHT_OVER, THEIRS, how="replace")
-        look(shared, store)
+        revalidate(shared, store)
     assert shared.status(store.name)["slots"][FOUGHT_OVER]["status"] == "contested"
     store.reset_counts()
     store.change(slots={FOUGHT_OVER: {"urls": [THEIRS, ours(store.name, FOUGHT_OVER)]}})
-    look(shared, store)
+    revalidate(shared, store)
     assert shared.status(store.name)["status"] == "active"
-    assert calls(store) == A_LOOK
+    assert calls(store) == A_REVALIDATION
 
 
 # --- The key ----------------------------------------------------------------------------------------------------------
@@ -347,7 +347,7 @@ def test_a_revoked_key_is_one_event_at_the_second_exchange(shared: Pipeline, new
     connect(shared, store)
     store.reset_counts()
     store.change(revoke_keys=True, kill_tokens=True)
-    look(shared, store)
+    revalidate(shared, store)
     assert shared.status(store.name)["status"] == "active", "one refusal is a doubt"
     assert findings(shared.status(store.name)) == [("key_doubted", None)]
     await_true(lambda: shared.status(store.name)["status"] == "needs_reauthorisation", "the verdict")
@@ -355,11 +355,11 @@ def test_a_revoked_key_is_one_event_at_the_second_exchange(shared: Pipeline, new
     first, second = (call.arrived for call in store.calls.entries)
     assert second - first >= float(shared.environment["OCC_CONFIRM_REJECTION"])
     assert findings(shared.status(store.name)) == [("key_rejected", None)]
-    look(shared, store)
+    revalidate(shared, store)
     assert told(shared, store.name) == ["onboarding", "active", "needs_reauthorisation"]
     assert_both_are_in(store)
     store.change(accept_keys=[store.application_key])
-    look(shared, store)
+    revalidate(shared, store)
     assert told(shared, store.name)[3:] == ["recovered"]
     assert findings(shared.status(store.name)) == []
 
@@ -377,7 +377,7 @@ def test_a_refusal_shorter_than_the_confirmation_is_no_event(shared: Pipeline, n
     connect(shared, *stores.values())
     for name, store in stores.items():
         store.change(faults=SHORT_REFUSALS[name])
-    look(shared, *stores.values())
+    revalidate(shared, *stores.values())
     for name, store in stores.items():
         await_true(lambda store=store: is_well(shared, store), f"the refusal {name} to pass")  # type: ignore[misc]
         assert told(shared, store.name) == ["onboarding", "active"], name
@@ -398,9 +398,9 @@ def test_shipping_methods_that_are_gone_are_told_and_noticed_when_they_are_back(
 ) -> None:
     store = new_brisk_store()
     connect(brisk, store)
-    await_second_look(brisk, store)
+    await_second_revalidation(brisk, store)
     store.change(shipping_methods=[])
-    look(brisk, store)
+    revalidate(brisk, store)
     status = brisk.status(store.name)
     assert (status["status"], findings(status)) == ("degraded", [("no_shipping_methods", None)])
     assert status["findings"][0]["next_attempt_at"] is not None
@@ -416,10 +416,10 @@ def test_a_store_that_cannot_be_reached_needs_nobody_and_comes_back_by_itself(
 ) -> None:
     stores = away, failing = new_brisk_store(), new_brisk_store()
     connect(brisk, *stores)
-    await_second_look(brisk, *stores)
+    await_second_revalidation(brisk, *stores)
     away.change(reachable=False)
     failing.fail("shipping_methods", {"fault": 503, **ALWAYS})
-    look(brisk, *stores)
+    revalidate(brisk, *stores)
     await_true(
         lambda: {brisk.status(store.name)["status"] for store in stores} == {"unreachable"}, "them to be unreachable"
     )

@@ -12,7 +12,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from occ.simulator.store import SimulatedStore
 from tests.end_to_end.collector import Collector, Span
-from tests.end_to_end.wishes import look, ours
+from tests.end_to_end.requests import ours, revalidate
 from tests.pipeline import Pipeline
 from tests.secrets import canaries, stores
 from tests.waiting import wait_until
@@ -149,7 +149,7 @@ def test_one_trace_covers_a_run_and_another_the_look_that_follows(
         # A look that mends a slot asks, with a query string, for what was missed meanwhile.
         store.change(slots={"order-update": {"urls": []}})
         store.reset_counts()
-        look(pipeline, store)
+        revalidate(pipeline, store)
         assert ours(store.name, "order-update") in store.urls("order-update")
         assert store.calls.endpoints["failed_messages"]
 

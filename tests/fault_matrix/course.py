@@ -14,7 +14,7 @@ from integrations.connections.record import (
 )
 from tests.fault_matrix.stand import Stand, Wait
 
-_MOST_LOOKS = 60
+_MOST_REVALIDATIONS = 60
 _EXACT = 1e-3  # seconds: times are floats
 _SHORTEST_REST = 3600.0  # of a slot that was left behind: between two tries, not between two looks
 
@@ -110,14 +110,14 @@ class Course:
         What changes then is the rest, which may grow; see `Look.is_like`. `at_least`: seconds to go on for anyway.
         """
         until = self.stand.now + at_least
-        for _ in range(_MOST_LOOKS):
+        for _ in range(_MOST_REVALIDATIONS):
             look = self.look()
             settled = len(self.looks) > 1 and look.is_like(self.looks[-2]) and self.stand.now >= until
-            departure = self.stand.connection.departure
-            if look.rest is None or (settled and departure is None):
+            disconnection = self.stand.connection.disconnection
+            if look.rest is None or (settled and disconnection is None):
                 return
             # What is like this until the time for it is over need not be looked at every time.
-            left = departure.until - self.stand.now if settled and departure else 0.0
+            left = disconnection.until - self.stand.now if settled and disconnection else 0.0
             self.stand.clock.advance(max(look.rest, left))
         raise AssertionError(f"does not settle: {self.looks[-1]}")
 
@@ -136,14 +136,14 @@ class Course:
         if work is None or work.claim is not None or work.not_before <= stand.now:
             return None
         wait = work.not_before - stand.now
-        if self._rests() or (stand.connection.departure is not None and wait >= _SHORTEST_REST):
+        if self._rests() or (stand.connection.disconnection is not None and wait >= _SHORTEST_REST):
             return None
         return by_policy if by_policy is not None and abs(wait - by_policy.longest) < _EXACT else Wait(wait, wait)
 
     def _rests(self) -> bool:
         """Whether nothing is under way: what is due next is a look."""
         connection = self.stand.connection
-        if connection.departure is not None:
+        if connection.disconnection is not None:
             return all(work.not_before - self.stand.now >= _SHORTEST_REST for _, work in connection.unfinished())
         doubted = connection.credential.verdict is KeyVerdict.DOUBTED or (
             connection.candidate is not None and connection.candidate.doubted_since is not None

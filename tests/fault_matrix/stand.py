@@ -34,7 +34,7 @@ class Stand:
     def __init__(self, target: str, **settings: Any) -> None:
         self.target = target
         self.desk = Desk(EPOCH, **settings)
-        self.clock, self.records, self.wiring = self.desk.clock, self.desk.records, self.desk.parts
+        self.clock, self.records, self.wiring = self.desk.clock, self.desk.records, self.desk.services
         contents = {"urls": [OTHERS_URL], "headers": OTHERS_HEADERS, "basicAuthentication": OTHERS_LOGIN}
         self.store = self.desk.store(
             slots={spec.id: contents for spec in self.wiring.settings.slots.values()},

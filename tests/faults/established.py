@@ -86,14 +86,16 @@ class Life:
         self._ask("request", request)
         return str(request["application_key"])
 
-    def ask(self, what: str, **wish: object) -> None:
+    def ask(self, what: str, **asked: object) -> None:
         """`revalidate` or `disconnect`."""
-        self._ask(what, {"merchant_id": self.name, **wish})
+        self._ask(what, {"merchant_id": self.name, **asked})
 
-    def _ask(self, what: str, wish: Mapping[str, object]) -> None:
+    def _ask(self, what: str, asked: Mapping[str, object]) -> None:
         doors = [self.door] if self.copies == 1 else ["inbox", "celery"]
         for number in range(self.copies):
-            self.rig.wish(what, wish, door=doors[number % len(doors)], later=number * self.rig.trial.dice.random())
+            self.rig.send_later(
+                what, asked, door=doors[number % len(doors)], later=number * self.rig.trial.dice.random()
+            )
 
     # --- Going on ---------------------------------------------------------------------------------------------------
 
@@ -169,7 +171,7 @@ def is_at_rest(connection: Connection) -> bool:
 # --- The stories ------------------------------------------------------------------------------------------------------
 
 
-def _looked_at(life: Life) -> Story:
+def _revalidated(life: Life) -> Story:
     yield is_at_rest
     calls = life.store.calls.endpoints["login"]
     life.ask("revalidate")
@@ -195,7 +197,7 @@ def _good_key(life: Life) -> Story:
     yield lambda connection: connection.credential.fingerprint == proven and is_at_rest(connection)
     if old != life.new_key:
         life.store.change(revoke_keys=[old], kill_tokens=True)
-    yield from _looked_at(life)
+    yield from _revalidated(life)
 
 
 def _wrong_key(life: Life) -> Story:
@@ -205,14 +207,14 @@ def _wrong_key(life: Life) -> Story:
     yield lambda connection: connection.key_refusal is not None and is_at_rest(connection)
 
 
-def _leaves(life: Life) -> Story:
+def _disconnects(life: Life) -> Story:
     life.status, life.sealed_key = "disconnected", None
     life.writes.update(SLOTS)
     life.ask("disconnect")
     yield lambda connection: connection.disconnected and not any(slot.work for slot in connection.slots.values())
 
 
-def _leaves_in_part(life: Life) -> Story:
+def _disconnects_in_part(life: Life) -> Story:
     life.status, life.sealed_key, life.left_behind = "disconnected", None, SLOT
     life.writes.update(SLOTS)
     life.store.fail(f"write_slot:{SLOT}", {"fault": "forbidden_role", "times": "always"})
@@ -227,7 +229,7 @@ def _comes_back(life: Life) -> Story:
     life.writes.update(SLOTS)
     life.writes.update(SLOTS)
     life.ask("disconnect")
-    yield lambda connection: connection.departure is not None
+    yield lambda connection: connection.disconnection is not None
     life.sealed_key = life.connect()
     yield lambda connection: connection.status == "active" and is_at_rest(connection)
 
@@ -249,12 +251,12 @@ def _moves(life: Life) -> Story:
 
 CARRYING_THEIRS = {slot: {"urls": [FOREIGN_URL]} for slot in SLOTS}
 STORIES: Mapping[str, Callable[[Life], Story]] = {
-    "looked_at": _looked_at,
+    "revalidated": _revalidated,
     "repaired": _repaired,
     "good_key": _good_key,
     "wrong_key": _wrong_key,
-    "leaves": _leaves,
-    "leaves_in_part": _leaves_in_part,
+    "disconnects": _disconnects,
+    "disconnects_in_part": _disconnects_in_part,
     "comes_back": _comes_back,
     "moves": _moves,
 }

@@ -93,16 +93,16 @@ def _wrap_points() -> None:
     from tasks import dispatch, doors, step, tick
 
     _around(Acceptance, "accept", _accept)
-    _around(Acceptance, "look", _wish("look"))
-    _around(Acceptance, "disconnect", _wish("leave"))
+    _around(Acceptance, "revalidate", _ask_for("ask_revalidate"))
+    _around(Acceptance, "disconnect", _ask_for("ask_disconnect"))
     _around(doors, "start_run", _begin)
     _around(doors, "start_work", _follow_up)
     _around(step, "go_on", _go_on)
-    _around(step, "_after_departure", _after_departure)
+    _around(step, "_after_disconnection", _after_disconnection)
     _around(step, "run_step", _run_step)
     for sender in (doors, step, tick):
         _around(sender, "dispatch", _start)
-    _around(step._Turn, "attempt", _attempt)
+    _around(step._ClaimedStep, "attempt", _attempt)
     _around(Records, "take_due", _take_due)
     _around(AccessTokens, "_share", _before_and_after("share"))
     for call in ("login", "shipping_methods", "read_slot", "write_slot"):
@@ -119,7 +119,7 @@ def _accept(accept: Callable[..., Any], acceptance: object, request: object, *ar
     return accepted
 
 
-def _wish(name: str) -> Callable[..., Any]:
+def _ask_for(name: str) -> Callable[..., Any]:
     def ask(original: Callable[..., Any], acceptance: object, request: object, *args: Any, **kwargs: Any) -> Any:
         merchant_id = request.get("merchant_id") if isinstance(request, dict) else None
         here.merchant_id, here.doing = merchant_id if isinstance(merchant_id, str) else "", name
@@ -138,23 +138,23 @@ def _follow_up(follow_up: Callable[..., Any], *args: Any) -> None:
 
 
 def _go_on(go_on: Callable[..., Any], connection: Any, *args: Any) -> Any:
-    """The store that was left is done with; the new run is about to be told so."""
+    """The store that was left is done with; the new run is about to be done so."""
     if connection is not None:
         _reached("go_on:before", connection.merchant_id)
     return go_on(connection, *args)
 
 
-def _after_departure(after_departure: Callable[..., Any], parts: object, start: object, recorded: Any) -> Any:
+def _after_disconnection(original: Callable[..., Any], services: object, start: object, recorded: Any) -> Any:
     if recorded.snapshot.sealed_key is None:
         _reached("key_forgotten")
-    return after_departure(parts, start, recorded)
+    return original(services, start, recorded)
 
 
 def _begin(begin: Callable[..., Any], *args: Any) -> Any:
-    told = begin(*args)
+    done = begin(*args)
     _reached("accept:enqueued")
     here.merchant_id = here.doing = ""
-    return told
+    return done
 
 
 def _run_step(run_step: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -162,11 +162,11 @@ def _run_step(run_step: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     here.doing = str(target)
     try:
         _reached(f"{here.doing}:before_claim")
-        told = run_step(*args, **kwargs)
+        done = run_step(*args, **kwargs)
         _reached(f"{here.doing}:enqueued")
     finally:
         here.merchant_id = here.doing = ""
-    return told
+    return done
 
 
 def _attempt(attempt: Callable[..., Any], *args: Any) -> Any:
@@ -187,7 +187,7 @@ def _before_and_after(name: str) -> Callable[..., Any]:
 
 
 def _start(start: Callable[..., Any], connection: Any, *args: Any, **kwargs: Any) -> Any:
-    if here.doing in {"accept", "look", "leave"}:
+    if here.doing in {"accept", "ask_revalidate", "ask_disconnect"}:
         return start(connection, *args, **kwargs)
     if here.doing and connection.merchant_id != here.merchant_id:
         _reached("go_on:recorded", connection.merchant_id)
@@ -218,17 +218,17 @@ def _wrap_deadly(prefix: str) -> None:
     from integrations.oracle_commerce.accept import Acceptance
     from tasks import step
 
-    def attempt(original: Callable[..., Any], turn: Any, snapshot: Any, connection: Any) -> Any:
+    def attempt(original: Callable[..., Any], claimed_step: Any, snapshot: Any, connection: Any) -> Any:
         if connection.merchant_id.startswith(prefix):
             _die()
-        return original(turn, snapshot, connection)
+        return original(claimed_step, snapshot, connection)
 
     def accept(original: Callable[..., Any], acceptance: object, request: object, *args: Any, **kwargs: Any) -> Any:
         if isinstance(request, dict) and str(request.get("merchant_id")).startswith(f"request-of-{prefix}"):
             _die()
         return original(acceptance, request, *args, **kwargs)
 
-    _around(step._Turn, "attempt", attempt)
+    _around(step._ClaimedStep, "attempt", attempt)
     _around(Acceptance, "accept", accept)
 
 

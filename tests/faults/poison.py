@@ -62,7 +62,7 @@ def poison_merchants(trial: Trial) -> Report:
         poison = [rig.simulator.add(f"poison-{n}", offers=SLOTS) for n in range(1, deadly + 1)]
         deadly_request = rig.simulator.add("request-of-poison-1", offers=SLOTS)
         rig.feed([*stores[: healthy // 3], *poison, *stores[healthy // 3 :]], within=healthy / 4, door=rig.post)
-        rig.wish("request", rig.request(deadly_request), later=healthy / 8)
+        rig.send_later("request", rig.request(deadly_request), later=healthy / 8)
         rig.go_on(healthy / 4)
         failed = rig.until(lambda: all(_cause(rig, store.name) == "worker_lost" for store in poison), 90)
         set_aside = rig.until(lambda: bool(list_quarantine(rig.redis)), 60)

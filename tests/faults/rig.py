@@ -73,7 +73,7 @@ class Rig(Pipeline):
         self._roles: dict[str, tuple[tuple[str, ...], Mapping[str, str]]] = {}
         self._outbox: deque[tuple[float, SimulatedStore, Callable[[object], None]]] = deque()
         self._numbers = itertools.count()
-        self._wishes: list[tuple[float, int, Callable[[], object]]] = []
+        self._requests: list[tuple[float, int, Callable[[], object]]] = []
         self._done: set[str] = set()
 
     def __enter__(self) -> Self:
@@ -90,7 +90,7 @@ class Rig(Pipeline):
 
     def start(self, workers: int = 2, beats: int = 1, **environment: str) -> None:
         """Workers of the trial's pool that consume, one for the quarantine lane, and beat."""
-        self._start_lane(environment)
+        self._start_suspects(environment)
         for _ in range(workers):
             self.start_worker(environment=environment)
         for _ in range(beats):
@@ -105,7 +105,7 @@ class Rig(Pipeline):
         self._roles[name] = options, environment or {}
         return name
 
-    def _start_lane(self, environment: Mapping[str, str]) -> None:
+    def _start_suspects(self, environment: Mapping[str, str]) -> None:
         self._lane = self.start_worker("--queues", QUARANTINE, "--concurrency", "1", environment=environment)
 
     def _start(self, name: str, command: Iterable[str], environment: Mapping[str, str]) -> str:
@@ -244,16 +244,16 @@ class Rig(Pipeline):
         for number, store in enumerate(stores):
             self._outbox.append((now + within * number / len(stores), store, door or self.post))
 
-    def wish(self, what: str, wish: Mapping[str, object], *, door: str = "inbox", later: float = 0.0) -> None:
-        """Send a request or a wish, named by its field in the inbox, as soon as the server takes it."""
+    def send_later(self, what: str, asked: Mapping[str, object], *, door: str = "inbox", later: float = 0.0) -> None:
+        """Send a request, named by its field in the inbox, as soon as the server takes it."""
         task = {"request": "occ.connect"}.get(what, f"occ.{what}")
 
         def send() -> object:
             if door == "celery":
-                return self.producer.send_task(task, kwargs=dict(wish), queue="occ")
-            return self.redis.xadd(STREAM, {what: json.dumps(wish)})
+                return self.producer.send_task(task, kwargs=dict(asked), queue="occ")
+            return self.redis.xadd(STREAM, {what: json.dumps(asked)})
 
-        heapq.heappush(self._wishes, (time.monotonic() + later, next(self._numbers), send))
+        heapq.heappush(self._requests, (time.monotonic() + later, next(self._numbers), send))
 
     def go_on(self, seconds: float) -> None:
         """Let time pass."""
@@ -300,9 +300,9 @@ class Rig(Pipeline):
             self.sent_at[store.name] = time.monotonic()
 
     def _serve_established(self) -> None:
-        while self._wishes and self._wishes[0][0] <= time.monotonic():
-            self._wishes[0][2]()
-            heapq.heappop(self._wishes)
+        while self._requests and self._requests[0][0] <= time.monotonic():
+            self._requests[0][2]()
+            heapq.heappop(self._requests)
         self.established.go_on()
 
     # --- Counting ---------------------------------------------------------------------------------------------------
@@ -347,7 +347,7 @@ class Rig(Pipeline):
 
     def _await_all(self, within: float) -> None:
         self.until(lambda: not self._outbox, within)
-        self.until(lambda: not self.unfinished() and not self._wishes and not self.established.unfinished(), within)
+        self.until(lambda: not self.unfinished() and not self._requests and not self.established.unfinished(), within)
 
     def unfinished(self) -> list[str]:
         """Merchants whose run has not ended."""

@@ -9,11 +9,11 @@ from tests.faults.kills import event_order, rolling_sigterm, worker_kills
 from tests.faults.messages import duplicate_storm, queue_deletion
 from tests.faults.poison import poison_matrix, poison_merchants
 from tests.faults.report import Report
+from tests.faults.request_points import request_points
 from tests.faults.server import client_kills, power_loss, server_kills
 from tests.faults.soak import soak
 from tests.faults.stores import hung_stores, store_outage
 from tests.faults.trial import Trial
-from tests.faults.wish_points import wish_points
 
 THREADS = ("threads",)
 BOTH = ("threads", "prefork")
@@ -30,7 +30,7 @@ class Scenario:
 
 SCENARIOS: Mapping[str, Scenario] = {
     "crash_points": Scenario(crash_points, BOTH),
-    "wish_points": Scenario(wish_points, BOTH),
+    "request_points": Scenario(request_points, BOTH),
     "worker_kills": Scenario(worker_kills, BOTH),
     "server_kills": Scenario(server_kills, BOTH),
     "power_loss": Scenario(power_loss),

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from integrations.connections.record import Connection, Credential, Departure, Step
+from integrations.connections.record import Connection, Credential, Disconnection, Step
 from tests.faults.report import Report, is_a_loss, table
 from tests.faults.rig import _in_order, says_twice
 from tests.faults.server import _cut_back
 
 ONBOARDING = Connection("m-1", "https://x", 1, 0.0, 0.0, Credential("f"), Step.VALIDATE_KEY, None)
-DISCONNECTED = dataclasses.replace(ONBOARDING, departure=Departure(0.0, 0.0))
+DISCONNECTED = dataclasses.replace(ONBOARDING, disconnection=Disconnection(0.0, 0.0))
 
 
 def events(*statuses: tuple[str | None, str]) -> list[dict[str, object]]:

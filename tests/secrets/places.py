@@ -186,7 +186,7 @@ def command_lines() -> bytes:
     return subprocess.run(["ps", "-ww", "-eo", "args"], capture_output=True, check=True).stdout
 
 
-def told_by_occ(pipeline: Pipeline, merchants: Iterable[str]) -> bytes:
+def printed_by_occ(pipeline: Pipeline, merchants: Iterable[str]) -> bytes:
     """`occ` about all these merchants, for people and for programs."""
     told = []
     with pytest.MonkeyPatch.context() as patch:

@@ -93,7 +93,7 @@ def test_stores_are_connected_under_the_documented_user(pipeline: Pipeline) -> N
     wait_until(lambda: int(pipeline.redis.hget("occ:receiver", "waiting") or 1) == 0, what="the deliveries")
     assert flower.get("/api/workers?refresh=1").ok
     assert any(task["name"] == "occ.register_slot" for task in flower.tasks().values())
-    assert places.told_by_occ(pipeline, [stores[0].name])
+    assert places.printed_by_occ(pipeline, [stores[0].name])
     pipeline_logs = places.logs(pipeline)
     assert b"NOPERM" not in pipeline_logs
     assert b"NoPermission" not in pipeline_logs

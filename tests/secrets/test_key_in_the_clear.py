@@ -64,7 +64,7 @@ def test_nothing_of_it_is_kept_once_it_was_handled_and_the_file_rewritten(pipeli
     with redis.Redis.from_url(pipeline.server.url) as client:
         assert SEARCH.hits(places.server_dump(client)) == []
         assert SEARCH.hits(places.logs(pipeline)) == []
-        assert SEARCH.hits(places.told_by_occ(pipeline, [])) == []
+        assert SEARCH.hits(places.printed_by_occ(pipeline, [])) == []
         # What went through the server is in its append-only file until that is rewritten, and in its slow log if it
         # was slow. docs/security.md says so; here it is seen to be so, and to be all.
         assert SEARCH.hits(places.slow_log(client))

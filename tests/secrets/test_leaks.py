@@ -86,7 +86,7 @@ PLACES: dict[str, Callable[[Suite], bytes]] = {
     "inspect": lambda suite: places.inspected(suite.pipeline),
     "logs": lambda suite: places.logs(suite.pipeline),
     "events and timelines": lambda suite: places.history(suite.pipeline, suite.merchants),
-    "occ": lambda suite: places.told_by_occ(suite.pipeline, suite.merchants),
+    "occ": lambda suite: places.printed_by_occ(suite.pipeline, suite.merchants),
     "ps": lambda _: places.command_lines(),
     "celery report": lambda suite: places.celery_report(suite.pipeline),
     # The password lies there in a file for its owner alone: test_the_files_that_hold_a_secret_are_private.

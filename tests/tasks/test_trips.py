@@ -71,7 +71,7 @@ class OneWorker:
 
     def revalidate(self) -> None:
         """A connection that is in order is looked at."""
-        committed = self.services.acceptance.look({"merchant_id": "m-1"}, Door.CELERY).committed
+        committed = self.services.acceptance.revalidate({"merchant_id": "m-1"}, Door.CELERY).committed
         assert isinstance(committed, Committed)
         self._send(committed.after, committed.after.ready(committed.snapshot.now()))
         self._work()

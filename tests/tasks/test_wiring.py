@@ -33,9 +33,9 @@ def wiring(**settings: str) -> Wiring:
     return Wiring(load_settings(needed | settings))
 
 
-def ask_for_store(parts: Wiring, store_url: str) -> None:
+def ask_for_store(services: Wiring, store_url: str) -> None:
     connection = dataclasses.replace(CONNECTION, store_url=store_url)
-    parts.store(Snapshot(connection, 1, "sealed", None, 0.0, 0.0), connection, Deadline.after(1))
+    services.store(Snapshot(connection, 1, "sealed", None, 0.0, 0.0), connection, Deadline.after(1))
 
 
 def test_the_store_of_a_record_is_called_where_its_host_is_allowed() -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from integrations.connections.change import Change, Moment, Stop, any_work, with_work
 from integrations.connections.lifecycle.outcomes import give_up
 from integrations.connections.record import Cause, Claim, Connection, Step, Target
-from integrations.connections.schedule import days_left_to_tell
+from integrations.connections.schedule import days_left_to_report
 
 DEATHS_ALONE = 3
 _LONGEST_STAND_BACK = 60.0  # seconds
@@ -64,9 +64,9 @@ def is_mine(connection: Connection, run: int, target: Target, owner: str) -> boo
 def _with_expiry_warning(connection: Connection, at: Moment) -> Connection:
     """Each warning before the end of the key is given once: the record remembers the last."""
     credential = connection.credential
-    if connection.departure is not None:
+    if connection.disconnection is not None:
         return connection  # nobody needs a new key for a store that is being disconnected
-    days = days_left_to_tell(credential.expires_at, at.now)
-    if days is None or (credential.expiry_told is not None and days >= credential.expiry_told):
+    days = days_left_to_report(credential.expires_at, at.now)
+    if days is None or (credential.expiry_reported is not None and days >= credential.expiry_reported):
         return connection
-    return replace(connection, credential=replace(credential, expiry_told=days))
+    return replace(connection, credential=replace(credential, expiry_reported=days))

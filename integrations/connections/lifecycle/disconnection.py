@@ -19,7 +19,7 @@ from integrations.connections.change import (
     claimed_work,
     slot_name,
 )
-from integrations.connections.record import Cause, Connection, Departure, Slot, SlotStatus, Step, Target, Work
+from integrations.connections.record import Cause, Connection, Disconnection, Slot, SlotStatus, Step, Target, Work
 
 _FORGET_ALL = Keys(forget_current=True, forget_candidate=True)
 
@@ -28,18 +28,18 @@ def disconnect(connection: Connection | None, at: Moment, *, forget_now: bool = 
     """Leave the store. `forget_now`: the key is forgotten at once, and what is in the store stays there."""
     if connection is None:
         return Stop("unknown_connection")
-    if connection.departure is not None and not (forget_now and _has_work(connection)):
+    if connection.disconnection is not None and not (forget_now and _has_work(connection)):
         return Stop("disconnected" if connection.disconnected else "under_way")
-    leaving = departing(connection, at) if connection.departure is None else connection
+    begun = begin(connection, at) if connection.disconnection is None else connection
     asked = Note("disconnect_asked", details={"forget": "now" if forget_now else "end"})
     if not forget_now:
-        return Change(leaving, (asked,), Keys(forget_candidate=True))
+        return Change(begun, (asked,), Keys(forget_candidate=True))
     forgotten = Cause("credential_forgotten")
-    slots = {name: _without_our_key(slot, forgotten) for name, slot in leaving.slots.items()}
-    return Change(replace(leaving, slots=slots, updated_at=at.now), (asked, Note("key_forgotten")), _FORGET_ALL)
+    slots = {name: _without_our_key(slot, forgotten) for name, slot in begun.slots.items()}
+    return Change(replace(begun, slots=slots, updated_at=at.now), (asked, Note("key_forgotten")), _FORGET_ALL)
 
 
-def departing(connection: Connection, at: Moment) -> Connection:
+def begin(connection: Connection, at: Moment) -> Connection:
     """The connection with the work of leaving its store; tasks of its run end quietly."""
     return replace(
         connection,
@@ -48,12 +48,13 @@ def departing(connection: Connection, at: Moment) -> Connection:
         step=Step.DISCONNECT,
         work=None,
         candidate=None,
-        departure=connection.departure or Departure(at.now, at.now + at.pace.clean_up_for, connection.status),
-        slots={name: _leaving(slot, at) for name, slot in connection.slots.items()},
+        disconnection=connection.disconnection
+        or Disconnection(at.now, at.now + at.pace.clean_up_for, connection.status),
+        slots={name: _to_remove(slot, at) for name, slot in connection.slots.items()},
     )
 
 
-def _leaving(slot: Slot, at: Moment) -> Slot:
+def _to_remove(slot: Slot, at: Moment) -> Slot:
     if slot.verdict is SlotStatus.REMOVED:
         return slot
     return replace(slot, work=_work(slot, at), last_attempts=slot.attempts, cause=None)
@@ -82,7 +83,7 @@ def left_behind(
     if _never_there(connection.slots[slot_name(target)]):
         return _finished(connection, target, SlotStatus.REMOVED, at, details={"never_there": True})
     again = until if soon and work.attempts < at.pace.retry_attempts else max(until, _next_try(work.attempts, at))
-    if connection.departure is None or again > connection.departure.until:
+    if connection.disconnection is None or again > connection.disconnection.until:
         return _finished(connection, target, SlotStatus.LEFT_BEHIND, at, cause=cause)
     slot = connection.slots[slot_name(target)]
     waiting = replace(work, claim=None, not_before=again, due_at=again, deaths=0, deaths_alone=0)

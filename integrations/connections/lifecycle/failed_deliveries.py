@@ -26,7 +26,7 @@ def is_due(connection: Connection, after: float, now: float) -> bool:
 
     While something is reported, each re-validation looks, so that it goes as soon as it is mended.
     """
-    if not after or connection.departure is not None or connection.candidate is not None:
+    if not after or connection.disconnection is not None or connection.candidate is not None:
         return False
     if not any(slot.in_order_at is not None for slot in connection.slots.values()):
         return False

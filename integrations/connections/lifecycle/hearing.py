@@ -36,13 +36,13 @@ def fell_silent(connection: Connection | None, name: str, silence: Silence) -> C
         return Stop("unknown_slot")
     if slot.silence == silence:
         return Stop("known")
-    told = slot.silence is not None
+    reported = slot.silence is not None
     details: dict[str, object] = {"heard_last": silence.since, "longest_pause": silence.longest_pause}
-    return _changed(connection, name, replace(slot, silence=silence), "" if told else "slot_silent", details)
+    return _changed(connection, name, replace(slot, silence=silence), "" if reported else "slot_silent", details)
 
 
 def _slot(connection: Connection | None, name: str) -> Slot | None:
-    if connection is None or connection.departure is not None:
+    if connection is None or connection.disconnection is not None:
         return None
     slot = connection.slots.get(name)
     return slot if slot is not None and slot.wanted else None

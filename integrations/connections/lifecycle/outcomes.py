@@ -195,7 +195,7 @@ def _shipping_methods_missing(connection: Connection, target: Target, at: Moment
         trouble=None,
         cause=None,
         work=at_time(at.pace.next_try(connection, at.now)),
-        looks_in_trouble=connection.looks_in_trouble + 1,
+        failed_revalidations=connection.failed_revalidations + 1,
         updated_at=at.now,
     )
     return Change(missing, (line,), keys)
@@ -353,7 +353,7 @@ def _step_ended(connection: Connection, target: Target, trouble: Trouble, at: Mo
         trouble=trouble,
         cause=None,
         work=at_time(again),
-        looks_in_trouble=connection.looks_in_trouble + 1,
+        failed_revalidations=connection.failed_revalidations + 1,
         updated_at=at.now,
     )
     what = "gave_up" if trouble.passing else "ended"
@@ -389,6 +389,6 @@ def _slot_finished(
 
 def _rest(connection: Connection, at: Moment) -> Connection:
     """All slots have an outcome: look at the connection again when there is reason to."""
-    again = at.pace.next_look(connection, at.now)
-    in_trouble = 0 if connection.status is ConnectionStatus.ACTIVE else connection.looks_in_trouble + 1
-    return replace(connection, step=flow.FIRST, work=at_time(again), looks_in_trouble=in_trouble)
+    again = at.pace.next_revalidation(connection, at.now)
+    in_trouble = 0 if connection.status is ConnectionStatus.ACTIVE else connection.failed_revalidations + 1
+    return replace(connection, step=flow.FIRST, work=at_time(again), failed_revalidations=in_trouble)

@@ -1,4 +1,6 @@
-"""How a run or a look begins: what a connect request, a new key, another store or an operator's wish makes of a record.
+"""How a run or a re-validation begins: what each kind of request makes of a record.
+
+A connect request, a new key, another store, or what an operator asks for.
 
 Pure, like `outcomes.py`.
 """
@@ -45,7 +47,7 @@ def begin(connection: Connection | None, desired: Desired, at: Moment, *, replac
     """
     if connection is not None and connection.store_url != desired.store_url:
         return _move(connection, desired, at)
-    if connection is None or connection.departure is not None or _lacks_its_key(connection):
+    if connection is None or connection.disconnection is not None or _lacks_its_key(connection):
         return _start(connection, desired, at)
     if connection.credential.fingerprint == desired.fingerprint and replace_key:
         again = replace(connection, updated_at=at.now)
@@ -57,7 +59,7 @@ def begin(connection: Connection | None, desired: Desired, at: Moment, *, replac
     return _start(connection, desired, at)
 
 
-def look_now(connection: Connection | None, at: Moment, *, repair: bool = False) -> Change | Stop:
+def revalidate_now(connection: Connection | None, at: Moment, *, repair: bool = False) -> Change | Stop:
     """Re-validate at once instead of at the next look. A wait the store has asked for is kept.
 
     `repair`: people have decided: slots that were given up as contested are written again, and what had changed in a
@@ -65,7 +67,7 @@ def look_now(connection: Connection | None, at: Moment, *, repair: bool = False)
     """
     if connection is None:
         return Stop("unknown_connection")
-    if connection.departure is not None:
+    if connection.disconnection is not None:
         return Stop("disconnected")
     if repair:
         slots = {name: _forgiven(slot) for name, slot in connection.slots.items()}
@@ -114,7 +116,7 @@ def _start(connection: Connection | None, desired: Desired, at: Moment) -> Chang
         updated_at=at.now,
         credential=Credential(fingerprint=desired.fingerprint, expires_at=desired.expires_at),
         step=flow.FIRST,
-        work=_after_departure(connection, at),
+        work=_after_disconnection(connection, at),
         slots=_slots_of(desired, connection if connection and connection.store_url == desired.store_url else None),
         phase=connection.phase if connection else desired.phase,
         traceparent=desired.traceparent,
@@ -147,17 +149,17 @@ def _move(connection: Connection, desired: Desired, at: Moment) -> Change:
     if connection.disconnected and not any(slot.work for slot in connection.slots.values()):
         return started
     were_there = any(slot.in_order_at is not None for slot in connection.slots.values())
-    if connection.departure is None and connection.credential.verdict is KeyVerdict.PENDING and not were_there:
+    if connection.disconnection is None and connection.credential.verdict is KeyVerdict.PENDING and not were_there:
         return started  # nothing of ours ever got there
     renamed = former_id(connection.merchant_id, connection.run)
-    former = disconnection.departing(replace(connection, merchant_id=renamed, traceparent=desired.traceparent), at)
+    former = disconnection.begin(replace(connection, merchant_id=renamed, traceparent=desired.traceparent), at)
     waiting = replace(started.connection, work=at_time(at.now + at.pace.lease))
     return replace(started, connection=waiting, former=former)
 
 
-def _after_departure(connection: Connection | None, at: Moment) -> Work:
+def _after_disconnection(connection: Connection | None, at: Moment) -> Work:
     """A task that is just taking our callback URL out must not do so after we have put it in."""
-    if connection is None or connection.departure is None:
+    if connection is None or connection.disconnection is None:
         return at_once(at)
     claims = [slot.work.claim for slot in connection.slots.values() if slot.work and slot.work.claim]
     until = max((claim.until for claim in claims), default=at.now)
@@ -184,7 +186,7 @@ def _slots_of(desired: Desired, connection: Connection | None) -> dict[str, Slot
             continue
         if name not in slots:
             slots[name] = replace(slot, required=False, wanted=False, work=None)
-        elif connection is not None and connection.departure is None:
+        elif connection is not None and connection.disconnection is None:
             slots[name] = replace(
                 slots[name],
                 not_before=slot.not_before,

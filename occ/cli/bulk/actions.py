@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, replace
 
 from integrations.connections.change import Change, Moment, Note, Stop
 from integrations.connections.lifecycle.disconnection import disconnect
-from integrations.connections.lifecycle.requests import look_now
+from integrations.connections.lifecycle.requests import revalidate_now
 from integrations.connections.record import Connection
 from integrations.connections.status import iso
 from integrations.egress.deadline import Deadline
@@ -39,8 +39,8 @@ def revalidation(*, repair: bool) -> Request:
     """A re-validation now; with `repair`, also of what people have decided about."""
     more: dict[str, object] = {"repair": True} if repair else {}
     return Request(
-        decide=lambda connection, at: look_now(connection, at, repair=repair),
-        submit=lambda installation, merchant_id: installation.services.acceptance.look(
+        decide=lambda connection, at: revalidate_now(connection, at, repair=repair),
+        submit=lambda installation, merchant_id: installation.services.acceptance.revalidate(
             {"merchant_id": merchant_id, **more}, Door.COMMAND_LINE
         ),
         note="repair_asked" if repair else "look_asked",
@@ -197,7 +197,7 @@ def _wait(connection: Connection, now: float) -> str:
 
 
 def _nothing_to_do(chosen: Chosen, times: Mapping[str, float]) -> Result | None:
-    if chosen.connection.departure is not None:
+    if chosen.connection.disconnection is not None:
         return result(chosen.merchant_id, "disconnected", "disconnected, so nothing is requested")
     if not times:
         return result(chosen.merchant_id, "never_registered", "our callback URL has not been in any slot yet")
@@ -207,12 +207,12 @@ def _nothing_to_do(chosen: Chosen, times: Mapping[str, float]) -> Result | None:
 def _summaries(replays: dict[str, Replayed]) -> Iterator[str]:
     for slot, replayed in replays.items():
         others, missed = replayed.left_to_others, "missed it" if replayed.left_to_others == 1 else "missed them"
-        parts = [f"{replayed.asked} requested"] if replayed.asked else []
-        parts += [f"{others} not requested: another receiver {missed} too"] if others else []
-        parts += [f"{replayed.left_over} left for another replay"] if replayed.left_over else []
-        parts += ["its log is too long to be read to the end"] if replayed.truncated else []
-        if parts:
-            yield f"{slot}: {', '.join(parts)}"
+        phrases = [f"{replayed.asked} requested"] if replayed.asked else []
+        phrases += [f"{others} not requested: another receiver {missed} too"] if others else []
+        phrases += [f"{replayed.left_over} left for another replay"] if replayed.left_over else []
+        phrases += ["its log is too long to be read to the end"] if replayed.truncated else []
+        if phrases:
+            yield f"{slot}: {', '.join(phrases)}"
 
 
 def _objects(replays: dict[str, Replayed], times: dict[str, float]) -> dict[str, object]:

@@ -73,7 +73,7 @@ def test_what_the_store_refuses_is_left_behind_and_told_and_cleared_later(fault:
     assert set(desk.slots.values()) == {"removed"}
     assert not has_key(desk)
     assert desk.connection.due_at is None
-    assert desk.events() == [], "the departure was told of once"
+    assert desk.events() == [], "the disconnection was told of once"
     assert store.losses.urls == []
     assert store.losses.settings == []
 
@@ -122,7 +122,7 @@ def test_a_wait_the_store_asks_for_is_kept_by_leftovers_too() -> None:
 def test_a_wait_the_store_asked_for_before_we_leave_is_kept_as_well() -> None:
     desk, store = connected()
     store.fail("read_slot:order-update", {"fault": "throttled", "retry_after": 9000, "times": 1})
-    desk.look()
+    desk.revalidate()
     desk.at_once()
     store.reset_counts()
     desk.disconnect()
@@ -151,7 +151,7 @@ def test_nobody_hears_of_a_recovery_while_a_connection_is_leaving() -> None:
     """The slot that made it degraded is the first to be done; what is left then looks well."""
     desk, store = connected()
     store.change(slots={SLOTS[0]: None})
-    desk.look()
+    desk.revalidate()
     desk.at_once()
     assert desk.events() == ["degraded", "drifted"]
     desk.disconnect()
@@ -220,13 +220,13 @@ def test_disconnecting_twice_is_disconnecting_once() -> None:
 
 def test_tasks_of_the_run_before_end_quietly() -> None:
     desk, _ = connected()
-    desk.look()
+    desk.revalidate()
     desk.message("m-1", 1, VALIDATE)
     run = desk.connection.run
     desk.disconnect()
     for target in (VALIDATE, *map(slot, SLOTS), *map(removal, SLOTS)):
         assert desk.message("m-1", run, target)["reason"] == "superseded"
-    assert desk.look().outcome == "disconnected"
+    assert desk.revalidate().outcome == "disconnected"
 
 
 def test_a_store_that_is_gone_does_not_keep_anybody_from_leaving() -> None:
@@ -305,7 +305,7 @@ def test_forgetting_at_once_leaves_our_url_where_it_is_and_says_so() -> None:
     assert there(store) == set(SLOTS)
 
 
-def test_forgetting_at_once_in_mid_departure_keeps_what_was_done() -> None:
+def test_forgetting_at_once_in_mid_disconnection_keeps_what_was_done() -> None:
     desk, store = connected()
     store.fail("write_slot:order-update", {"fault": "unavailable", "times": "always"})
     desk.disconnect()
@@ -342,7 +342,7 @@ def test_an_outcome_that_comes_after_the_key_was_forgotten_is_dropped() -> None:
 
 @given(st.permutations(SLOTS), st.lists(st.sampled_from(("refused", "removed")), min_size=4, max_size=12))
 def test_the_key_is_forgotten_with_the_last_slot_and_not_before(order: list[str], outcomes: list[str]) -> None:
-    connection = disconnection.departing(healthy(), Moment(NOON, PACE))
+    connection = disconnection.begin(healthy(), Moment(NOON, PACE))
     run = Drive(connection, PACE, all_is_well, now=NOON)
     left = iter(outcomes)
 
@@ -366,7 +366,7 @@ def test_the_key_is_forgotten_with_the_last_slot_and_not_before(order: list[str]
 # --- Coming back -----------------------------------------------------------------------------------------------------
 
 
-def test_connecting_again_after_a_departure_is_a_run_like_any_other() -> None:
+def test_connecting_again_after_a_disconnection_is_a_run_like_any_other() -> None:
     desk, store = connected()
     desk.disconnect()
     desk.at_once()
@@ -379,7 +379,7 @@ def test_connecting_again_after_a_departure_is_a_run_like_any_other() -> None:
     assert desk.events() == []
 
 
-def test_connecting_again_in_mid_departure_waits_for_the_removal_that_is_under_way() -> None:
+def test_connecting_again_in_mid_disconnection_waits_for_the_removal_that_is_under_way() -> None:
     desk, store = connected()
     desk.disconnect()
     desk.message("m-1", 2, removal("order-submit"))
@@ -389,7 +389,7 @@ def test_connecting_again_in_mid_departure_waits_for_the_removal_that_is_under_w
     desk.wait(desk.pace.lease - 1)
     assert desk.connection.run == 3
     assert there(store) == set(SLOTS) - {"order-submit"}, "it has not begun"
-    assert desk.look().outcome == "under_way", "nor may anybody hurry it"
+    assert desk.revalidate().outcome == "under_way", "nor may anybody hurry it"
     desk.wait(0)
     assert "order-submit" not in there(store)
     store.change(slots={"order-update": {"urls": [THEIRS]}})  # the late removal
@@ -438,7 +438,7 @@ def test_a_record_of_a_release_that_remembered_less_is_left_like_any_other() -> 
     assert (change.keys.forget_current, change.keys.forget_candidate) == (True, True)
 
 
-def test_a_departure_does_not_disturb_the_next_store() -> None:
+def test_a_disconnection_does_not_disturb_the_next_store() -> None:
     desk, store = connected()
     desk.disconnect()
     desk.at_once()

@@ -18,7 +18,7 @@ from integrations.connections.record import (
     Slot,
 )
 from tests.integrations.connections.test_record import ENDED, FAILED, UNREACHED, healthy
-from tests.integrations.oracle_commerce.fakes import NOON, departed
+from tests.integrations.oracle_commerce.fakes import NOON, disconnected_one
 
 OF_STATUS: dict[ConnectionStatus, Connection] = {
     connection.status: connection
@@ -28,7 +28,7 @@ OF_STATUS: dict[ConnectionStatus, Connection] = {
         healthy(trouble=ENDED),
         healthy(credential=Credential("f", verdict=KeyVerdict.REJECTED)),
         healthy(trouble=UNREACHED),
-        departed(healthy()),
+        disconnected_one(healthy()),
     )
 }
 
@@ -114,7 +114,7 @@ def test_a_new_connection_has_no_news_beside_its_status() -> None:
 
 def test_events_of_one_change_are_told_apart_by_their_ids() -> None:
     before = healthy(candidate=Candidate("new"))
-    credential = Credential("new", NOON + 86400, KeyVerdict.VALID, expiry_told=1)
+    credential = Credential("new", NOON + 86400, KeyVerdict.VALID, expiry_reported=1)
     slots = {name: drifted(Drift.URL_MISSING) for name in before.slots}
     after = replace(before, candidate=None, credential=credential, slots=slots, trouble=UNREACHED)
     events = [event(before, after), *told(before, after)]
@@ -134,7 +134,7 @@ def test_a_new_key_is_told_of_when_it_took_over_and_not_when_it_is_asked_for_els
 def test_a_new_key_that_replaces_another_that_was_being_proven_is_no_news() -> None:
     before = healthy(candidate=Candidate("new"))
     assert told(before, replace(before, candidate=Candidate("newer"))) == []
-    assert told(before, replace(before, candidate=None)) == [], "nor is one that went with a departure"
+    assert told(before, replace(before, candidate=None)) == [], "nor is one that went with a disconnection"
 
 
 def test_drift_is_told_when_something_new_drifted_or_was_mended() -> None:
@@ -160,4 +160,4 @@ def test_drift_is_told_when_something_new_drifted_or_was_mended() -> None:
 
 def test_the_former_store_of_a_merchant_who_moved_is_nobodys_status() -> None:
     former = replace(healthy(), merchant_id="m-1@1")
-    assert status_event(former, departed(former), version=2, now=NOON) is None
+    assert status_event(former, disconnected_one(former), version=2, now=NOON) is None

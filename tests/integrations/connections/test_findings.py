@@ -13,7 +13,7 @@ from integrations.connections.record import (
     Connection,
     ConnectionStatus,
     Credential,
-    Departure,
+    Disconnection,
     KeyVerdict,
     ShippingMethods,
     ShippingVerdict,
@@ -24,7 +24,7 @@ from integrations.connections.record import (
 )
 from integrations.connections.status import status_object
 from tests.integrations.connections.test_record import ENDED, FAILED, REGISTERED, UNREACHED, healthy
-from tests.integrations.oracle_commerce.fakes import NOON, SLOTS, departed
+from tests.integrations.oracle_commerce.fakes import NOON, SLOTS, disconnected_one
 
 NEXT = NOON + 60  # when the work of healthy() is due
 
@@ -64,8 +64,8 @@ CASES: dict[str, tuple[Connection, list[Finding]]] = {
         healthy(key_refusal=Cause("key_rejected")),
         [Finding("new_key_rejected", "key_rejected")],
     ),
-    "a key that expires": (healthy(credential=key(expiry_told=7)), [Finding("key_expiring", "7 days or less")]),
-    "a key on its last day": (healthy(credential=key(expiry_told=1)), [Finding("key_expiring", "1 day or less")]),
+    "a key that expires": (healthy(credential=key(expiry_reported=7)), [Finding("key_expiring", "7 days or less")]),
+    "a key on its last day": (healthy(credential=key(expiry_reported=1)), [Finding("key_expiring", "1 day or less")]),
     "an outage": (healthy(trouble=UNREACHED), [Finding("store_timeout", next_attempt_at=NEXT)]),
     "an outage, in its retries": (
         healthy(trouble=UNREACHED, cause=Cause("store_error")),
@@ -94,29 +94,31 @@ CASES: dict[str, tuple[Connection, list[Finding]]] = {
     ),
     "a drift that was mended": (with_slot(replace(REGISTERED, drift=(Drift.URL_MISSING,), repairs=(NOON,))), []),
     "a slot the settings no longer name": (with_slot(replace(CONTESTED, wanted=False)), []),
-    "a departure that has left nothing": (departed(healthy(key_refusal=Cause("key_rejected"))), []),
+    "a disconnection that has left nothing": (disconnected_one(healthy(key_refusal=Cause("key_rejected"))), []),
     "a slot left behind for good": (
-        with_slot(LEFT, departure=Departure(NOON, NOON), step=Step.DISCONNECT, work=None),
+        with_slot(LEFT, disconnection=Disconnection(NOON, NOON), step=Step.DISCONNECT, work=None),
         [Finding("left_behind", "store_error", slot="order-submit")],
     ),
     "a slot left behind that is tried again": (
         with_slot(
             replace(LEFT, work=Work(NOON + 9, NOON + 9, 1)),
-            departure=Departure(NOON, NOON + 99),
+            disconnection=Disconnection(NOON, NOON + 99),
             step=Step.DISCONNECT,
             work=None,
         ),
         [Finding("left_behind", "store_error", slot="order-submit", next_attempt_at=NOON + 9)],
     ),
     "a slot left behind that the settings no longer name": (
-        with_slot(replace(LEFT, wanted=False), departure=Departure(NOON, NOON), step=Step.DISCONNECT, work=None),
+        with_slot(
+            replace(LEFT, wanted=False), disconnection=Disconnection(NOON, NOON), step=Step.DISCONNECT, work=None
+        ),
         [Finding("left_behind", "store_error", slot="order-submit")],
     ),
-    "a departure of a connection that was in trouble": (
+    "a disconnection of a connection that was in trouble": (
         healthy(
-            credential=key(verdict=KeyVerdict.REJECTED, expiry_told=1),
+            credential=key(verdict=KeyVerdict.REJECTED, expiry_reported=1),
             trouble=UNREACHED,
-            departure=Departure(NOON, NOON + 99, ConnectionStatus.UNREACHABLE),
+            disconnection=Disconnection(NOON, NOON + 99, ConnectionStatus.UNREACHABLE),
             step=Step.DISCONNECT,
             work=None,
         ),
@@ -156,7 +158,7 @@ def test_a_connection_that_is_leaving_stays_what_it_was_until_every_slot_was_dea
     status: ConnectionStatus,
 ) -> None:
     removed = Slot(verdict=SlotStatus.REMOVED)
-    leaving = healthy(departure=Departure(NOON, NOON + 99, status), step=Step.DISCONNECT, work=None)
+    leaving = healthy(disconnection=Disconnection(NOON, NOON + 99, status), step=Step.DISCONNECT, work=None)
     for done in range(len(SLOTS)):
         slots = {name: removed if number < done else REGISTERED for number, name in enumerate(SLOTS)}
         assert replace(leaving, slots=slots).status is status

@@ -12,7 +12,7 @@ from integrations.connections.events import other_events
 from integrations.connections.findings import findings_of
 from integrations.connections.lifecycle import claims
 from integrations.connections.record import DAY, Connection
-from integrations.connections.schedule import EXPIRY_WARNINGS, days_left_to_tell
+from integrations.connections.schedule import EXPIRY_WARNINGS, days_left_to_report
 from occ.simulator.application_keys import make_application_key
 from occ.simulator.store import SimulatedStore
 from tests.integrations.connections.test_record import healthy
@@ -47,7 +47,7 @@ def test_each_step_towards_the_end_is_told_once_at_its_very_moment() -> None:
     assert told(desk) == []
     moments: list[tuple[int, float]] = []
     while desk.now < NOON + 39.9 * DAY:
-        desk.next_look()
+        desk.next_revalidation()
         moments += [(days, desk.now) for days in told(desk)]
     assert moments == [(days, NOON + (40 - days) * DAY) for days in EXPIRY_WARNINGS]
     assert desk.status == "active"
@@ -75,7 +75,7 @@ def test_a_stopped_clock_duplicates_and_restarts_add_nothing() -> None:
     assert told(desk) == [14]
     desk.twice = True
     for _ in range(20):
-        assert desk.look().outcome in {"accepted", "under_way"}
+        assert desk.revalidate().outcome in {"accepted", "under_way"}
         desk.at_once()
         desk.restart()
         assert told(desk) == []
@@ -96,7 +96,7 @@ def test_a_lease_that_ends_and_is_claimed_again_tells_nothing_twice() -> None:
         told += len(other_events(connection, changed(result), version=number, now=at.now))
         connection = changed(result)
     assert told == 1
-    assert connection.credential.expiry_told == 7
+    assert connection.credential.expiry_reported == 7
 
 
 def test_a_key_that_does_not_end_is_never_told_of() -> None:
@@ -176,8 +176,8 @@ def test_whenever_one_looks_the_steps_told_only_go_down(days: float, waits: list
         now += wait + PACE.lease
         after = changed(claims.claim(connection, 1, VALIDATE, "worker", Moment(now, PACE)))
         events += [event["data"]["days"] for event in other_events(connection, after, version=1, now=now)]  # type: ignore[index]
-        if (due := days_left_to_tell(after.credential.expires_at, now)) is not None:
-            assert after.credential.expiry_told == due
+        if (due := days_left_to_report(after.credential.expires_at, now)) is not None:
+            assert after.credential.expiry_reported == due
         connection = replace(after, work=connection.work)
     assert all(earlier > later for earlier, later in pairwise(events))
     assert set(events) <= set(EXPIRY_WARNINGS)
@@ -191,15 +191,15 @@ def test_a_look_is_due_no_later_than_any_warning(days: float, phase: float) -> N
     for warning in EXPIRY_WARNINGS:
         moment = expires_at - warning * DAY
         for before in (PACE.second_look, 3600.0, DAY / 2):
-            assert PACE.next_look(connection, moment - before) <= moment
+            assert PACE.next_revalidation(connection, moment - before) <= moment
 
 
 def test_a_clock_that_is_put_back_a_little_tells_nothing_again() -> None:
     """As after the server moved to another machine."""
     expiring = replace(healthy(), credential=replace(healthy().credential, expires_at=NOON + 60 + 14 * DAY))
     claimed = changed(claims.claim(expiring, 1, VALIDATE, "worker", Moment(NOON + 60, PACE)))
-    assert claimed.credential.expiry_told == 14
+    assert claimed.credential.expiry_reported == 14
     earlier = replace(claimed, work=replace(expiring.work or at_time(NOON), not_before=NOON))
     again = changed(claims.claim(earlier, 1, VALIDATE, "worker", Moment(NOON + 59, PACE)))
-    assert again.credential.expiry_told == 14
+    assert again.credential.expiry_reported == 14
     assert other_events(earlier, again, version=2, now=NOON + 59) == []

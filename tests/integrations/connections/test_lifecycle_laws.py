@@ -107,10 +107,10 @@ class ConnectionMachine(RuleBasedStateMachine):
         before = self.connection
         result = requests.begin(before, self._desired(), self.at)
         known = {before.credential.fingerprint, before.candidate.fingerprint if before.candidate else ""}
-        assert isinstance(result, Change) == (before.departure is not None or f"key-{self.key}" not in known)
+        assert isinstance(result, Change) == (before.disconnection is not None or f"key-{self.key}" not in known)
         if not isinstance(result, Change):
             return
-        works = before.credential.verdict in {KeyVerdict.VALID, KeyVerdict.DOUBTED} and before.departure is None
+        works = before.credential.verdict in {KeyVerdict.VALID, KeyVerdict.DOUBTED} and before.disconnection is None
         assert result.connection.run == before.run + (not works)
         if works:
             assert result.connection.credential == before.credential, "the old key stays until the new one is proven"
@@ -138,8 +138,8 @@ class ConnectionMachine(RuleBasedStateMachine):
 
     @rule(repair=st.booleans())
     def somebody_asks_for_a_look(self, repair: bool) -> None:
-        result = requests.look_now(self.connection, self.at, repair=repair)
-        assert isinstance(result, Stop) or self.connection.departure is None
+        result = requests.revalidate_now(self.connection, self.at, repair=repair)
+        assert isinstance(result, Stop) or self.connection.disconnection is None
         if isinstance(result, Change):
             assert result.connection.credential == self.connection.credential
             self._take(result)
@@ -149,7 +149,7 @@ class ConnectionMachine(RuleBasedStateMachine):
         before = self.connection
         result = disconnection.disconnect(before, self.at, forget_now=forget_now)
         if isinstance(result, Stop):
-            assert before.departure is not None
+            assert before.disconnection is not None
             return
         self._take(result)
         assert not self.has_candidate
@@ -232,7 +232,7 @@ class ConnectionMachine(RuleBasedStateMachine):
         before, self.connection = self.connection, change.connection
         self._keep(change.keys)
         event = status_event(before, self.connection, version=1, now=self.now)
-        if before.departure is not None and self.connection.departure is not None and event is not None:
+        if before.disconnection is not None and self.connection.disconnection is not None and event is not None:
             assert event["type"] == "occ.connection.disconnected", "leaving is told of when it is done"
         told = [it["type"] for it in other_events(before, self.connection, version=1, now=self.now)]
         assert told.count("occ.connection.reauthorised") == change.keys.promote
@@ -243,7 +243,7 @@ class ConnectionMachine(RuleBasedStateMachine):
         return any(
             it.in_order_at is not None
             and it.verdict is not SlotStatus.REMOVED
-            and (it.work is not None or connection.departure is None)
+            and (it.work is not None or connection.disconnection is None)
             for it in connection.slots.values()
         )
 
@@ -365,7 +365,7 @@ class ConnectionMachine(RuleBasedStateMachine):
     @invariant()
     def a_key_is_kept_as_long_as_it_is_needed_and_no_longer(self) -> None:
         assert self.has_candidate == (self.connection.candidate is not None)
-        if self.connection.departure is None:
+        if self.connection.disconnection is None:
             assert self.has_key
         else:
             assert self.has_key == bool(self.connection.due())
@@ -375,7 +375,7 @@ class ConnectionMachine(RuleBasedStateMachine):
     @invariant()
     def either_the_connection_has_work_or_its_slots(self) -> None:
         connection = self.connection
-        assert (connection.step is Step.DISCONNECT) == (connection.departure is not None)
+        assert (connection.step is Step.DISCONNECT) == (connection.disconnection is not None)
         if connection.step is Step.DISCONNECT:
             assert connection.work is None
         elif connection.step is Step.REGISTER_SLOT:
@@ -394,7 +394,7 @@ class ConnectionMachine(RuleBasedStateMachine):
     @invariant()
     def only_two_rejections_far_apart_ask_for_a_new_key(self) -> None:
         connection = self.connection
-        if connection.departure is None:
+        if connection.disconnection is None:
             rejected = connection.credential.verdict is KeyVerdict.REJECTED
             assert rejected == (connection.status is ConnectionStatus.NEEDS_REAUTHORISATION)
             assert rejected == self.confirmed
@@ -418,7 +418,7 @@ class ConnectionMachine(RuleBasedStateMachine):
             return
         for former in self.formers:
             _is_left(former, self.now)
-        if self.connection.departure is not None:
+        if self.connection.disconnection is not None:
             if self.has_key:
                 _is_left(self.connection, self.now)
             again = requests.begin(self.connection, self._desired(), self.at)

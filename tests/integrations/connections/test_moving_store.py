@@ -67,15 +67,15 @@ def test_a_look_that_is_asked_for_does_not_hurry_the_new_run() -> None:
     """The first store's workers may still write, and both addresses may lead to the same store."""
     desk, _, second = connected_beside_another()
     desk.connect(second)
-    assert desk.look().outcome == "under_way"
-    assert desk.look(repair=True).outcome == "accepted"
+    assert desk.revalidate().outcome == "under_way"
+    assert desk.revalidate(repair=True).outcome == "accepted"
     assert desk.connection.ready(desk.now) == set()
     assert desk.connection.due_at == desk.now + desk.pace.lease
 
 
 def test_a_worker_at_the_former_store_is_waited_for_and_its_outcome_counts_nowhere() -> None:
     desk, first, second = connected_beside_another()
-    desk.look()
+    desk.revalidate()
     desk.message("m-1", 1, VALIDATE)
     desk.one()
     desk.hold(slot("order-update"))
@@ -151,10 +151,10 @@ def test_a_store_that_is_just_being_left_goes_on_being_left() -> None:
     first.fail("write_slot:order-update", {"fault": "unavailable", "times": 3})
     desk.disconnect()
     desk.at_once()
-    until = desk.connection.departure
+    until = desk.connection.disconnection
     accepted = desk.connect(second)
     assert accepted.former is not None
-    assert accepted.former.departure == until
+    assert accepted.former.disconnection == until
     desk.wait(6 * 3600)
     assert there(first) == set()
     assert there(second) == set(SLOTS)
@@ -165,7 +165,7 @@ def test_a_store_is_left_whatever_became_of_its_key(verdict: KeyVerdict) -> None
     desk, first, second = connected_beside_another()
     if verdict is not KeyVerdict.VALID:
         first.change(revoke_keys=True, kill_tokens=True)
-        desk.look()
+        desk.revalidate()
         desk.wait(0 if verdict is KeyVerdict.DOUBTED else 600)
     assert desk.connection.credential.verdict is verdict
     assert desk.connect(second).former is not None
@@ -178,7 +178,7 @@ def test_a_store_where_we_were_under_an_earlier_key_is_left_too() -> None:
     """The key was rejected, another was sent that has not been tried yet, and then the merchant moved."""
     desk, first, second = connected_beside_another()
     first.change(revoke_keys=True, kill_tokens=True)
-    desk.look()
+    desk.revalidate()
     desk.wait(600)
     first.change(application_key=make_application_key())
     desk.connect(first)

@@ -34,8 +34,8 @@ from tests.integrations.oracle_commerce.fakes import (
     all_is_well,
     changed,
     claimed,
-    departed,
     desired,
+    disconnected_one,
     says,
     slot,
     started,
@@ -101,7 +101,7 @@ def test_a_changed_key_makes_the_run_of_a_key_that_was_never_proven_void() -> No
 
 
 def test_a_disconnected_connection_may_be_connected_again_with_the_same_key() -> None:
-    again = changed(requests.begin(departed(active()), desired(), at(9)))
+    again = changed(requests.begin(disconnected_one(active()), desired(), at(9)))
     assert (again.run, again.disconnected) == (2, False)
 
 

@@ -87,7 +87,7 @@ def test_tasks_of_the_run_before_end_quietly() -> None:
 
 def test_a_look_that_was_under_way_with_the_old_key_does_not_speak_for_the_new_one() -> None:
     desk, store = connected()
-    desk.look()
+    desk.revalidate()
     desk.hold(VALIDATE)
     store.change(accept_keys=[new := new_key()])
     desk.connect(store, new)
@@ -129,7 +129,7 @@ def test_a_further_new_key_takes_the_place_of_the_one_that_is_being_proven() -> 
 def test_a_new_key_brings_a_connection_back_whose_key_was_rejected() -> None:
     desk, store = connected()
     store.change(revoke_keys=True, kill_tokens=True)
-    desk.look()
+    desk.revalidate()
     desk.wait(600)
     assert desk.events() == ["needs_reauthorisation"]
     store.change(application_key=new_key())
@@ -143,7 +143,7 @@ def test_what_went_missing_while_the_key_was_rejected_is_told_when_it_is_back() 
     """Where we were is not forgotten with the key."""
     desk, store = connected()
     store.change(revoke_keys=True, kill_tokens=True)
-    desk.look()
+    desk.revalidate()
     desk.wait(600)
     store.change(application_key=new_key(), slots={"order-update": {"urls": [THEIRS]}})
     desk.events()
@@ -281,7 +281,7 @@ def test_a_new_key_that_is_refused_in_a_way_we_do_not_know_harms_nothing(call: s
 def test_a_connection_in_trouble_is_not_called_recovered_because_a_new_key_was_sent(accepted: bool) -> None:
     desk, store = connected()
     store.fail("shipping_methods", NARROW)
-    desk.look()
+    desk.revalidate()
     desk.at_once()
     assert desk.events() == ["degraded"]
     new = new_key()
@@ -300,7 +300,7 @@ def test_a_connection_in_trouble_is_not_called_recovered_because_a_new_key_was_s
 def test_a_new_key_whose_role_may_do_what_the_old_one_may_not_mends_the_connection() -> None:
     desk, store = connected()
     store.fail("shipping_methods", NARROW)
-    desk.look()
+    desk.revalidate()
     desk.at_once()
     assert desk.events() == ["degraded"]
     store.heal()
@@ -314,7 +314,7 @@ def test_a_new_key_whose_role_may_do_what_the_old_one_may_not_mends_the_connecti
 def test_a_wait_the_store_asked_for_outlasts_a_new_key() -> None:
     desk, store = connected()
     store.fail("read_slot:order-update", {"fault": "throttled", "retry_after": 3600, "times": 1})
-    desk.look()
+    desk.revalidate()
     desk.at_once()
     store.change(accept_keys=[new := new_key()])
     store.reset_counts()

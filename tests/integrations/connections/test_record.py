@@ -22,7 +22,7 @@ from integrations.connections.record import (
     Trouble,
     Work,
 )
-from tests.integrations.oracle_commerce.fakes import NOON, SLOTS, departed, slot
+from tests.integrations.oracle_commerce.fakes import NOON, SLOTS, disconnected_one, slot
 
 REGISTERED = Slot(verdict=SlotStatus.REGISTERED)
 FAILED = Slot(verdict=SlotStatus.FAILED, cause=Cause("slot_refused", "HTTP 400"))
@@ -56,8 +56,8 @@ def key(verdict: KeyVerdict) -> Credential:
     ("connection", "status"),
     [
         (healthy(), "active"),
-        (departed(healthy()), "disconnected"),
-        (departed(healthy(credential=key(KeyVerdict.REJECTED))), "disconnected"),
+        (disconnected_one(healthy()), "disconnected"),
+        (disconnected_one(healthy(credential=key(KeyVerdict.REJECTED))), "disconnected"),
         (healthy(credential=key(KeyVerdict.REJECTED)), "needs_reauthorisation"),
         (healthy(credential=key(KeyVerdict.REJECTED), trouble=UNREACHED), "needs_reauthorisation"),
         (healthy(credential=key(KeyVerdict.DOUBTED)), "active"),
@@ -171,7 +171,7 @@ def test_work_is_only_that_of_the_stage_the_connection_is_at() -> None:
 
 
 def test_a_disconnected_connection_has_no_work_and_no_due_time() -> None:
-    connection = departed(healthy(slots={"order-submit": Slot(work=Work(NOON, NOON))}))
+    connection = disconnected_one(healthy(slots={"order-submit": Slot(work=Work(NOON, NOON))}))
     assert connection.due() == {}
     assert connection.due_at is None
     assert connection.ready(NOON + 1e6) == set()

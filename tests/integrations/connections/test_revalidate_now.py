@@ -12,7 +12,7 @@ from integrations.connections.record import Cause, KeyVerdict, SlotStatus, Step,
 from occ.simulator.store import SimulatedStore
 from tests.integrations.connections.test_record import ENDED, UNREACHED, healthy
 from tests.integrations.oracle_commerce.by_hand import Desk, connected, ours
-from tests.integrations.oracle_commerce.fakes import NOON, SHIPPING, SLOTS, VALIDATE, departed, slot
+from tests.integrations.oracle_commerce.fakes import NOON, SHIPPING, SLOTS, VALIDATE, disconnected_one, slot
 from tests.usual import PACE
 
 DAY = 86400.0
@@ -24,12 +24,12 @@ SIX = {"login": 1, "shipping_methods": 1, "read_slot": 4}
 
 def test_a_look_at_a_healthy_connection_is_six_calls_and_no_write_once_a_period() -> None:
     desk, store = connected(delivery_check_every=0)
-    desk.next_look()
+    desk.next_revalidation()
     assert dict(store.calls.endpoints) == SIX
     for _ in range(5):
         store.reset_counts()
         last = desk.now
-        desk.next_look()
+        desk.next_revalidation()
         assert desk.now - last == DAY
         assert dict(store.calls.endpoints) == SIX
     assert (desk.events(), desk.findings()) == ([], [])
@@ -38,7 +38,7 @@ def test_a_look_at_a_healthy_connection_is_six_calls_and_no_write_once_a_period(
 def test_an_attempt_that_failed_says_so_while_the_verdict_stands() -> None:
     desk, store = connected()
     store.fail("read_slot:order-update", 503)
-    desk.look()
+    desk.revalidate()
     for target in (VALIDATE, SHIPPING):
         desk.message("m-1", 1, target)
     told = desk.message("m-1", 1, slot("order-update"))
@@ -71,7 +71,7 @@ def test_a_restart_moves_no_look() -> None:
 def test_three_minutes_of_refusals_are_told_to_nobody() -> None:
     desk, store = connected()
     store.fail("login", {"fault": "unauthorized", "seconds": 180})
-    desk.look()
+    desk.revalidate()
     desk.wait(179)
     assert (desk.status, desk.findings()) == ("active", [("key_doubted", None)])
     desk.wait(DAY)
@@ -97,7 +97,7 @@ def test_a_revoked_key_is_one_event_within_the_confirmation_time() -> None:
 def test_a_key_that_works_again_is_noticed() -> None:
     desk, store = connected()
     store.change(revoke_keys=True, kill_tokens=True)
-    desk.look()
+    desk.revalidate()
     desk.wait(desk.pace.confirm_rejection)
     store.change(accept_keys=[store.application_key])
     desk.wait(DAY)
@@ -106,7 +106,7 @@ def test_a_key_that_works_again_is_noticed() -> None:
 
 def test_a_refusal_that_a_slot_meets_is_confirmed_like_any_other() -> None:
     desk, store = connected()
-    desk.look()
+    desk.revalidate()
     desk.message("m-1", 1, VALIDATE)
     desk.one()
     store.change(revoke_keys=True, kill_tokens=True)
@@ -132,7 +132,7 @@ def test_thirty_days_of_outage_are_never_a_verdict_on_the_key(fault: str | None)
     assert desk.connection.credential.verdict is KeyVerdict.VALID
     assert set(desk.slots.values()) == {"registered"}
     store.change(reachable=True, faults=None)
-    desk.next_look()
+    desk.next_revalidation()
     assert (desk.status, desk.events(), desk.findings()) == ("active", ["recovered"], [])
 
 
@@ -155,8 +155,8 @@ def test_after_trouble_the_pace_of_looks_is_the_regular_one_again() -> None:
     store.change(reachable=False)
     desk.wait(5 * DAY)
     store.change(reachable=True)
-    desk.next_look()
-    assert desk.connection.looks_in_trouble == 0
+    desk.next_revalidation()
+    assert desk.connection.failed_revalidations == 0
     store.reset_counts()
     desk.wait(5 * DAY)
     assert 4 <= store.calls.endpoints["login"] <= 6
@@ -218,11 +218,11 @@ def test_a_key_that_is_revoked_while_shipping_methods_are_missing_is_noticed() -
 
 def test_a_look_that_is_asked_for_is_done_at_once_and_the_regular_ones_stay_where_they_are() -> None:
     desk, store = connected()
-    desk.next_look()
+    desk.next_revalidation()
     regular = desk.connection.due_at
     desk.wait(3600)
     store.reset_counts()
-    assert desk.look().outcome == "accepted"
+    assert desk.revalidate().outcome == "accepted"
     desk.at_once()
     assert dict(store.calls.endpoints) == SIX
     assert desk.connection.due_at == regular
@@ -230,7 +230,7 @@ def test_a_look_that_is_asked_for_is_done_at_once_and_the_regular_ones_stay_wher
 
 def test_a_look_asked_for_twice_is_one_look() -> None:
     desk, store = connected()
-    assert [desk.look().outcome for _ in range(3)] == ["accepted", "under_way", "under_way"]
+    assert [desk.revalidate().outcome for _ in range(3)] == ["accepted", "under_way", "under_way"]
     desk.at_once()
     assert dict(store.calls.endpoints) == SIX
 
@@ -244,36 +244,38 @@ def test_a_look_asked_for_twice_is_one_look() -> None:
     ],
 )
 def test_what_is_under_way_is_not_started_again(changes: dict[str, object], reason: str) -> None:
-    assert requests.look_now(healthy(**changes), Moment(NOON, PACE)) == Stop(reason)
+    assert requests.revalidate_now(healthy(**changes), Moment(NOON, PACE)) == Stop(reason)
 
 
 @pytest.mark.parametrize("trouble", [UNREACHED, ENDED])
 def test_a_connection_in_trouble_is_looked_at_when_somebody_asks(trouble: Trouble) -> None:
-    asked = requests.look_now(healthy(trouble=trouble), Moment(NOON, PACE))
+    asked = requests.revalidate_now(healthy(trouble=trouble), Moment(NOON, PACE))
     assert isinstance(asked, Change)
     assert asked.connection.ready(NOON) == {VALIDATE}
 
 
 def test_a_wait_the_store_asked_for_is_kept_whoever_asks() -> None:
     trouble = replace(UNREACHED, not_before=NOON + 3600)
-    asked = requests.look_now(healthy(trouble=trouble), Moment(NOON, PACE))
+    asked = requests.revalidate_now(healthy(trouble=trouble), Moment(NOON, PACE))
     assert isinstance(asked, Change)
     assert asked.connection.due_at == NOON + 3600
 
 
 def test_there_is_nothing_to_look_at_where_nobody_is_connected() -> None:
-    assert requests.look_now(None, Moment(NOON, PACE)) == Stop("unknown_connection")
+    assert requests.revalidate_now(None, Moment(NOON, PACE)) == Stop("unknown_connection")
     for repair in (False, True):
-        assert requests.look_now(departed(healthy()), Moment(NOON, PACE), repair=repair) == Stop("disconnected")
+        assert requests.revalidate_now(disconnected_one(healthy()), Moment(NOON, PACE), repair=repair) == Stop(
+            "disconnected"
+        )
 
 
 def test_a_rejected_key_is_tried_again_when_somebody_asks() -> None:
     desk, store = connected()
     store.change(revoke_keys=True, kill_tokens=True)
-    desk.look()
+    desk.revalidate()
     desk.wait(desk.pace.confirm_rejection)
     store.change(accept_keys=[store.application_key])
-    assert desk.look().outcome == "accepted"
+    assert desk.revalidate().outcome == "accepted"
     desk.at_once()
     assert desk.status == "active"
 
@@ -305,7 +307,7 @@ def test_slots_the_settings_want_now_are_registered_at_the_next_look() -> None:
     desk.restart(**ids(*SLOTS))
     desk.at_once()
     assert there(store) == set(SLOTS[:2]), "nothing happens before"
-    desk.next_look()
+    desk.next_revalidation()
     assert there(store) == set(SLOTS)
     assert desk.slots == dict.fromkeys(SLOTS, "registered")
     assert desk.status == "active"
@@ -315,7 +317,7 @@ def test_slots_the_settings_want_now_are_registered_at_the_next_look() -> None:
 def test_slots_the_settings_no_longer_name_are_left_alone_and_taken_out_when_we_leave() -> None:
     desk, store = with_slots(*SLOTS)
     desk.restart(**ids(*SLOTS[2:]))
-    desk.next_look()
+    desk.next_revalidation()
     store.reset_counts()
     desk.wait(3 * DAY)
     assert store.calls.slots["read_slot:order-submit"] == 0
@@ -331,11 +333,11 @@ def test_a_slot_the_settings_no_longer_name_troubles_nobody_any_more() -> None:
     """Whoever cannot win a slot takes it out of the settings."""
     desk, store = with_slots(*SLOTS)
     store.change(slots={"order-submit": None})
-    desk.look()
+    desk.revalidate()
     desk.at_once()
     assert (desk.status, desk.findings()) == ("degraded", [("slot_not_offered", "order-submit")])
     desk.restart(**ids(*SLOTS[1:]))
-    desk.look()
+    desk.revalidate()
     desk.at_once()
     assert (desk.status, desk.findings()) == ("active", [])
 
@@ -347,7 +349,7 @@ def test_a_slot_where_we_never_were_is_forgotten_with_the_settings() -> None:
     desk.at_once()
     assert desk.status == "degraded"
     desk.restart(**ids(*SLOTS[1:]))
-    desk.look()
+    desk.revalidate()
     desk.at_once()
     assert (set(desk.slots), desk.status) == (set(SLOTS[1:]), "active")
 
@@ -356,7 +358,7 @@ def test_a_slot_that_waits_for_its_next_attempt_when_the_settings_drop_it_is_not
     desk, store = with_slots(*SLOTS)
     store.fail("read_slot:order-submit", {"fault": "throttled", "retry_after": 100, "times": 1})
     store.fail("login", "healthy", {"fault": "unauthorized", "times": 1})
-    desk.look()
+    desk.revalidate()
     desk.message("m-1", 1, VALIDATE)
     desk.one()
     desk.one()  # order-submit is asked to wait
@@ -375,10 +377,10 @@ def test_a_slot_that_waits_for_its_next_attempt_when_the_settings_drop_it_is_not
 def test_a_slot_that_is_wanted_again_is_looked_at_again() -> None:
     desk, store = with_slots(*SLOTS)
     desk.restart(**ids(*SLOTS[1:]))
-    desk.next_look()
+    desk.next_revalidation()
     store.change(slots={"order-submit": {"urls": []}})
     desk.restart(**ids(*SLOTS))
-    desk.next_look()
+    desk.next_revalidation()
     assert there(store) == set(SLOTS)
     assert desk.connection.slots["order-submit"].verdict is SlotStatus.REGISTERED
 
@@ -386,9 +388,9 @@ def test_a_slot_that_is_wanted_again_is_looked_at_again() -> None:
 def test_a_slot_dropped_from_the_settings_is_remembered_through_a_new_key() -> None:
     desk, store = with_slots(*SLOTS)
     desk.restart(**ids(*SLOTS[1:]))
-    desk.next_look()
+    desk.next_revalidation()
     store.change(revoke_keys=True, kill_tokens=True)
-    desk.look()
+    desk.revalidate()
     desk.wait(600)
     store.change(application_key=store.application_key[:-4] + "abcd")
     desk.connect(store)
@@ -414,11 +416,11 @@ def test_a_slot_is_left_under_the_id_it_was_registered_under() -> None:
 def test_a_slot_that_becomes_optional_no_longer_degrades_the_connection() -> None:
     desk, store = with_slots(*SLOTS)
     store.change(slots={"order-submit": None})
-    desk.look()
+    desk.revalidate()
     desk.at_once()
     assert desk.status == "degraded"
     optional = {name: {"id": name, "required": name != "order-submit"} for name in SLOTS}
     desk.restart(slots=json.dumps(optional))
-    desk.look()
+    desk.revalidate()
     desk.at_once()
     assert desk.status == "active"

@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from integrations.connections.record import DAY, Cause, Credential, KeyVerdict, SlotStatus, Trouble
-from integrations.connections.schedule import days_left_to_tell, next_in_phase, phase_of, spread_phase
+from integrations.connections.schedule import days_left_to_report, next_in_phase, phase_of, spread_phase
 from tests.examples import examples
 from tests.integrations.connections.test_record import FAILED, healthy
 from tests.integrations.oracle_commerce.fakes import NOON
@@ -62,11 +62,11 @@ def test_a_record_without_a_place_takes_one_from_its_merchant_id() -> None:
 
 
 def test_an_untouched_active_connection_waits_for_its_moment() -> None:
-    assert PACE.next_look(healthy(), NOON) == next_in_phase(phase_of(healthy()), PACE.revalidate_every, NOON)
+    assert PACE.next_revalidation(healthy(), NOON) == next_in_phase(phase_of(healthy()), PACE.revalidate_every, NOON)
 
 
 def test_what_we_wrote_is_looked_at_again_soon() -> None:
-    assert PACE.next_look(healthy(wrote_to_store=True), NOON) == NOON + PACE.second_look
+    assert PACE.next_revalidation(healthy(wrote_to_store=True), NOON) == NOON + PACE.second_look
 
 
 @pytest.mark.parametrize(
@@ -79,21 +79,21 @@ def test_what_we_wrote_is_looked_at_again_soon() -> None:
     ],
 )
 def test_what_is_amiss_is_looked_at_more_often(connection: object) -> None:
-    assert PACE.next_look(connection, NOON) == NOON + PACE.recheck_degraded  # type: ignore[arg-type]
+    assert PACE.next_revalidation(connection, NOON) == NOON + PACE.recheck_degraded  # type: ignore[arg-type]
 
 
 def test_no_look_comes_later_than_the_regular_one() -> None:
     """Which is the first of its merchant's moments that leaves what was just established alone for a while."""
     pace = replace(PACE, revalidate_every=10, second_look=9, recheck_degraded=3600)
     for connection in (healthy(wrote_to_store=True), healthy(slots={"order-submit": FAILED})):
-        assert NOON + 9 <= pace.next_look(connection, NOON) <= NOON + 9 + 10
+        assert NOON + 9 <= pace.next_revalidation(connection, NOON) <= NOON + 9 + 10
 
 
 @settings(max_examples=examples(50))
 @given(looks=st.integers(min_value=0, max_value=2000), degraded=st.floats(min_value=1, max_value=6 * 3600))
 def test_looks_in_trouble_grow_rare_but_stay_four_in_a_period(looks: int, degraded: float) -> None:
     pace = replace(PACE, recheck_degraded=degraded)
-    waits = [pace.next_try(healthy(looks_in_trouble=number), NOON) - NOON for number in (looks, looks + 1)]
+    waits = [pace.next_try(healthy(failed_revalidations=number), NOON) - NOON for number in (looks, looks + 1)]
     assert degraded <= waits[0] + 1e-3
     assert waits[0] <= waits[1] <= pace.revalidate_every / 4 + 1e-3
 
@@ -106,16 +106,16 @@ def test_looks_in_trouble_grow_rare_but_stay_four_in_a_period(looks: int, degrad
     ],
 )
 def test_the_warning_that_is_due_is_the_most_urgent_one(days: float | None, told: int | None) -> None:
-    assert days_left_to_tell(None if days is None else NOON + days * DAY, NOON) == told
+    assert days_left_to_report(None if days is None else NOON + days * DAY, NOON) == told
 
 
 def test_a_look_is_due_at_the_moment_of_a_warning_and_not_long_before() -> None:
     expires_at = NOON + 30.25 * DAY
     credential = Credential("f", expires_at, KeyVerdict.VALID)
     connection = healthy(credential=credential, phase=next_phase_after(NOON + DAY / 2))
-    assert PACE.next_look(connection, NOON) == NOON + DAY / 4
+    assert PACE.next_revalidation(connection, NOON) == NOON + DAY / 4
     no_end = replace(connection, credential=replace(credential, expires_at=None))
-    assert PACE.next_look(no_end, NOON) == pytest.approx(NOON + DAY / 2)
+    assert PACE.next_revalidation(no_end, NOON) == pytest.approx(NOON + DAY / 2)
 
 
 def next_phase_after(moment: float) -> float:
@@ -127,10 +127,10 @@ def test_what_was_just_established_is_not_asked_again_at_once() -> None:
     """However near the merchant's own moment is."""
     for number in range(200):
         merchant = replace(healthy(), merchant_id=f"m-{number}")
-        assert PACE.next_look(merchant, NOON) >= NOON + PACE.second_look
+        assert PACE.next_revalidation(merchant, NOON) >= NOON + PACE.second_look
 
 
 def test_a_warning_that_comes_soon_does_not_hurry_the_next_look() -> None:
     credential = Credential("f", NOON + 30 * DAY + 1, KeyVerdict.VALID)
     connection = healthy(credential=credential, phase=next_phase_after(NOON + DAY / 2))
-    assert PACE.next_look(connection, NOON) == NOON + PACE.second_look
+    assert PACE.next_revalidation(connection, NOON) == NOON + PACE.second_look

@@ -76,7 +76,7 @@ def test_while_there_is_a_finding_every_look_is_told() -> None:
 
 def test_a_look_that_was_asked_for_is_told() -> None:
     desk, store = at_rest()
-    desk.look()
+    desk.revalidate()
     desk.wait(600)
     assert told(desk) == ["look_asked"]
     assert store.calls.endpoints["write_slot"] == 0

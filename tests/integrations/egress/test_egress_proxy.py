@@ -485,7 +485,7 @@ def test_the_setting_reaches_the_calls() -> None:
             "OCC_SEALING_KEYS": SealingKey.generate().export(),
             "OCC_CALLBACK_URL": "https://hooks.example.com/{merchant_id}/{slot}",
         }
-        parts = Wiring(load_settings({**needed, "OCC_EGRESS_PROXY": f"http://occ:pw@127.0.0.1:{proxy.port}"}))
+        services = Wiring(load_settings({**needed, "OCC_EGRESS_PROXY": f"http://occ:pw@127.0.0.1:{proxy.port}"}))
         with pytest.raises(TransientError, match="proxy_failed: HTTP 407"):
-            ask(parts.session)
-        parts.session.close()
+            ask(services.session)
+        services.session.close()

@@ -150,8 +150,8 @@ class _Session(GuardedSession):
         self.then: list[Callable[[], object]] = []  # what happens right after the next call
 
     def request(self, method: str, url: str, **call: Any) -> Answer:
-        parts = urlsplit(url)
-        direct = DirectSession(self._stores[f"{parts.scheme}://{parts.netloc}"])
+        services = urlsplit(url)
+        direct = DirectSession(self._stores[f"{services.scheme}://{services.netloc}"])
         answer = direct.request(method, url, **call)
         while self.then:
             self.then.pop()()
@@ -200,18 +200,18 @@ class Desk:
         """New processes, with these settings."""
         settings = {"callback_url": "https://hooks.example.com/occ/{merchant_id}/{slot}", **settings}
         chosen = Settings(redis_url="redis://localhost:6379/0", sealing_keys=(OURS,), **settings)
-        self.parts = Wiring(chosen)
-        self.parts.records, self.parts.tokens = self.records, self.tokens
+        self.services = Wiring(chosen)
+        self.services.records, self.services.tokens = self.records, self.tokens
         self.session = _Session(self.stores)
-        self.parts.session, self.parts.outages = self.session, _NeverOurselves()
-        self.parts.counts = _Uncounted(chosen.redis_url)
-        self.parts.retry = _Steady(chosen.retry_first, chosen.retry_max)
-        self.parts.acceptance = Acceptance(self.records, Keyring([OURS]), chosen, self.parts.pace)
+        self.services.session, self.services.outages = self.session, _NeverOurselves()
+        self.services.counts = _Uncounted(chosen.redis_url)
+        self.services.retry = _Steady(chosen.retry_first, chosen.retry_max)
+        self.services.acceptance = Acceptance(self.records, Keyring([OURS]), chosen, self.services.pace)
 
     @property
     def pace(self) -> Pace:
         """The durations."""
-        return self.parts.pace
+        return self.services.pace
 
     @property
     def now(self) -> float:
@@ -222,7 +222,7 @@ class Desk:
 
     def store(self, url: str = FIRST, /, **changes: object) -> SimulatedStore:
         """A store with somebody else's URL in each slot."""
-        held = {name: {"urls": [THEIRS]} for name in self.parts.wanted.slots}
+        held = {name: {"urls": [THEIRS]} for name in self.services.wanted.slots}
         key = make_application_key(issued_at=NOON, lifetime=None)
         changes = {"slots": held, "shows_secrets": True, "application_key": key} | changes
         found = SimulatedStore(url, url=url, clocks=self.clock.clocks, **changes)  # type: ignore[arg-type]
@@ -233,15 +233,15 @@ class Desk:
         """Ask for a connection, with the store's own key or another."""
         sealed = seal(OURS.public_key, OURS.key_id, merchant_id, key or store.application_key)
         request = {"merchant_id": merchant_id, "store_url": store.url, "application_key": sealed}
-        return self.parts.acceptance.accept(request, Door.INBOX)
+        return self.services.acceptance.accept(request, Door.INBOX)
 
-    def look(self, **choice: object) -> Asked:
+    def revalidate(self, **choice: object) -> Asked:
         """Ask for a look."""
-        return self.parts.acceptance.look({"merchant_id": "m-1", **choice}, Door.COMMAND_LINE)
+        return self.services.acceptance.revalidate({"merchant_id": "m-1", **choice}, Door.COMMAND_LINE)
 
     def disconnect(self, **choice: object) -> Asked:
         """Ask to disconnect."""
-        return self.parts.acceptance.disconnect({"merchant_id": "m-1", **choice}, Door.COMMAND_LINE)
+        return self.services.acceptance.disconnect({"merchant_id": "m-1", **choice}, Door.COMMAND_LINE)
 
     # --- What workers and tick do
 
@@ -265,12 +265,12 @@ class Desk:
         connection = self.records.load(merchant_id).connection
         work = connection.work_on(target) if connection else None
         return run_step(
-            self.parts, _sends_nothing, merchant_id, run, target, alone=work is not None and work.is_suspect
+            self.services, _sends_nothing, merchant_id, run, target, alone=work is not None and work.is_suspect
         )
 
     def hold(self, target: Target) -> None:
         """A worker takes the work, and is not heard of."""
-        moment = Moment(self.now, self.parts.pace)
+        moment = Moment(self.now, self.services.pace)
         run = self.connection.run
 
         def decide(connection: Connection | None, _: float) -> Change | Stop:
@@ -292,7 +292,7 @@ class Desk:
         """Go on for so long."""
         self.until(self.now + seconds)
 
-    def next_look(self) -> None:
+    def next_revalidation(self) -> None:
         """Go on until work of this connection is due, and do it."""
         assert self.connection.due_at is not None
         self.until(self.connection.due_at)

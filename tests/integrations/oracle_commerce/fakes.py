@@ -16,7 +16,7 @@ from integrations.connections.lifecycle.outcomes import (
     SlotRemoved,
 )
 from integrations.connections.lifecycle.requests import Desired
-from integrations.connections.record import Cause, Connection, Departure, SlotStatus, Step, Target
+from integrations.connections.record import Cause, Connection, Disconnection, SlotStatus, Step, Target
 from integrations.connections.schedule import Pace
 from integrations.errors import IntegrationError, TransientError
 
@@ -73,13 +73,13 @@ def outcome(error: IntegrationError | None, connection: Connection, target: Targ
     return outcomes.record(connection, target, Failed(Cause(error.code, error.detail), wait), at)
 
 
-def departed(connection: Connection) -> Connection:
+def disconnected_one(connection: Connection) -> Connection:
     """Disconnected, with nothing left behind."""
     slots = {
         name: replace(slot, verdict=SlotStatus.REMOVED, work=None, cause=None)
         for name, slot in connection.slots.items()
     }
-    return replace(connection, departure=Departure(0.0, 0.0), step=Step.DISCONNECT, work=None, slots=slots)
+    return replace(connection, disconnection=Disconnection(0.0, 0.0), step=Step.DISCONNECT, work=None, slots=slots)
 
 
 def success(connection: Connection, target: Target, at: Moment) -> Change:

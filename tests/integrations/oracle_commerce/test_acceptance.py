@@ -225,7 +225,7 @@ def test_a_disconnect_forgets_the_key_at_once_where_that_is_asked_for(
 
 
 def test_wishes_about_somebody_unknown_are_refused_and_kept(acceptance: Acceptance, records: Records) -> None:
-    for number, ask in enumerate((acceptance.look, acceptance.disconnect)):
+    for number, ask in enumerate((acceptance.revalidate, acceptance.disconnect)):
         with pytest.raises(RequestRefused) as refused:
             ask({"merchant_id": "m-1"}, Door.INBOX)
         assert refused.value.code == "unknown_connection"

@@ -59,7 +59,7 @@ class Connected:
         self.seen = register(self.slots, slot, OURS, "urls").seen
         self.store.reset_counts()
 
-    def look(self, *, repair: bool = True) -> Registration:
+    def revalidate(self, *, repair: bool = True) -> Registration:
         """A re-validation of the slot."""
         found = register(self.slots, self.slot, OURS, "urls", once_registered=True, seen=self.seen, repair=repair)
         self.seen = found.seen
@@ -86,7 +86,7 @@ class Connected:
 def test_where_nothing_drifted_one_call_looks_and_nothing_is_written() -> None:
     connected = Connected(PRODUCTION, slots={PRODUCTION: {"urls": [THEIRS], "headers": {"X-A": "b"}}})
     for _ in range(3):
-        found = connected.look()
+        found = connected.revalidate()
         assert (found.wrote, found.rival, found.drift, found.lost) == (False, False, (), ())
     assert connected.calls == ["read_slot"] * 3
 
@@ -94,31 +94,31 @@ def test_where_nothing_drifted_one_call_looks_and_nothing_is_written() -> None:
 def test_a_missing_url_is_named_and_put_back() -> None:
     connected = Connected()
     connected.holds(urls=[THEIRS])
-    found = connected.look()
+    found = connected.revalidate()
     assert found.drift == (Drift.URL_MISSING,)
     assert found.wrote
     assert connected.urls == [THEIRS, OURS]
     assert connected.calls == ["read_slot", "write_slot"]
-    assert connected.look().drift == ()
+    assert connected.revalidate().drift == ()
 
 
 def test_a_url_that_is_there_twice_is_named_and_reduced_to_one() -> None:
     connected = Connected()
     connected.holds(urls=[OURS, THEIRS, OURS])
-    assert connected.look().drift == (Drift.URL_DUPLICATED,)
+    assert connected.revalidate().drift == (Drift.URL_DUPLICATED,)
     assert connected.urls == [THEIRS, OURS]
-    assert connected.look().drift == ()
+    assert connected.revalidate().drift == ()
 
 
 @pytest.mark.parametrize("changed", CHANGED)
 def test_our_url_written_differently_is_named_and_replaced(changed: str) -> None:
     connected = Connected()
     connected.holds(urls=[changed, THEIRS])
-    found = connected.look()
+    found = connected.revalidate()
     assert found.drift == (Drift.URL_CHANGED,)
     assert not found.rival, "what we replaced ourselves is nobody else's doing"
     assert connected.urls == [THEIRS, OURS]
-    assert connected.look().drift == ()
+    assert connected.revalidate().drift == ()
 
 
 def test_our_url_written_differently_in_a_slot_for_one_url_is_replaced() -> None:
@@ -134,7 +134,7 @@ def test_a_slot_that_is_gone_is_not_found_and_not_written() -> None:
     connected = Connected()
     connected.store.change(slots={SLOT: None})
     with pytest.raises(SlotNotFound) as gone:
-        connected.look()
+        connected.revalidate()
     assert gone.value.code == "slot_not_offered"
     assert connected.calls == ["read_slot", "list_slots"]
 
@@ -143,7 +143,7 @@ def test_a_slot_that_is_gone_is_the_same_where_unknown_ids_are_bad_requests() ->
     connected = Connected(unknown_slot_status=400)
     connected.store.change(slots={SLOT: None})
     with pytest.raises(PermanentError) as gone:
-        connected.look()
+        connected.revalidate()
     assert gone.value.code == "slot_not_offered"
     assert connected.store.calls.endpoints["write_slot"] == 0
 
@@ -151,18 +151,18 @@ def test_a_slot_that_is_gone_is_the_same_where_unknown_ids_are_bad_requests() ->
 def test_a_url_that_only_the_preview_carries_is_named_and_put_into_production() -> None:
     connected = Connected(PRODUCTION)
     connected.store.change(slots={PRODUCTION: {"urls": []}, PREVIEW: {"urls": [THEIRS, OURS]}})
-    assert connected.look().drift == (Drift.PREVIEW_ONLY,)
+    assert connected.revalidate().drift == (Drift.PREVIEW_ONLY,)
     assert connected.urls == [OURS]
     assert connected.store.urls(PREVIEW) == [THEIRS, OURS], "another slot is not this one's business"
     assert connected.calls == ["read_slot", "write_slot", "list_slots"], "nothing comes between read and write"
-    assert connected.look().drift == ()
+    assert connected.revalidate().drift == ()
     assert connected.calls[3:] == ["read_slot"]
 
 
 def test_a_url_that_the_preview_does_not_carry_either_is_missing() -> None:
     connected = Connected(PRODUCTION)
     connected.store.change(slots={PRODUCTION: {"urls": []}, PREVIEW: {"urls": [THEIRS]}})
-    assert connected.look().drift == (Drift.URL_MISSING,)
+    assert connected.revalidate().drift == (Drift.URL_MISSING,)
 
 
 @pytest.mark.parametrize("fault", [404, 405, 403, 503, "reset", "html_in_200", "broken_json", "hang"])
@@ -170,7 +170,7 @@ def test_a_store_without_a_list_is_mended_all_the_same(fault: object) -> None:
     connected = Connected(PRODUCTION)
     connected.store.change(slots={PRODUCTION: {"urls": []}, PREVIEW: {"urls": [OURS]}})
     connected.store.fail("list_slots", fault)
-    found = connected.look()
+    found = connected.revalidate()
     assert found.wrote
     assert found.drift == (Drift.URL_MISSING,)
     assert connected.urls == [OURS]
@@ -180,12 +180,12 @@ def test_a_lost_header_is_told_until_it_is_back_and_never_written() -> None:
     connected = Connected(slots={SLOT: {"headers": {"X-Integration": "acme", "X-Other": "o"}}})
     connected.holds(headers={"X-Other": "o"})
     for _ in range(2):
-        found = connected.look()
+        found = connected.revalidate()
         assert found.drift == (Drift.SETTINGS_LOST,)
         assert found.lost == ("X-Integration",)
         assert not found.wrote
     connected.holds(headers={"x-integration": "new value", "X-Other": "o"})
-    assert connected.look().drift == ()
+    assert connected.revalidate().drift == ()
     assert connected.calls == ["read_slot"] * 3
 
 
@@ -197,7 +197,7 @@ def test_lost_basic_authentication_is_told_however_the_store_shows_it(emptied: o
     else:
         connected.store.change(masked_credentials=False)
         connected.holds(basicAuthentication=emptied)
-    found = connected.look()
+    found = connected.revalidate()
     assert found.drift == (Drift.SETTINGS_LOST,)
     assert found.lost == ("basic authentication",)
     assert not found.wrote
@@ -219,34 +219,34 @@ def test_a_slot_that_nobody_may_read_is_still_remembered(repair: bool) -> None:
     connected = Connected(slots={SLOT: {"headers": {"X-Integration": "acme"}}})
     connected.store.change(faults={f"read_slot:{SLOT}": [405], "list_slots": [405]})
     seen = connected.seen
-    assert connected.look(repair=repair) == Registration(wrote=False, seen=seen)
-    assert connected.look(repair=repair).drift == ()
+    assert connected.revalidate(repair=repair) == Registration(wrote=False, seen=seen)
+    assert connected.revalidate(repair=repair).drift == ()
 
 
 def test_a_reset_secret_is_told_once_where_it_can_be_seen() -> None:
     connected = Connected(PRODUCTION, shows_secrets=True)
     connected.store.reset_secret(PREVIEW)  # the twin shares it
-    found = connected.look()
+    found = connected.revalidate()
     assert found.drift == (Drift.SECRET_RESET,)
     assert not found.wrote
-    assert connected.look().drift == ()
+    assert connected.revalidate().drift == ()
 
 
 def test_a_reset_secret_is_not_guessed_where_it_cannot_be_seen() -> None:
     connected = Connected(PRODUCTION, shows_secrets=True)
     connected.store.change(shows_secrets=False)
     connected.store.reset_secret(PRODUCTION)
-    assert connected.look().drift == ()
+    assert connected.revalidate().drift == ()
     connected.store.change(shows_secrets=True)
-    assert connected.look().drift == (Drift.SECRET_RESET,), "what was known before is not forgotten meanwhile"
+    assert connected.revalidate().drift == (Drift.SECRET_RESET,), "what was known before is not forgotten meanwhile"
 
 
 def test_everything_that_drifted_is_named_at_once() -> None:
     connected = Connected(slots={SLOT: {"headers": {"X-Integration": "acme"}}}, shows_secrets=True)
     connected.holds(urls=[f"{OURS}/"], headers=None)
     connected.store.reset_secret(SLOT)
-    assert connected.look().drift == (Drift.URL_CHANGED, Drift.SETTINGS_LOST, Drift.SECRET_RESET)
-    assert connected.look().drift == (Drift.SETTINGS_LOST,)
+    assert connected.revalidate().drift == (Drift.URL_CHANGED, Drift.SETTINGS_LOST, Drift.SECRET_RESET)
+    assert connected.revalidate().drift == (Drift.SETTINGS_LOST,)
 
 
 # --- A contested slot is only looked at ------------------------------------------------------------------------------
@@ -258,7 +258,7 @@ def test_without_repair_nothing_is_written_and_the_drift_is_told(urls: list[str]
     seen = connected.seen
     connected.holds(urls=urls)
     for _ in range(2):
-        found = connected.look(repair=False)
+        found = connected.revalidate(repair=False)
         assert not found.wrote
         assert MENDABLE & {*found.drift}
         assert found.seen == seen, "only a slot in order is worth remembering"
@@ -269,15 +269,15 @@ def test_without_repair_nothing_is_written_and_the_drift_is_told(urls: list[str]
 def test_without_repair_a_url_that_is_there_again_is_told_by_the_lack_of_drift() -> None:
     connected = Connected()
     connected.holds(urls=[THEIRS, SPELLINGS[1]])
-    assert connected.look(repair=False).drift == ()
+    assert connected.revalidate(repair=False).drift == ()
 
 
 @pytest.mark.parametrize("repair", [True, False])
 def test_the_list_is_not_asked_for_where_our_url_is_there(repair: bool) -> None:
     connected = Connected(PRODUCTION)
-    connected.look(repair=repair)
+    connected.revalidate(repair=repair)
     connected.holds(urls=[OURS, OURS])
-    connected.look(repair=repair)
+    connected.revalidate(repair=repair)
     assert "list_slots" not in connected.calls
 
 
@@ -291,7 +291,7 @@ def test_without_repair_a_slot_that_cannot_be_read_is_not_written_either() -> No
 def test_without_repair_the_preview_is_looked_at_too() -> None:
     connected = Connected(PRODUCTION)
     connected.store.change(slots={PRODUCTION: {"urls": []}, PREVIEW: {"urls": [OURS]}})
-    assert connected.look(repair=False).drift == (Drift.PREVIEW_ONLY,)
+    assert connected.revalidate(repair=False).drift == (Drift.PREVIEW_ONLY,)
     assert connected.calls == ["read_slot", "list_slots"]
 
 
@@ -311,7 +311,7 @@ def test_a_url_that_resembled_ours_before_it_went_is_somebody_elses(alike: str) 
     """A deployment beside ours may differ in no more than a slash, and does not lose its orders to our repair."""
     connected = Connected(slots={SLOT: {"urls": [alike]}}, allows_http=True)
     connected.holds(urls=[alike])
-    assert connected.look().drift == (Drift.URL_MISSING,)
+    assert connected.revalidate().drift == (Drift.URL_MISSING,)
     assert connected.urls == [alike, OURS]
 
 
@@ -319,7 +319,7 @@ def test_a_url_that_resembled_ours_before_it_went_is_somebody_elses(alike: str) 
 def test_a_resemblance_that_leaves_a_doubt_is_left_alone(urls: list[str]) -> None:
     connected = Connected()
     connected.holds(urls=urls)
-    assert Drift.URL_CHANGED not in connected.look().drift
+    assert Drift.URL_CHANGED not in connected.revalidate().drift
     assert {*urls} <= {*connected.urls}
 
 

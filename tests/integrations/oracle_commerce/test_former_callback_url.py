@@ -81,7 +81,7 @@ def test_who_keeps_putting_the_former_one_back_is_left_alone_in_the_end() -> Non
     desk.restart(callback_url=AFTER, former_callback_urls=(BEFORE,))
     for _ in range(8):
         store.change(slots={SLOT: {"urls": [THEIRS, ours(SLOT)]}})
-        desk.look()
+        desk.revalidate()
         desk.wait(30)
     assert desk.slots[SLOT] == "contested"
     assert store.calls.slots[f"write_slot:{SLOT}"] == 3

@@ -22,7 +22,7 @@ SLOT, OTHER_SLOT = "order-submit", "shipment-create"
 SIX_CALLS = {"login": 1, "shipping_methods": 1, "read_slot": 4}
 
 
-def calls_of_looks(desk: Desk, store: SimulatedStore, days: int) -> list[dict[str, int]]:
+def calls_of_revalidations(desk: Desk, store: SimulatedStore, days: int) -> list[dict[str, int]]:
     """What each re-validation of these days asked the store for."""
     looks = []
     for _ in range(days):
@@ -33,7 +33,7 @@ def calls_of_looks(desk: Desk, store: SimulatedStore, days: int) -> list[dict[st
 
 
 def asks(looks: list[dict[str, int]]) -> list[int]:
-    return [look.get("failed_messages", 0) for look in looks]
+    return [revalidate.get("failed_messages", 0) for revalidate in looks]
 
 
 # --- When it is asked -------------------------------------------------------------------------------------------------
@@ -42,7 +42,7 @@ def asks(looks: list[dict[str, int]]) -> list[int]:
 def test_a_look_without_the_check_is_exactly_six_calls() -> None:
     desk, store = connected(delivery_check_every=0)
     desk.wait(DAY)
-    assert calls_of_looks(desk, store, 3) == [SIX_CALLS] * 3
+    assert calls_of_revalidations(desk, store, 3) == [SIX_CALLS] * 3
 
 
 @pytest.mark.parametrize(
@@ -58,11 +58,11 @@ def test_it_is_asked_once_per_period_and_with_no_call_of_its_own_besides(
 ) -> None:
     desk, store = connected(delivery_check_every=every, revalidate_every=revalidate_every)
     desk.wait(DAY)
-    looks = calls_of_looks(desk, store, 8)
+    looks = calls_of_revalidations(desk, store, 8)
     assert any(asks(looks)[start : start + 6] == asked for start in range(3)), asks(looks)
-    for look in looks:
-        number = look["login"]
-        assert {**look, "failed_messages": 0} == {
+    for revalidate in looks:
+        number = revalidate["login"]
+        assert {**revalidate, "failed_messages": 0} == {
             "login": number,
             "shipping_methods": number,
             "read_slot": 4 * number,
@@ -131,7 +131,7 @@ def test_once_it_was_sent_again_the_finding_goes_with_the_next_look() -> None:
     failing(desk, store)
     desk.events()
     replay(Log(store), ours(SLOT), 0.0)
-    desk.look()
+    desk.revalidate()
     desk.wait(30)
     assert desk.findings() == []
     assert desk.events() == ["occ.slot.deliveries_cleared"]

@@ -46,7 +46,7 @@ class Listed:
 
     items: list[dict[str, object]]
     largest_page: int = 250
-    tells_total: bool = True
+    has_total: bool = True
     pages: bool = True
     too_large_from: int = 10_000
     unreadable: IntegrationError | None = None
@@ -62,7 +62,7 @@ class Listed:
             raise TransientError("answer_too_large")
         start = offset if self.pages else 0
         shown = self.items[start : start + min(limit, self.largest_page)]
-        return FailedMessages(shown, len(self.items) if self.tells_total else None)
+        return FailedMessages(shown, len(self.items) if self.has_total else None)
 
     def resend_failed_message(self, message_id: str) -> None:
         self.asked.append(message_id)
@@ -346,10 +346,10 @@ def test_of_a_log_that_is_too_long_the_newest_are_read_and_that_is_said(
     assert replay(log, OURS, NOON + 1) == Replayed(37, 0, truncated=True)
 
 
-@pytest.mark.parametrize("tells_total", [True, False])
+@pytest.mark.parametrize("has_total", [True, False])
 @pytest.mark.parametrize("number", [0, 1, 249, 250, 251, 500])
-def test_no_message_is_lost_between_pages(number: int, *, tells_total: bool) -> None:
-    log = Listed([message(n) for n in range(number)], tells_total=tells_total)
+def test_no_message_is_lost_between_pages(number: int, *, has_total: bool) -> None:
+    log = Listed([message(n) for n in range(number)], has_total=has_total)
     assert missed(log, OURS, 0.0) == Missed(number, tuple(str(n) for n in range(number)))
 
 
@@ -360,8 +360,8 @@ def test_a_store_may_give_smaller_pages_than_asked_for() -> None:
 
 
 def test_a_store_that_cannot_turn_the_page_ends_it_and_each_message_counts_once() -> None:
-    for tells_total in (True, False):
-        log = Listed([message(n) for n in range(600)], pages=False, tells_total=tells_total)
+    for has_total in (True, False):
+        log = Listed([message(n) for n in range(600)], pages=False, has_total=has_total)
         found = missed(log, OURS, 0.0)
         assert found is not None
         assert (found.total, found.truncated) == (250, True)
@@ -369,7 +369,7 @@ def test_a_store_that_cannot_turn_the_page_ends_it_and_each_message_counts_once(
 
 
 def test_a_long_log_without_a_total_is_read_up_to_the_bound() -> None:
-    log = Listed([message(n) for n in range(5001)], tells_total=False)
+    log = Listed([message(n) for n in range(5001)], has_total=False)
     found = missed(log, OURS, 0.0)
     assert found is not None
     assert (found.total, found.truncated, len(log.calls)) == (5000, True, 20)
@@ -408,9 +408,9 @@ messages = st.fixed_dictionaries(
 @given(st.lists(messages, max_size=8), st.floats(0, 4e9), st.booleans())
 @settings(deadline=None)
 def test_whatever_the_log_says_only_what_remains_for_us_alone_is_asked_for_and_once(
-    items: list[dict[str, object]], since: float, tells_total: bool
+    items: list[dict[str, object]], since: float, has_total: bool
 ) -> None:
-    log = Listed(items, tells_total=tells_total)
+    log = Listed(items, has_total=has_total)
     found = missed(log, OURS, since)
     result = replay(log, OURS, since)
     assert (found is None) == (result is None)

@@ -16,9 +16,9 @@ OURS = ours(SLOT)
 RIVAL = "https://rival.example.net/hook"
 
 
-def look(desk: Desk, *, repair: bool = False) -> None:
+def revalidate(desk: Desk, *, repair: bool = False) -> None:
     """Somebody asks for a look, and it is done; retries too."""
-    desk.look(**({"repair": True} if repair else {}))
+    desk.revalidate(**({"repair": True} if repair else {}))
     desk.wait(30)
 
 
@@ -53,7 +53,7 @@ def test_what_drifted_is_put_back_and_counted_and_told_once(held: list[str], dri
     desk, store = connected()
     store.change(slots={SLOT: {"urls": held}})
     looked = desk.now
-    look(desk)
+    revalidate(desk)
     assert store.urls(SLOT) == [THEIRS, OURS]
     record = desk.connection.slots[SLOT]
     assert (record.verdict, record.repairs, record.drift) == (SlotStatus.REGISTERED, (looked,), (drift,))
@@ -70,7 +70,7 @@ def test_what_drifted_is_put_back_and_counted_and_told_once(held: list[str], dri
 def test_a_repair_is_followed_by_a_second_look() -> None:
     desk, store = connected()
     taken_out(store)
-    look(desk)
+    revalidate(desk)
     assert desk.connection.due_at == desk.now - 30 + desk.pace.second_look
 
 
@@ -80,14 +80,14 @@ def test_what_the_store_gave_up_on_meanwhile_is_counted_and_told() -> None:
         store.give_up_delivery(SLOT, [OURS])
     store.give_up_delivery(SLOT, [THEIRS])
     taken_out(store)
-    look(desk)
+    revalidate(desk)
     desk.events()
     assert desk.last_events[0]["data"]["missed_events"] == 3
     assert desk.connection.slots[SLOT].missed == 3
-    look(desk)
+    revalidate(desk)
     assert desk.connection.slots[SLOT].missed == 3, "it stays known after all is well"
     taken_out(store)
-    look(desk)
+    revalidate(desk)
     assert desk.connection.slots[SLOT].missed == 0, "counted from when it was last in order"
 
 
@@ -95,7 +95,7 @@ def test_a_store_that_tells_of_no_failed_messages_is_repaired_all_the_same() -> 
     desk, store = connected()
     store.fail("failed_messages", {"fault": "forbidden_role", "times": "always"})
     taken_out(store)
-    look(desk)
+    revalidate(desk)
     assert store.urls(SLOT) == [THEIRS, OURS]
     assert desk.connection.slots[SLOT].missed is None
     assert desk.events() == ["drifted"]
@@ -105,7 +105,7 @@ def test_repairs_older_than_a_day_are_forgotten() -> None:
     desk, store = connected()
     for _ in range(6):  # twice the limit, in four days
         taken_out(store)
-        look(desk)
+        revalidate(desk)
         assert desk.status == "active"
         desk.wait(0.7 * DAY)
     assert writes(store) == 6
@@ -178,7 +178,7 @@ def contested() -> tuple[Desk, SimulatedStore]:
 def test_a_contested_slot_is_registered_again_when_our_url_is_back() -> None:
     desk, store = contested()
     store.change(rivals=[], slots={SLOT: {"urls": [THEIRS, OURS]}})
-    look(desk)
+    revalidate(desk)
     assert (desk.status, desk.findings(), desk.events()) == ("active", [], ["recovered"])
     assert writes(store) == 0
     assert desk.connection.slots[SLOT].drift == ()
@@ -187,15 +187,15 @@ def test_a_contested_slot_is_registered_again_when_our_url_is_back() -> None:
 def test_a_contested_slot_that_is_registered_again_may_be_repaired_again_only_when_the_day_is_over() -> None:
     desk, store = contested()
     store.change(slots={SLOT: {"urls": [OURS]}})
-    look(desk)
+    revalidate(desk)
     taken_out(store)
-    look(desk)
+    revalidate(desk)
     assert (desk.slots[SLOT], writes(store)) == ("contested", 0)
     desk.events()
     store.change(slots={SLOT: {"urls": [OURS]}}, rivals=[])
     desk.wait(1.5 * DAY)
     taken_out(store)
-    look(desk)
+    revalidate(desk)
     assert (desk.slots[SLOT], writes(store)) == ("registered", 1)
 
 
@@ -203,14 +203,14 @@ def test_a_plain_look_does_not_write_into_a_contested_slot() -> None:
     desk, store = contested()
     store.change(rivals=[])
     for _ in range(5):
-        look(desk)
+        revalidate(desk)
     assert (desk.slots[SLOT], writes(store)) == ("contested", 0)
 
 
 def test_people_may_ask_for_a_repair() -> None:
     desk, store = contested()
     store.change(rivals=[])
-    look(desk, repair=True)
+    revalidate(desk, repair=True)
     assert store.urls(SLOT) == [THEIRS, OURS]
     assert (desk.status, desk.findings()) == ("active", [])
     assert sorted(desk.events()) == ["drifted", "recovered"]
@@ -218,7 +218,7 @@ def test_people_may_ask_for_a_repair() -> None:
 
 def test_a_repair_that_is_undone_as_well_ends_as_before() -> None:
     desk, store = contested()
-    look(desk, repair=True)
+    revalidate(desk, repair=True)
     desk.wait(DAY)
     assert (desk.slots[SLOT], writes(store)) == ("contested", desk.pace.repairs_per_day)
 
@@ -226,10 +226,10 @@ def test_a_repair_that_is_undone_as_well_ends_as_before() -> None:
 def test_a_repair_asked_for_in_the_middle_of_a_look_is_not_lost() -> None:
     desk, store = contested()
     store.change(rivals=[])
-    desk.look()
+    desk.revalidate()
     desk.message("m-1", 1, VALIDATE)
     desk.one()
-    desk.session.then = [lambda: desk.look(repair=True)]
+    desk.session.then = [lambda: desk.revalidate(repair=True)]
     desk.wait(30)
     assert store.urls(SLOT) == [THEIRS, OURS]
     assert desk.status == "active"
@@ -241,13 +241,13 @@ def test_a_repair_asked_for_in_the_middle_of_a_look_is_not_lost() -> None:
 def test_a_secret_that_was_reset_stays_a_finding_until_people_say_that_they_know() -> None:
     desk, store = connected()
     store.reset_secret(SLOT)
-    look(desk)
+    revalidate(desk)
     assert (desk.status, desk.findings()) == ("active", [("secret_reset", SLOT)])
     assert desk.events() == ["drifted"]
     assert desk.last_events[0]["data"]["repaired"] is False
     desk.wait(5 * DAY)
     assert (desk.status, desk.findings(), desk.events()) == ("active", [("secret_reset", SLOT)], [])
-    look(desk, repair=True)
+    revalidate(desk, repair=True)
     assert (desk.findings(), writes(store)) == ([], 0)
 
 
@@ -258,7 +258,7 @@ def test_settings_that_were_lost_stay_a_finding_until_they_are_back() -> None:
     desk.wait(600)
     desk.events()
     store.change(slots={SLOT: {"urls": [OURS], "headers": {"X-Other": "2"}}})
-    look(desk)
+    revalidate(desk)
     assert (desk.status, desk.findings()) == ("active", [("settings_lost", SLOT)])
     assert desk.connection.slots[SLOT].cause == Cause("settings_lost", "X-Key")
     desk.wait(3 * DAY)
@@ -274,7 +274,7 @@ def test_a_repair_that_is_a_day_old_is_not_told_again() -> None:
     store.reset_secret(SLOT)
     urls = [url for url in store.urls(SLOT) if url != OURS]
     store.change(slots={SLOT: {**store.slot_fields(SLOT), "urls": urls}})
-    look(desk)
+    revalidate(desk)
     first = desk.events()
     desk.wait(3 * DAY)
     assert desk.connection.slots[SLOT].repairs == ()
@@ -286,7 +286,7 @@ def test_a_slot_that_is_gone_is_not_offered_and_comes_back() -> None:
     store.change(shows_secrets=False)  # the slot comes back with another
     content = store.slot_fields(SLOT)
     store.change(slots={SLOT: None})
-    look(desk)
+    revalidate(desk)
     record = desk.connection.slots[SLOT]
     assert (record.verdict, record.drift) == (SlotStatus.NOT_OFFERED, (Drift.SLOT_GONE,))
     assert (desk.status, desk.findings()) == ("degraded", [("slot_not_offered", SLOT)])
@@ -311,6 +311,6 @@ def test_a_slot_that_was_never_offered_has_not_drifted() -> None:
 def test_events_about_drift_name_no_url() -> None:
     desk, store = connected()
     taken_out(store)
-    look(desk)
+    revalidate(desk)
     desk.events()
     assert "http" not in json.dumps(desk.last_events[0]["data"]).replace(store.url, "")

@@ -10,10 +10,10 @@ from integrations.errors import RequestRefused
 from integrations.oracle_commerce.request import (
     MAX_FIELD_LENGTH,
     ConnectRequest,
-    Wish,
+    FollowUpRequest,
     is_merchant_id,
+    parse_follow_up,
     parse_request,
-    parse_wish,
 )
 from tests.examples import examples
 
@@ -130,7 +130,7 @@ FORGET = ("forget", ("now", "end"))
 def test_a_wish_is_a_merchant_and_perhaps_a_choice(
     request_: object, option: tuple[str, tuple[object, ...]], choice: object
 ) -> None:
-    assert parse_wish(request_, *option) == Wish("m-1", choice)
+    assert parse_follow_up(request_, *option) == FollowUpRequest("m-1", choice)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_a_wish_is_a_merchant_and_perhaps_a_choice(
 )
 def test_a_wish_that_cannot_be_understood_is_refused(request_: object, field: str, code: str) -> None:
     with pytest.raises(RequestRefused) as refused:
-        parse_wish(request_, *FORGET)
+        parse_follow_up(request_, *FORGET)
     assert (refused.value.field, refused.value.code) == (field, code)
     assert CANARY not in f"{refused.value!s}{refused.value!r}{refused.value.remedy}"
 
@@ -178,7 +178,7 @@ def test_any_request_is_either_taken_or_refused(request_: object) -> None:
 @given(_anything | st.fixed_dictionaries({"merchant_id": st.just("m-1"), "forget": _anything}))
 def test_any_wish_is_either_taken_or_refused(request_: object) -> None:
     try:
-        choice, field = parse_wish(request_, *FORGET).choice, "none"
+        choice, field = parse_follow_up(request_, *FORGET).choice, "none"
     except RequestRefused as refused:
         choice, field = None, refused.field
     assert choice in {None, "now", "end"}

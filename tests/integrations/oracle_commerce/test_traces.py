@@ -32,17 +32,18 @@ class TracedDesk(Desk):
         self.exporter = InMemorySpanExporter()
         provider = TracerProvider(shutdown_on_exit=False)
         provider.add_span_processor(SimpleSpanProcessor(self.exporter))
-        self.parts.traces = Traces(lambda: (provider.get_tracer("test"), provider.shutdown))
+        self.services.traces = Traces(lambda: (provider.get_tracer("test"), provider.shutdown))
 
     def ask(self, store: SimulatedStore, traceparent: object = PRODUCER, key: str | None = None) -> None:
         """A request of a producer that has a trace."""
         sealed = seal(OURS.public_key, OURS.key_id, "m-1", key or store.application_key)
         request = {"merchant_id": "m-1", "store_url": store.url, "application_key": sealed}
-        self.parts.acceptance.accept(request, Door.INBOX, traceparent=parse_traceparent(traceparent))
+        self.services.acceptance.accept(request, Door.INBOX, traceparent=parse_traceparent(traceparent))
 
     def request(self, kind: str, **choice: object) -> None:
         """A request about m-1 that comes in the trace ANOTHER."""
-        accept = {"look": self.parts.acceptance.look, "disconnect": self.parts.acceptance.disconnect}[kind]
+        acceptance = self.services.acceptance
+        accept = {"revalidate": acceptance.revalidate, "disconnect": acceptance.disconnect}[kind]
         accept({"merchant_id": "m-1", **choice}, Door.INBOX, traceparent=ANOTHER)
 
     def spans(self) -> list[ReadableSpan]:
@@ -56,7 +57,7 @@ class TracedDesk(Desk):
 def desk() -> Iterator[TracedDesk]:
     desk = TracedDesk()
     yield desk
-    desk.parts.traces.close()
+    desk.services.traces.close()
 
 
 def traces(spans: list[ReadableSpan]) -> set[str]:
@@ -123,7 +124,7 @@ def test_a_doubt_that_a_slot_meets_in_a_look_belongs_to_the_look(desk: TracedDes
     desk.spans()
     store.fail("login", "healthy", 401)
     store.fail("read_slot:order-submit", {"fault": "unauthorized", "times": 2})
-    desk.next_look()
+    desk.next_revalidation()
     assert desk.connection.credential.verdict is KeyVerdict.DOUBTED
     desk.wait(desk.pace.confirm_rejection + 60)
     assert desk.status == "active"
@@ -154,14 +155,14 @@ def test_every_look_has_a_trace_of_its_own_for_all_its_work(desk: TracedDesk) ->
     for failing in ("write_slot:order-submit", "shipping_methods", "login"):
         store.change(slots={"order-submit": {"urls": []}})
         store.fail(failing, 503)
-        desk.next_look()
+        desk.next_revalidation()
         desk.wait(60)
         spans = desk.spans()
         assert "occ.validate_key" in {span.name for span in spans}
         assert len(facts(spans)) >= 4
-        (look,) = traces(spans)
-        assert look not in seen
-        seen.add(look)
+        (revalidate,) = traces(spans)
+        assert revalidate not in seen
+        seen.add(revalidate)
 
 
 def test_looks_in_trouble_have_traces_of_their_own(desk: TracedDesk) -> None:
@@ -170,10 +171,10 @@ def test_looks_in_trouble_have_traces_of_their_own(desk: TracedDesk) -> None:
     desk.wait(60)
     seen = traces(desk.spans())
     for _ in range(3):
-        desk.next_look()
-        (look,) = traces(desk.spans())
-        assert look not in seen
-        seen.add(look)
+        desk.next_revalidation()
+        (revalidate,) = traces(desk.spans())
+        assert revalidate not in seen
+        seen.add(revalidate)
 
 
 def test_a_run_without_a_producers_trace_has_one(desk: TracedDesk) -> None:
@@ -205,12 +206,12 @@ def test_a_new_key_and_a_new_store_belong_to_who_sent_them(desk: TracedDesk) -> 
     assert traces([span for span in spans if span.name == "occ.disconnect"]) == {PRODUCER[3:35]}
 
 
-@pytest.mark.parametrize("wish", ["look", "disconnect"])
-def test_what_a_wish_begins_belongs_to_its_trace(desk: TracedDesk, wish: str) -> None:
+@pytest.mark.parametrize("asked", ["revalidate", "disconnect"])
+def test_what_a_wish_begins_belongs_to_its_trace(desk: TracedDesk, asked: str) -> None:
     desk.ask(desk.store())
     desk.wait(60)
     desk.spans()
-    desk.request(wish)
+    desk.request(asked)
     desk.wait(60)
     assert traces(desk.spans()) == {ANOTHER[3:35]}
 
@@ -218,7 +219,7 @@ def test_what_a_wish_begins_belongs_to_its_trace(desk: TracedDesk, wish: str) ->
 def test_a_repair_asked_for_in_the_midst_of_a_run_leaves_it_in_its_trace(desk: TracedDesk) -> None:
     desk.ask(desk.store())
     desk.one()
-    desk.request("look", repair=True)
+    desk.request("revalidate", repair=True)
     desk.wait(60)
     assert traces(desk.spans()) == {PRODUCER[3:35]}
 
@@ -237,11 +238,11 @@ def test_without_tracing_records_keep_a_trace_no_longer_than_it_lasts() -> None:
     store = desk.store()
     sealed = seal(OURS.public_key, OURS.key_id, "m-1", store.application_key)
     request = {"merchant_id": "m-1", "store_url": store.url, "application_key": sealed}
-    desk.parts.acceptance.accept(request, Door.INBOX, traceparent=PRODUCER)
+    desk.services.acceptance.accept(request, Door.INBOX, traceparent=PRODUCER)
     desk.one()
     assert desk.connection.traceparent == PRODUCER  # another worker may trace
     desk.wait(60)
-    desk.next_look()
+    desk.next_revalidation()
     assert desk.connection.traceparent == ""
     assert b"traceparent" not in _RECORD.dump_json(desk.connection, exclude_defaults=True)
 

@@ -14,7 +14,7 @@ from integrations.connections.record import (
     Claim,
     Connection,
     ConnectionStatus,
-    Departure,
+    Disconnection,
     KeyVerdict,
     Slot,
     SlotStatus,
@@ -39,7 +39,7 @@ from tests.integrations.oracle_commerce.fakes import NOON
 from tests.usual import OUTAGE_RULES
 
 NEW = healthy(slots={"order-submit": Slot()}, credential=key(KeyVerdict.PENDING))
-GONE = healthy(departure=Departure(NOON, NOON + 100))
+GONE = healthy(disconnection=Disconnection(NOON, NOON + 100))
 DEGRADED = healthy(slots={**healthy().slots, "order-update": FAILED})
 
 
@@ -176,10 +176,10 @@ ASKING = replace(AFTER, work=Work(NOON, NOW + 60, attempts=1, claim=Claim("w", N
     [
         (None, None, Next.DROP, Next.DROP),
         (healthy(), "active", Next.DROP, Next.DROP),
-        (healthy(), "onboarding", Next.TELL, Next.TELL),
+        (healthy(), "onboarding", Next.REPORT, Next.REPORT),
         (UNREACHABLE, "unreachable", Next.DROP, Next.DROP),
-        (UNREACHABLE, "active", Next.LOOK, Next.LOOK),
-        (AFTER, "active", Next.LOOK, Next.TELL),
+        (UNREACHABLE, "active", Next.REVALIDATE, Next.REVALIDATE),
+        (AFTER, "active", Next.REVALIDATE, Next.REPORT),
         (TRYING, "active", Next.WAIT, Next.WAIT),
         (ASKING, "active", Next.WAIT, Next.WAIT),
         (replace(UNREACHABLE, work=Work(NOW, NOW)), "active", Next.WAIT, Next.WAIT),
@@ -194,7 +194,7 @@ def test_trouble_is_told_once_somebody_has_looked_again(
 
 
 def test_what_is_tried_for_too_long_is_told_as_it_is() -> None:
-    assert next_for_held(TRYING, "active", NOW, outage_is_on=False, ended_at=ENDED_AT, patience=59) is Next.TELL
+    assert next_for_held(TRYING, "active", NOW, outage_is_on=False, ended_at=ENDED_AT, patience=59) is Next.REPORT
 
 
 STATES = [
@@ -208,7 +208,7 @@ STATES = [
     GONE,
     healthy(trouble=Trouble(Cause("redirected"), passing=False)),
     healthy(credential=key(KeyVerdict.REJECTED), work=RESTING),
-    healthy(departure=Departure(NOON, NOON), slots={"s": replace(REGISTERED, verdict=SlotStatus.REMOVED)}),
+    healthy(disconnection=Disconnection(NOON, NOON), slots={"s": replace(REGISTERED, verdict=SlotStatus.REMOVED)}),
 ]
 
 
@@ -218,7 +218,7 @@ def test_no_trouble_is_told_while_an_outage_is_on_and_nothing_is_told_that_is_kn
 ) -> None:
     following = next_for_held(connection, heard, now, outage_is_on=on, ended_at=ENDED_AT, patience=3600)
     assert (following is Next.DROP) == (connection.status is heard)
-    if following is Next.TELL:
+    if following is Next.REPORT:
         assert not (on and connection.status in TROUBLED)
 
 

@@ -112,12 +112,12 @@ class World:
         sums: Counter[str] = Counter()
         self.client.zunionstore("occ:held", {"occ:held": 0})  # the wait between two looks is over
         while any(seen := self._release()):
-            sums.update(dict(zip(("told", "dropped", "looked_at"), seen, strict=True)))
+            sums.update(dict(zip(("reported", "dropped", "revalidated"), seen, strict=True)))
         return Released(**sums)
 
     def _release(self) -> tuple[int, int, int]:
         released = self.held.release(TWICE)
-        return released.told, released.dropped, released.looked_at
+        return released.reported, released.dropped, released.revalidated
 
     def events(self, skip: int = 0) -> tuple[Events, Events]:
         """(of operators, of merchants), without the first `skip`."""
@@ -152,10 +152,10 @@ def test_our_network_is_cut_and_mended_and_no_merchant_hears_of_it(world: World)
     assert told[0]["data"]["kind"] == "network"
     assert told[0]["data"]["failing"] >= 20
 
-    assert world.release().told == 0, "while it is on"
+    assert world.release().reported == 0, "while it is on"
     world.end()
     released = world.release()
-    assert (released.told, released.dropped, released.looked_at) == (0, 0, 299 if probed(world) else 300)
+    assert (released.reported, released.dropped, released.revalidated) == (0, 0, 299 if probed(world) else 300)
     for name in names:
         world.succeed(name)
     assert world.release() == Released()
@@ -227,7 +227,7 @@ def test_a_key_service_that_refuses_everybody_makes_nobody_authorise_again(world
         world.attempt(name, CredentialRejected("HTTP 401"))
     assert {world.connection(name).status for name in names} == {"needs_reauthorisation"}
     world.end()
-    assert world.release().told == 0
+    assert world.release().reported == 0
     for name in names:
         world.attempt(name, None)
     told, heard = world.events(skip=60)
@@ -297,7 +297,7 @@ def test_who_is_still_unreachable_afterwards_is_told_of_once_after_a_look(world:
     names = world.connect(50)
     world.fail(names)
     world.end()
-    assert world.release().looked_at >= 49
+    assert world.release().revalidated >= 49
     assert world.events(skip=50)[1] == [], "nobody has looked yet"
     for name in names[:5]:
         world.attempt(name, UNREACHABLE)
@@ -306,7 +306,7 @@ def test_who_is_still_unreachable_afterwards_is_told_of_once_after_a_look(world:
         world.attempt(name, UNREACHABLE)
     for name in names[5:]:
         world.succeed(name)
-    assert world.release().told == 5
+    assert world.release().reported == 5
     assert world.release() == Released()
     told, heard = world.events(skip=50)
     assert types(told) == ["operator.outage_started", "operator.outage_ended"], "their failing was no news"
@@ -331,7 +331,7 @@ def test_good_news_is_told_while_the_outage_is_on(world: World) -> None:
         world.attempt("m-30", UNREACHABLE)
     assert "m-30" in world.held_names()
     world.put("m-30")
-    assert world.release().told == 1
+    assert world.release().reported == 1
     of_it = [event for event in world.events()[1] if event["subject"] == "m-30"]
     assert types(of_it) == ["connection.onboarding", "connection.active"]
     assert of_it[1]["data"]["previous_status"] == "onboarding"
@@ -342,7 +342,7 @@ def test_good_news_is_told_while_the_outage_is_on(world: World) -> None:
 def test_good_news_does_not_wait_behind_what_is_held(world: World) -> None:
     world.fail(world.connect(30))
     world.put("m-9", slots={}, shipping_methods=type(healthy().shipping_methods)())
-    assert world.held.release(TWICE, count=1).told == 1
+    assert world.held.release(TWICE, count=1).reported == 1
 
 
 def test_trouble_of_another_sort_is_held_too_and_told_as_it_is_in_the_end(world: World) -> None:
@@ -355,7 +355,7 @@ def test_trouble_of_another_sort_is_held_too_and_told_as_it_is_in_the_end(world:
     for name in names[1:]:
         world.attempt(name, None)
     world.attempt("m-0", PermanentError("permission_denied"))
-    assert world.release().told == 1
+    assert world.release().reported == 1
     (event,) = world.events(skip=30)[1]
     assert (event["subject"], event["type"]) == ("m-0", "occ.connection.degraded")
     assert event["data"]["previous_status"] == "active"
@@ -367,8 +367,8 @@ def test_silence_is_no_end_and_one_of_those_held_is_looked_at_to_find_out(world:
     world.fail(names)
     world.window_passes()
     assert world.outages.review() is not None, "nobody was asked"
-    assert world.release().looked_at == 1
-    assert world.release().looked_at == 0, "now and then, not at every tick"
+    assert world.release().revalidated == 1
+    assert world.release().revalidated == 0, "now and then, not at every tick"
     (looked_at,) = map(str, world.client.zrangebyscore("occ:due", "-inf", time.time()))
     world.attempt(looked_at, None)
     assert world.outages.review() is None
@@ -377,7 +377,7 @@ def test_silence_is_no_end_and_one_of_those_held_is_looked_at_to_find_out(world:
 def test_one_call_sees_to_so_many_and_the_next_goes_on(world: World) -> None:
     world.fail(world.connect(60))
     world.end()
-    looked_at = [world.held.release(TWICE, count=25).looked_at for _ in range(4)]
+    looked_at = [world.held.release(TWICE, count=25).revalidated for _ in range(4)]
     assert looked_at == [25, 25, 10, 0]
 
 
@@ -394,7 +394,7 @@ def test_a_tick_that_dies_in_between_loses_and_doubles_nothing(world: World, mon
     assert world.events(skip=30)[1] == []
     told = 0
     while told < 30:
-        told += world.held.release(TWICE).told
+        told += world.held.release(TWICE).reported
     assert told == 30
     assert Counter(event["subject"] for event in world.events(skip=30)[1]) == Counter(names)
     assert all_in_order(world) == set(names)
@@ -416,7 +416,7 @@ def test_a_script_sent_again_because_its_answer_was_lost_tells_once(world: World
     names = world.connect(30)
     world.fail(names)
     world.put("m-0", slots={}, shipping_methods=type(healthy().shipping_methods)())
-    seen: list[tuple[str, Snapshot, str | None, Next]] = [("m-0", world.records.load("m-0"), "active", Next.TELL)]
+    seen: list[tuple[str, Snapshot, str | None, Next]] = [("m-0", world.records.load("m-0"), "active", Next.REPORT)]
     assert world.held._settle(seen) == (1, 0)
     assert world.held._settle(seen) == (0, 0)
     assert [event["subject"] for event in world.events(skip=30)[1]] == ["m-0"]
@@ -429,7 +429,7 @@ def test_a_record_that_is_gone_or_of_another_release_keeps_nobody_waiting(world:
     world.client.hset("occ:connection:m-1", "record", '{"of": "another release"}')
     world.end()
     released = world.release()
-    assert (released.dropped, released.told) == (1, 0)
+    assert (released.dropped, released.reported) == (1, 0)
     assert world.held_names() == set(names) - {"m-0"}
 
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from integrations.connections.change import Change
-from integrations.connections.record import Connection, Departure
+from integrations.connections.record import Connection, Disconnection
 from integrations.connections.records import Records
 from integrations.silence.heard import LISTENING, HeardSlots, Report, Taken, heard_key
 from occ.local.server import EmbeddedServer
@@ -120,7 +120,7 @@ def test_who_is_not_known_leaves_nothing_behind(
 
 
 def test_a_merchant_who_has_left_is_not_listened_to(records: Records, heard: HeardSlots, client: redis.Redis) -> None:
-    connected(records, departure=Departure(0, 0))
+    connected(records, disconnection=Disconnection(0, 0))
     assert heard.take([Report("m-1", SLOT)]) == Taken(unknown=1)
     assert not client.exists(heard_key("m-1"))
 

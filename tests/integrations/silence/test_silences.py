@@ -152,7 +152,7 @@ def test_who_is_no_longer_connected_is_forgotten(
     if gone == "disconnected":
         connected(records)
         record = json.loads(client.hget("occ:connection:m-1", "record") or "")
-        client.hset("occ:connection:m-1", "record", json.dumps({**record, "departure": {"since": 0, "until": 0}}))
+        client.hset("occ:connection:m-1", "record", json.dumps({**record, "disconnection": {"since": 0, "until": 0}}))
     was_heard(records, ago=DAY)
     assert silences.judge(10).silent == 0
     assert not client.exists(heard_key("m-1"), LISTENING, SILENT)

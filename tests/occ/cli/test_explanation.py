@@ -18,7 +18,7 @@ from integrations.connections.lifecycle.outcomes import (
     SlotRegistered,
     SlotRemoved,
 )
-from integrations.connections.lifecycle.requests import Desired, begin, look_now
+from integrations.connections.lifecycle.requests import Desired, begin, revalidate_now
 from integrations.connections.record import Cause, Connection, GivenUp, Silence, Step, Target
 from integrations.connections.timeline import timeline_entry
 from occ.cli.explanation import explained, repairs_of
@@ -53,15 +53,15 @@ class History:
         assert callable(outcome)
         self.take(outcome(self.connection, target))
 
-    def begin_look(self) -> None:
+    def begin_revalidation(self) -> None:
         """Now, if it is not due already."""
-        sooner = look_now(self.connection, self.at())
+        sooner = revalidate_now(self.connection, self.at())
         if isinstance(sooner, Change):
             self.take(sooner)
 
     def look(self, found: Mapping[str, SlotRegistered]) -> None:
         """A whole look at the store."""
-        self.begin_look()
+        self.begin_revalidation()
         shipping = Target(Step.CHECK_SHIPPING_METHODS)
         self.step(VALIDATE, lambda it, target: outcomes.record(it, target, KeyProven(), self.at()))
         self.step(shipping, lambda it, to: outcomes.record(it, to, ShippingMethodsChecked(2), self.at()))
@@ -148,7 +148,7 @@ def test_several_repairs_are_counted(history: History) -> None:
 
 
 def test_a_contested_slot_is_told_to_be_left_alone(history: History) -> None:
-    history.begin_look()
+    history.begin_revalidation()
     shipping = Target(Step.CHECK_SHIPPING_METHODS)
     history.step(VALIDATE, lambda it, to: outcomes.record(it, to, KeyProven(), history.at()))
     history.step(shipping, lambda it, to: outcomes.record(it, to, ShippingMethodsChecked(2), history.at()))
@@ -161,7 +161,7 @@ def test_a_contested_slot_is_told_to_be_left_alone(history: History) -> None:
     )
 
 
-def test_a_departure_is_told_from_its_beginning_to_its_end(history: History) -> None:
+def test_a_disconnection_is_told_from_its_beginning_to_its_end(history: History) -> None:
     history.take(disconnection.disconnect(history.connection, history.at()))
     history.now += 1
     assert history.told().startswith("m-1 is being disconnected.")
@@ -222,7 +222,7 @@ def test_no_fact_of_a_newer_release_breaks_the_explanation(history: History) -> 
 
 def test_who_has_mended_something_is_told_how_not_to_wait(history: History) -> None:
     assert "Once fixed" not in history.told()
-    history.begin_look()
+    history.begin_revalidation()
     no_shipping = Target(Step.CHECK_SHIPPING_METHODS)
     history.step(VALIDATE, lambda it, to: outcomes.record(it, to, KeyProven(), history.at()))
     refused = Cause("permission_denied", "HTTP 403")

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from integrations.connections.causes import explain
 from integrations.connections.record import Cause
-from occ.cli.explanation import explained, is_left_lying
+from occ.cli.explanation import explained, is_stuck
 from occ.cli.tables import connection_table, overview_table
 from occ.cli.views import JsonLines, Lines
 from tests.occ.cli.worker import KEY, SHIPPING, SLOTS, Notebook, Worker, slot
@@ -162,16 +162,16 @@ def test_every_state_is_explained(act: object, sentences: list[str], notebook: N
 
 
 def test_work_that_nobody_takes_is_noticed(notebook: Notebook, worker: Worker) -> None:
-    assert not is_left_lying(notebook.connection, NOON + 5)
-    assert is_left_lying(notebook.connection, NOON + 15)
+    assert not is_stuck(notebook.connection, NOON + 5)
+    assert is_stuck(notebook.connection, NOON + 15)
     assert "are workers and beat running?" in "\n".join(explained(notebook.connection, NOON + 15))
     worker.wait(KEY, Cause("store_busy"), seconds=60)
-    assert not is_left_lying(notebook.connection, NOON + 65)
-    assert is_left_lying(notebook.connection, NOON + 75)
+    assert not is_stuck(notebook.connection, NOON + 65)
+    assert is_stuck(notebook.connection, NOON + 75)
     notebook.now += 75
     worker.prove_key()
     worker.claim(SHIPPING)
-    assert not is_left_lying(notebook.connection, notebook.now + 30)
+    assert not is_stuck(notebook.connection, notebook.now + 30)
 
 
 def rendered(table: object, width: int) -> list[str]:

@@ -57,7 +57,7 @@ def test_what_is_well_again_stays_in_sight_for_a_moment(records: Records, worker
     assert seen(watcher.read()) == {}
 
 
-def test_a_departure_is_under_way_until_it_is_over(records: Records, worker: Worker) -> None:
+def test_a_disconnection_is_under_way_until_it_is_over(records: Records, worker: Worker) -> None:
     worker.connect("m-1")
     worker.begin("m-1", "https://ccadmin-z9.oracleoutsourcing.com")  # the store before is left
     assert Watcher(records).read().under_way == 2

@@ -12,7 +12,7 @@ from occ.local.environment import (
     beside_up,
     data_folder,
     embedded_settings,
-    keep_what_up_was_told,
+    keep_settings_of_up,
     own_settings,
     server_folder,
     settings_of_what_runs,
@@ -125,7 +125,7 @@ def test_commands_know_what_up_was_told_about_stores_and_no_secret_is_kept(tmp_p
     assert beside_up(here) == here
     about_stores = {"OCC_DEV_STORES": "127.0.0.0/8:8800", "OCC_SLOTS_FILE": str(tmp_path / "slots.json")}
     secret = {"OCC_SEALING_KEYS": "a-secret", "OCC_EGRESS_PROXY": "http://u:a-secret@p:1", "OCC_REDIS_URL": "a-secret"}
-    keep_what_up_was_told({**here, **about_stores, **secret, "PATH": "/bin"})
+    keep_settings_of_up({**here, **about_stores, **secret, "PATH": "/bin"})
     assert beside_up(here) == {**here, **about_stores}
     assert all(b"a-secret" not in file.read_bytes() for file in tmp_path.iterdir())
     assert [stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()] == [0o600]
@@ -133,10 +133,10 @@ def test_commands_know_what_up_was_told_about_stores_and_no_secret_is_kept(tmp_p
 
 def test_what_a_command_is_told_itself_counts_more(tmp_path: Path) -> None:
     here = {"OCC_DATA_DIR": str(tmp_path)}
-    keep_what_up_was_told({**here, "OCC_SLOTS_FILE": "/slots.json", "OCC_DEV_STORES": "127.0.0.0/8:8800"})
+    keep_settings_of_up({**here, "OCC_SLOTS_FILE": "/slots.json", "OCC_DEV_STORES": "127.0.0.0/8:8800"})
     told = {**here, "OCC_SLOTS": "{}", "OCC_DEV_STORES": " "}
     assert beside_up(told) == {**told, "OCC_DEV_STORES": "127.0.0.0/8:8800"}
-    keep_what_up_was_told(here)
+    keep_settings_of_up(here)
     assert beside_up(here) == here, "the next start forgets"
 
 

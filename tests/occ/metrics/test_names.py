@@ -35,7 +35,7 @@ PROMISED = {
     "occ_events_oldest_unread_seconds": ("group",),
     "occ_events_pending": ("group",),
     "occ_events_undelivered": (),
-    "occ_handed_out_total": (),
+    "occ_dispatched_total": (),
     "occ_heard_total": ("result",),
     "occ_inbox_pending": (),
     "occ_inbox_requests": (),

@@ -58,7 +58,7 @@ def test_what_several_processes_count_adds_up(redis_url: str, redis_client: redi
         "occ_access_tokens_total|cache": 2,
         "occ_steps_total|register_slot|nothing_to_do": 2,
         "occ_ticks_total": 2,
-        "occ_handed_out_total": 6,
+        "occ_dispatched_total": 6,
     }
 
 

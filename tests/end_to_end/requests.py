@@ -11,7 +11,7 @@ from tests.waiting import PATIENCE, wait_until
 SLOTS = ("order-submit", "order-update", "shipment-create", "shipment-update")
 THEIRS = "https://erp.example.org/orders"
 CARRYING_THEIRS = {slot: {"urls": [THEIRS]} for slot in SLOTS}
-A_LOOK = {"login": 1, "shipping_methods": 1, "read_slot": 4}
+A_REVALIDATION = {"login": 1, "shipping_methods": 1, "read_slot": 4}
 
 
 def ours(merchant_id: str, slot: str) -> str:
@@ -34,27 +34,27 @@ def connect(pipeline: Pipeline, *stores: SimulatedStore) -> None:
     pipeline.await_end(*(store.name for store in stores))
 
 
-def ask(pipeline: Pipeline, task: str, *args: object, **wish: object) -> None:
-    """Send a wish as a foreign producer does."""
-    pipeline.producer.send_task(task, args=args, kwargs=wish, queue="occ")
+def ask(pipeline: Pipeline, task: str, *args: object, **asked: object) -> None:
+    """Send a request as a foreign producer does."""
+    pipeline.producer.send_task(task, args=args, kwargs=asked, queue="occ")
 
 
-def look(pipeline: Pipeline, *stores: SimulatedStore, **wish: object) -> None:
+def revalidate(pipeline: Pipeline, *stores: SimulatedStore, **asked: object) -> None:
     """Ask for a look at these stores, and wait until it is over."""
-    before = {store.name: looks_asked(pipeline, store.name) for store in stores}
+    before = {store.name: revalidations_asked(pipeline, store.name) for store in stores}
     for store in stores:
-        ask(pipeline, "occ.revalidate", merchant_id=store.name, **wish)
+        ask(pipeline, "occ.revalidate", merchant_id=store.name, **asked)
 
     def over() -> bool:
         return all(
-            looks_asked(pipeline, name) > asked and is_at_rest(pipeline.connection(name))
+            revalidations_asked(pipeline, name) > asked and is_at_rest(pipeline.connection(name))
             for name, asked in before.items()
         )
 
     wait_until(over, what="the looks to end")
 
 
-def await_second_look(pipeline: Pipeline, *stores: SimulatedStore) -> None:
+def await_second_revalidation(pipeline: Pipeline, *stores: SimulatedStore) -> None:
     """Until each store was looked at once more after its registration."""
 
     def over() -> bool:
@@ -74,10 +74,10 @@ def is_at_rest(connection: Connection | None) -> bool:
     return waits and not any(slot.work for slot in connection.slots.values())
 
 
-def disconnect(pipeline: Pipeline, *stores: SimulatedStore, **wish: object) -> None:
+def disconnect(pipeline: Pipeline, *stores: SimulatedStore, **asked: object) -> None:
     """Ask for it, and wait until every slot was dealt with once."""
     for store in stores:
-        ask(pipeline, "occ.disconnect", merchant_id=store.name, **wish)
+        ask(pipeline, "occ.disconnect", merchant_id=store.name, **asked)
     await_true(
         lambda: all(pipeline.status(store.name)["status"] == "disconnected" for store in stores), "the disconnections"
     )
@@ -96,8 +96,8 @@ def history(pipeline: Pipeline, merchant_id: str, what: str) -> list[dict[str, A
     return [line for line in pipeline.records.timeline(merchant_id) if line["what"] == what]
 
 
-def looks_asked(pipeline: Pipeline, merchant_id: str) -> int:
-    """How many wishes for a look were taken on."""
+def revalidations_asked(pipeline: Pipeline, merchant_id: str) -> int:
+    """How many requests to revalidate were taken on."""
     return sum(len(history(pipeline, merchant_id, what)) for what in ("look_asked", "repair_asked"))
 
 

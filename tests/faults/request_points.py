@@ -17,7 +17,10 @@ def _of(step: str, *points: str) -> tuple[tuple[str, ...], ...]:
 _WRITE = ("claimed", "before_write_slot", "after_write_slot", "before_record", "recorded")
 _RECORD = ("before_record", "recorded", "enqueued")
 POINTS: dict[str, tuple[tuple[str, ...], ...]] = {
-    "looked_at": (*_of("look", "before", "recorded", "enqueued"), *_of("validate_key", "before_claim", *_RECORD)),
+    "revalidated": (
+        *_of("ask_revalidate", "before", "recorded", "enqueued"),
+        *_of("validate_key", "before_claim", *_RECORD),
+    ),
     "repaired": _of(f"register_slot/{SLOT}", *_WRITE),
     "good_key": (
         *_of("accept", "before", "recorded", "enqueued"),
@@ -29,14 +32,16 @@ POINTS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("validate_key:recorded", "validate_key:before_record"),  # the second time the store says no
         ("validate_key:recorded", "validate_key:recorded"),  # the old key is about to go on
     ),
-    "leaves": (
-        *_of("leave", "before", "recorded", "enqueued"),
+    "disconnects": (
+        *_of("ask_disconnect", "before", "recorded", "enqueued"),
         *_of(f"disconnect/{SLOT}", *_WRITE, "enqueued"),
         ("key_forgotten",),
     ),
-    "leaves_in_part": (
+    "disconnects_in_part": (
         *_of(f"disconnect/{SLOT}", "before_record", "recorded"),
-        *(("leave:recorded", f"leave:{point}") for point in ("before", "recorded", "enqueued")),  # forget the key now
+        *(
+            ("ask_disconnect:recorded", f"ask_disconnect:{point}") for point in ("before", "recorded", "enqueued")
+        ),  # forget the key now
     ),
     "comes_back": (*_of(f"disconnect/{SLOT}", "before_claim"), *_of("accept", "recorded", "enqueued")),
     "moves": (*_of("accept", "recorded", "enqueued"), *_of("go_on", "before", "recorded", "enqueued")),
@@ -48,7 +53,7 @@ FORMER_POINTS = (
 """In the store that a merchant moves away from."""
 
 
-def wish_points(trial: Trial) -> Report:
+def request_points(trial: Trial) -> Report:
     """SIGKILL at every boundary of a look, a repair, a change of key, a move and a disconnection, each with a merchant.
 
     Before and after the PUT of a repair and of a removal, where a new key takes the old one's place, where the key is
@@ -92,11 +97,11 @@ def _plan() -> dict[str, tuple[str, str, tuple[str, ...]]]:
             name = f"{kind.replace('_', '-')}-{number}"
             plan[name] = kind, name, points
     for number, points in enumerate(FORMER_POINTS, 1):
-        name = f"leaves-by-moving-{number}"
+        name = f"disconnects-by-moving-{number}"
         plan[name] = "moves", f"{name}@1", points
-    for number, points in enumerate(_of("leave", "before", "recorded", "enqueued"), 1):
-        name = f"leaves-{number}-by-{_BY_CELERY}"
-        plan[name] = "leaves", name, points
+    for number, points in enumerate(_of("ask_disconnect", "before", "recorded", "enqueued"), 1):
+        name = f"disconnects-{number}-by-{_BY_CELERY}"
+        plan[name] = "disconnects", name, points
     return plan
 
 
