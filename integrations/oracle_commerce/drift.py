@@ -110,7 +110,7 @@ def _headers(content: Content) -> tuple[str, ...] | None:
     """The names of the headers the slot sends; None if the store does not tell."""
     held = content.get("headers")
     if not held:
-        return () if _tells_settings(content) else None
+        return () if _shows_settings(content) else None
     if not isinstance(held, Mapping):
         return None
     return tuple(name for name, value in held.items() if value not in (None, "") and _is_header_name(name))
@@ -126,10 +126,10 @@ def _basic_authentication(content: Content) -> bool | None:
     held = content.get("basicAuthentication")
     if isinstance(held, Mapping):
         return any(value not in (None, "") for value in held.values())
-    return bool(held) or (False if _tells_settings(content) else None)
+    return bool(held) or (False if _shows_settings(content) else None)
 
 
-def _tells_settings(content: Content) -> bool:
+def _shows_settings(content: Content) -> bool:
     """Whether this is more than a summary: then a setting it does not name is one the slot does not have."""
     return any(name in content for name in slots.SETTINGS_OF_OTHERS)
 

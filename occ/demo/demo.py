@@ -135,14 +135,14 @@ class _Demo:
             )
 
     def _conclude(self, outcome: "Outcome", lasted: float) -> None:
-        from occ.demo.orders import told  # noqa: PLC0415 - imports the simulator
+        from occ.demo.orders import outcome_lines  # noqa: PLC0415 - imports the simulator
 
         if self._as_json:
             click.echo(json.dumps(outcome.as_object()))
             return
         self._say("", *ending(self._parts, outcome.seen), "")
         self._say(*totals(self._parts, outcome.seen, outcome.counted["totals"]))
-        for line in told(outcome.orders):
+        for line in outcome_lines(outcome.orders):
             self._say(f"  {line}")
         self._say(f"  Time                 {outcome.seconds:.1f} s, {lasted:.1f} s with starting everything", "")
         if outcome.differences:

@@ -81,7 +81,7 @@ def cast(merchants: int) -> list[Part]:
 
 
 def _everybody() -> Iterator[Part]:
-    yield from _TELLING
+    yield from _LISTED
     for number, kind in enumerate(cycle(_HEALTHY), start=2):
         yield replace(kind, name=f"healthy-{number}")
 
@@ -100,7 +100,7 @@ def _shared_with(*integrators: str) -> Mapping[str, object]:
 _STOREFRONT = "ccstore-zdemo.oracleoutsourcing.com"
 _ADMIN_TWIN = "ccadmin-zdemo.oracleoutsourcing.com"
 
-_TELLING = (
+_LISTED = (
     Part("healthy-1", "works"),
     Part(
         "slot-refused",
@@ -180,7 +180,7 @@ _TELLING = (
     ),
 )
 
-TELLING = len(_TELLING)
+LISTED_ONE_BY_ONE = len(_LISTED)
 """How many parts there are before the crowd of healthy stores."""
 
 _HEALTHY = (

@@ -50,7 +50,7 @@ def place_orders(stage: Stage, pause: Callable[[float], None]) -> Orders:
     return Orders([one.part.name for one in merchants], slots, name, found, differences)
 
 
-def told(orders: Orders) -> list[str]:
+def outcome_lines(orders: Orders) -> list[str]:
     """In words, a line each."""
     stores = "1 store" if len(orders.heard) == 1 else f"{len(orders.heard)} stores"
     lines = [f"An order at each: {stores} heard from, {orders.slots} slots; the whole way works."]

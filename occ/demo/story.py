@@ -12,7 +12,7 @@ from integrations.connections.findings import findings_of
 from integrations.connections.record import Connection, ConnectionStatus, SlotStatus
 from occ.cli.facts import attention, colour, registered
 from occ.cli.plain_text import clock, columns
-from occ.demo.merchants import TELLING, Part
+from occ.demo.merchants import LISTED_ONE_BY_ONE, Part
 from occ.demo.verdict import Seen
 
 _ONE_BY_ONE = 24
@@ -118,9 +118,9 @@ def _alone_and_crowd(parts: Sequence[Part]) -> tuple[Sequence[Part], Mapping[str
     if len(parts) <= _ONE_BY_ONE:
         return parts, {}
     crowd: dict[str, list[Part]] = {}
-    for part in parts[TELLING:]:
+    for part in parts[LISTED_ONE_BY_ONE:]:
         crowd.setdefault(part.store, []).append(part)
-    return parts[:TELLING], crowd
+    return parts[:LISTED_ONE_BY_ONE], crowd
 
 
 def _called(group: Sequence[Part]) -> str:

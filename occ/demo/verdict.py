@@ -68,7 +68,7 @@ def _in_record(part: Part, seen: Seen) -> Iterator[str]:
         slot = seen.connection.slots.get(name)
         end = (slot.status, slot.cause.code if slot.cause else None) if slot else None
         if end != part.end_of(name):
-            yield f"{name} is {_told(end)}, not {_told(part.end_of(name))}"
+            yield f"{name} is {_described(end)}, not {_described(part.end_of(name))}"
 
 
 def _in_calls(part: Part, seen: Seen) -> Iterator[str]:
@@ -105,7 +105,7 @@ def _counted(calls: Mapping[str, int]) -> str:
     return ", ".join(f"{endpoint} x{number}" for endpoint, number in calls.items()) or "nothing"
 
 
-def _told(end: SlotEnd | None) -> str:
+def _described(end: SlotEnd | None) -> str:
     if end is None:
         return "missing"
     status, cause = end

@@ -37,7 +37,7 @@ from integrations.connections.record import (
 from integrations.oracle_commerce.store_url import admin_twin
 from integrations.settings import Settings
 from occ.demo.demo import demo as demo_command
-from occ.demo.merchants import SLOTS, TELLING, Part, cast
+from occ.demo.merchants import LISTED_ONE_BY_ONE, SLOTS, Part, cast
 from occ.demo.story import MerchantLines, ending, opening, totals
 from occ.demo.verdict import Seen, differences
 from occ.local.processes import PROJECT
@@ -45,7 +45,7 @@ from occ.local.server import EmbeddedServer
 from occ.simulator.store import SimulatedStore
 from tests.waiting import wait_until
 
-PARTS = {part.name: part for part in cast(TELLING)}
+PARTS = {part.name: part for part in cast(LISTED_ONE_BY_ONE)}
 NOON = 1_700_000_000.0
 
 
@@ -117,12 +117,12 @@ def seen_of(name: str, **changes: Any) -> Seen:
 def test_a_cast_of_any_size_begins_with_the_most_telling_and_has_a_name_for_each(merchants: int) -> None:
     parts = cast(merchants)
     assert len({part.name for part in parts}) == merchants
-    assert [part.name for part in parts[:TELLING]] == list(PARTS)[:merchants]
-    assert all(part.is_healthy for part in parts[TELLING:])
+    assert [part.name for part in parts[:LISTED_ONE_BY_ONE]] == list(PARTS)[:merchants]
+    assert all(part.is_healthy for part in parts[LISTED_ONE_BY_ONE:])
 
 
 def test_the_simulator_can_play_every_part() -> None:
-    for part in cast(TELLING + 8):
+    for part in cast(LISTED_ONE_BY_ONE + 8):
         SimulatedStore(part.name).change(**part.settings)
 
 
@@ -143,13 +143,13 @@ def test_the_storefront_of_the_cast_has_the_admin_host_its_refusal_names() -> No
 # --- Verdicts ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("part", cast(TELLING + 4), ids=lambda part: part.name)
+@pytest.mark.parametrize("part", cast(LISTED_ONE_BY_ONE + 4), ids=lambda part: part.name)
 def test_a_part_played_well_differs_in_nothing(part: Part) -> None:
     assert differences(part, as_it_should(part)) == []
 
 
 def test_a_merchant_that_nothing_became_of_differs() -> None:
-    for part in cast(TELLING + 4):
+    for part in cast(LISTED_ONE_BY_ONE + 4):
         assert differences(part, Seen())
 
 
@@ -277,7 +277,7 @@ def test_everybody_is_told_of_by_name_or_in_a_crowd() -> None:
     seen = {part.name: as_it_should(part) for part in parts}
     text = without_colours("\n".join(ending(parts, seen)))
     assert all(name in text for name in PARTS)
-    assert sum(map(int, re.findall(r"(\d+) others", text))) == 100 - TELLING
+    assert sum(map(int, re.findall(r"(\d+) others", text))) == 100 - LISTED_ONE_BY_ONE
     assert text.count("active, all") == 4
 
 
