@@ -11,7 +11,7 @@ from kombu import Exchange, Queue
 
 from integrations.errors import SettingsError
 from integrations.settings import load_keyless_settings, load_settings
-from tasks.queues import QUARANTINE, QUEUES, REQUESTS, STEPS, TICKS
+from tasks.queues import QUARANTINE, QUEUES, REQUESTS, STEPS, TICKS, only_quarantine
 
 _load = load_settings if "worker" in sys.argv else load_keyless_settings  # beat and Flower open no application key
 
@@ -21,7 +21,8 @@ except SettingsError as error:
     sys.exit(str(error))  # an operator reads this; a traceback would hide it
 
 # --- Broker -----------------------------------------------------------------------------------------------------------
-broker_url = _settings.broker_url
+_broker = _settings.broker_url.celery_settings()
+broker_url, broker_use_ssl = _broker["broker_url"], _broker["broker_use_ssl"]
 broker_connection_retry_on_startup = True  # a worker may start before the server
 broker_connection_max_retries = None  # the default gives up after 100
 broker_channel_error_retry = True  # a full server is waited for; without this it ends the worker
@@ -37,7 +38,8 @@ broker_transport_options = {
     "socket_keepalive": True,
     "health_check_interval": 10,  # a half-open connection is noticed
     "priority_steps": [0],  # we use no priorities: one list per queue, not four
-    "queue_order_strategy": "round_robin",  # a flood of requests does not hold up runs that are under way
+    "queue_order_strategy": "tasks.worker.broker.turns:Turns",  # a flood of requests holds up no runs under way
+    **_broker["broker_transport_options"],  # what the URL says comes first
 }
 visibility_timeout = _visibility_timeout
 
@@ -60,7 +62,7 @@ task_publish_retry_policy = {"max_retries": 3, "interval_start": 0.1, "interval_
 
 # --- Processes --------------------------------------------------------------------------------------------------------
 worker_pool = _settings.pool  # threads: the work is waiting for stores, and a hung store holds a cheap thread
-worker_concurrency = _settings.concurrency
+worker_concurrency = 1 if only_quarantine(sys.argv) else _settings.concurrency
 worker_consumer = "tasks.worker.broker.consumer:TolerantConsumer"  # sets aside what is no task we can run
 worker_soft_shutdown_timeout = 0  # warm shutdown: tasks are shorter than any sensible grace period
 worker_disable_rate_limits = True

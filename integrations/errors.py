@@ -12,6 +12,8 @@ SettingsError               all problems of the settings at once
 
 from collections.abc import Sequence
 
+from integrations.learnt import Learnt
+
 
 class IntegrationError(Exception):
     """Something between us and a store did not work.
@@ -24,6 +26,8 @@ class IntegrationError(Exception):
         super().__init__(f"{code}: {detail}" if detail else code)
         self.code = code
         self.detail = detail
+        self.learnt: Learnt | None = None
+        """What is to be remembered of a slot although the work on it failed."""
 
 
 class TransientError(IntegrationError):

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from integrations.call_outcome import CallOutcome as CallOutcome  # noqa: PLC0414 - who observes calls finds it here
 from integrations.connections.causes import explain
+from integrations.egress.answer import CallOutcome as CallOutcome  # noqa: PLC0414 - who observes calls finds it here
 from integrations.errors import IntegrationError
 
 

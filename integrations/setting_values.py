@@ -3,23 +3,20 @@
 Each raises ValueError with a sentence that says how to write it right, and that never repeats what was written.
 """
 
-import base64
 import ipaddress
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
-from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
-from integrations.egress.addresses import STORE_PORT
-from integrations.egress.url import HTTP_URL, LAST_PORT
+from integrations.egress.addresses import STORE_PORT, DevStore, Network
+from integrations.egress.url import HTTP_URL, LAST_PORT, EgressProxy
 from integrations.sealing.keyring import SealingKey
-from integrations.signing import SigningSecret
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+from integrations.sealing.signing import SigningSecret
 
 _SECONDS_PER_UNIT = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)\s*([a-z]*)", re.ASCII)
@@ -35,6 +32,7 @@ _PROXY = re.compile(
     re.DOTALL,
 )
 _PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_EVENT_SOURCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~:/@-]{0,199}", re.ASCII)
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 # Spelled out, because `is_private` also covers link-local networks: there the clouds keep their metadata service.
 _INNER_NETWORKS = tuple(
@@ -43,51 +41,11 @@ _INNER_NETWORKS = tuple(
 
 
 @dataclass(frozen=True, slots=True)
-class DevStore:
-    """Addresses and a port at which stores of developers and tests live: there http and IP literals are fine."""
-
-    network: Network
-    port: int | None
-    """None means any port."""
-
-    def covers(self, address: str, port: int) -> bool:
-        """Whether this numeric address and port are excepted; False for anything that is not an IP address."""
-        try:
-            dialled = ipaddress.ip_address(address)
-        except ValueError:
-            return False
-        return dialled in self.network and self.port in {None, port}
-
-
-@dataclass(frozen=True, slots=True)
 class SlotSpec:
     """A slot as our stores offer it: its id there, and whether a connection is incomplete without it."""
 
     id: str
     required: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class EgressProxy:
-    """The HTTP proxy that makes tunnels (CONNECT) to stores."""
-
-    host: str
-    """A name, of any number of labels, or an IP address without brackets."""
-    port: int
-    login: str | None = field(default=None, repr=False)
-    """`user:password`."""
-
-    @property
-    def url(self) -> str:
-        """Where it is, without the login: libraries quote this URL."""
-        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """What the proxy is told beside where to; no store sees it."""
-        if self.login is None:
-            return {}
-        return {"Proxy-Authorization": f"Basic {base64.b64encode(self.login.encode()).decode()}"}
 
 
 def duration(text: str) -> float:
@@ -342,39 +300,11 @@ def signing_secrets(text: str) -> tuple[SigningSecret, ...]:
     return tuple(secrets)
 
 
-def redis_url(text: str) -> str:
-    """A URL redis-py understands: redis://, rediss:// (TLS) or unix:///path/of.sock."""
-    url = _split(text)
-    if url is None or not text.startswith(("redis://", "rediss://", "unix://")):
-        raise ValueError("write redis://host:6379/0, rediss://host:6379/0 (TLS) or unix:///path/of.sock")
-    if url.scheme == "unix":
-        if url.hostname or url.path in {"", "/"}:
-            raise ValueError(
-                "a socket's URL has three slashes before its path: unix:///path, or unix://:PASSWORD@/path"
-            )
-    elif not url.hostname or not re.fullmatch(r"/?\d*", url.path):
-        raise ValueError(
-            "write redis://host:6379/0 - the path is a database number; percent-encode / ? # @ in a password"
-        )
+def event_source(text: str) -> str:
+    """A URI reference without spaces, such as `occ-connect/staging` or `https://staging.example.com/occ`."""
+    if not _EVENT_SOURCE.fullmatch(text):
+        raise ValueError("write a short name or URL without spaces, such as occ-connect/staging")
     return text
-
-
-def broker_url(text: str) -> str:
-    """A URL kombu understands. It has its own form for sockets, made here from redis-py's."""
-    url = _split(text)
-    if url is None or not text.startswith(f"{url.scheme}://"):
-        raise ValueError("write a URL as for OCC_REDIS_URL, or leave it out to use that one")
-    if url.scheme != "unix":
-        return text
-    redis_url(text)
-    options = dict(parse_qsl(url.query))
-    user, password = (
-        url.username or quote(options.get("username", "")),
-        url.password or quote(options.get("password", ""), ""),
-    )
-    login = f"{user}:{password}@" if user or password else ""
-    database = f"?virtual_host={options['db']}" if "db" in options else ""
-    return f"redis+socket://{login}{url.path}{database}"
 
 
 def _split(text: str) -> SplitResult | None:

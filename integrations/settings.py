@@ -1,4 +1,4 @@
-"""What this installation is told through its environment: variables named `OCC_...`, checked together at start.
+"""The settings of this installation: environment variables named `OCC_...`, checked together at start.
 
 Any of them may come from a file instead: `OCC_REDIS_URL_FILE=/run/secrets/redis_url`. A problem names the variable and
 what to do about it, and never repeats a value: what looks like a mistyped path may be a key pasted into the wrong line.
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar, cast
 
 from pydantic import (
     AfterValidator,
@@ -25,10 +25,15 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from integrations import setting_values as values
+from integrations.cloud_event import SOURCE
+from integrations.egress.addresses import DevStore, Network
+from integrations.egress.url import EgressProxy
 from integrations.errors import SettingsError
 from integrations.sealing.keyring import SealingKey
-from integrations.setting_values import DevStore, EgressProxy, SlotSpec
-from integrations.signing import SigningSecret
+from integrations.sealing.signing import SigningSecret
+from integrations.server.options import authorities
+from integrations.server.url import ServerUrl, server_url
+from integrations.setting_values import SlotSpec
 
 __all__ = [
     "DevStore",
@@ -51,7 +56,7 @@ _WHEN_MISSING = {
     "sealing_keys": "required; `./run occ keygen` prints one (./run makes its own for the embedded set-up)",
     "callback_url": "required, as in https://hooks.example.com/occ/{merchant_id}/{slot}",
 }
-# Kubernetes tells every pod about its services: one called "occ-redis" appears as OCC_REDIS_SERVICE_HOST and the like.
+# Kubernetes sets variables for every service in every pod: OCC_REDIS_SERVICE_HOST and the like for "occ-redis".
 _SERVICE_LINK = re.compile(
     r"OCC_\w+_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)|OCC_(\w+_)?PORT", re.ASCII
 )
@@ -63,6 +68,7 @@ def _written(parse: Callable[[str], object]) -> BeforeValidator:
 
 
 Duration = Annotated[float, _written(values.duration), Field(gt=0, le=3660 * 86400)]
+BlindWrites = Literal["no", "dev_stores", "yes"]
 Count = Annotated[int, _written(values.whole_number), Field(ge=1)]
 
 
@@ -77,8 +83,12 @@ class KeylessSettings(BaseModel):
     )
 
     # A check that compares two settings stands with the later one, where pydantic shows it the earlier: keep the order.
-    redis_url: Annotated[str, _written(values.redis_url)] = Field(repr=False)
-    broker_url: str = Field("", repr=False)
+    server_ca_bundle: Annotated[str | None, _written(lambda file: authorities(str(Path(file).absolute())))] = None
+    """File with authorities to trust, beside the system's, for the TLS of both servers."""
+    redis_url: Annotated[ServerUrl, _written(server_url)]
+    """The server with the records."""
+    broker_url: ServerUrl = Field(cast("ServerUrl", None))
+    """The server with Celery's messages: the one with the records, unless another is named."""
     dev_stores: Annotated[tuple[DevStore, ...], _written(values.dev_stores)] = ()
     allowed_hosts: Annotated[tuple[str, ...], _written(values.host_patterns)] = ()
     """Empty means the platform's own patterns: which hosts those are is known where that platform is."""
@@ -87,6 +97,8 @@ class KeylessSettings(BaseModel):
     }
     shipping_methods_path: Annotated[str, _written(values.store_path)] = "/ccadmin/v1/shippingMethods"
     webhook_body: Literal["urls", "url"] = "urls"
+    blind_writes: Annotated[BlindWrites, _written(str.lower)] = "dev_stores"
+    """Whether a slot may be written that can be read in no way. What was in it is lost then, and nobody can know."""
     ca_bundle: str | None = None
     """File with authorities to trust beside the public ones."""
     call_deadline: Duration = 35.0
@@ -126,19 +138,27 @@ class KeylessSettings(BaseModel):
     pool: Literal["threads", "prefork"] = "threads"
     """Celery's own `--pool prefork` cannot overrule a configured pool."""
     max_events: Annotated[Count, Field(ge=1000)] = 1_000_000
+    event_source: Annotated[str, _written(values.event_source)] = SOURCE
+    """Who the events say they come from: other for each environment whose events come together somewhere."""
     timeline_length: Annotated[Count, Field(ge=10)] = 200
     traces: Literal["none", "otlp"] = "none"
-    """Where to, and all else about it, is told by OpenTelemetry's own variables, `OTEL_...`."""
+    """OpenTelemetry's own variables, `OTEL_...`, say where to, and everything else."""
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], _written(str.upper)] = "INFO"
     log_format: Literal["auto", "json", "columns"] = "auto"
     """`auto` is columns on a terminal and JSON elsewhere."""
 
-    @field_validator("broker_url")
+    @field_validator("broker_url", mode="before")
     @classmethod
-    def _broker_defaults_to_the_records_server(cls, broker_url: str, info: ValidationInfo) -> str:
-        if not broker_url and "redis_url" not in info.data:
-            return ""
-        return values.broker_url(broker_url or info.data["redis_url"])
+    def _broker_defaults_to_the_records_server(cls, broker_url: object, info: ValidationInfo) -> object:
+        if not broker_url:  # one that cannot be read is reported once
+            return info.data.get("redis_url", ServerUrl("redis"))
+        return server_url(broker_url) if isinstance(broker_url, str) else broker_url
+
+    @field_validator("redis_url", "broker_url")
+    @classmethod
+    def _authorities_vouch_for_both(cls, server: ServerUrl, info: ValidationInfo) -> ServerUrl:
+        bundle = info.data.get("server_ca_bundle")
+        return server.with_authorities(bundle) if bundle else server
 
     @field_validator("slots")
     @classmethod
@@ -193,7 +213,7 @@ class KeylessSettings(BaseModel):
 
 
 class Settings(KeylessSettings):
-    """Everything this installation can be told, valid and complete. Durations are seconds."""
+    """All settings of an installation, valid and complete. Durations are seconds."""
 
     # Built when it is first used: what only reads starts sooner without it.
     model_config = ConfigDict(defer_build=True)
@@ -204,7 +224,7 @@ class Settings(KeylessSettings):
     """What `callback_url` was before: still in slots of ours, and taken out of them."""
     egress_proxy: Annotated[EgressProxy | None, _written(values.egress_proxy)] = Field(None, repr=False)
     """All stores are called through it, except dev stores."""
-    receiver_networks: Annotated[tuple[values.Network, ...], _written(values.receiver_networks)] = ()
+    receiver_networks: Annotated[tuple[Network, ...], _written(values.receiver_networks)] = ()
     """Private networks in which the receiver of events may be; it is then called directly, at any port."""
     receiver_url: str = Field("", repr=False)
     """Where events are delivered to; empty: nowhere, other systems read them from the stream."""

@@ -21,8 +21,9 @@ import redis
 import structlog
 from redis.exceptions import ResponseError
 
+from integrations.clock import elapsed
 from integrations.errors import TransientError
-from integrations.quarantine import INBOX, INBOX_FIELD, quarantine
+from integrations.messages.quarantine import INBOX, INBOX_FIELD, quarantine
 
 log = structlog.get_logger(__name__)
 
@@ -31,70 +32,105 @@ _GROUP = "occ"
 _CONSUMER = "tick"
 # A restart or a release may mend what it stumbled over; beyond that it would cost a place in each tick for ever.
 _DELIVERIES = 5
-_TOGETHER_PER_REQUEST = 10  # of what is handled many at once, so many may come beside each other request
+_PER_NEW_WORK = 10  # of what costs little, so many may come beside each request that begins work
+_LONGEST = 1.0  # seconds
+_FEWEST = 2  # begun in a tick however much work waits: less than any machine ends meanwhile
+_FEW = 20  # taken at once, of what begins work: on a slow machine each takes a while
 
-ManyAtOnce = Mapping[str, Callable[[Sequence[object]], object]]
-"""By field: handlers that take many entries at once, for what comes often and costs little."""
+Handlers = Mapping[str, Callable[[object, str], bool]]
+"""By field: what takes a request and the id of its entry, and says whether work came of it."""
+
+ManyAtOnce = Mapping[str, Callable[[Sequence[object], Sequence[str]], object]]
+"""By field: what takes many of them at once, for what comes often and costs little."""
+
+
+OnSetAside = Callable[[str, object, str, str], None]
+"""Hears of a request that was set aside: its field, the request, the id of its entry, and why."""
 
 
 class Inbox:
     """The consuming side of the stream."""
 
-    def __init__(self, client: redis.Redis, *, take_over_after: float) -> None:
+    def __init__(
+        self,
+        client: redis.Redis,
+        *,
+        take_over_after: float,
+        count: Callable[[], float] = elapsed,
+        on_set_aside: OnSetAside = lambda *_: None,
+    ) -> None:
         """`take_over_after`: seconds after which a request another worker took and did not finish is ours."""
         self._redis = client
+        self._on_set_aside = on_set_aside
         self._take_over_after = int(take_over_after * 1000)
+        self._count = count
+        # How often each was delivered that others hold, and since when that is so by a clock that only counts.
+        self._held: dict[str, tuple[int, float]] = {}
 
     def drain(
         self,
-        handlers: Mapping[str, Callable[[object], object]],
+        handlers: Handlers,
         limit: int,
         *,
+        room: Callable[[], int] | None = None,
         together: ManyAtOnce = MappingProxyType({}),
     ) -> int:
-        """Handle up to `limit` requests, oldest first, each by the field it came in; tells how many there were.
+        """Handle requests, oldest first, each by the field it came in; returns how many there were.
 
-        Entries with a field of `together` are handled many at once, and there may be ten times as many of them.
+        It ends once work has come of `limit` of them, after ten times as many others, after about a second, or when
+        there is no `room` for more work: asked again after every few. Two are begun however little there is. The others
+        cost less: no work comes of them (they are refused, or were there before), or they have a field of `together`
+        and are handled many at once.
 
         When the server does not take a request, it stays for a later tick, and so do those after it. One that stumbles
         over an error of ours, or ends its worker, stays alone. After five deliveries it is set aside.
         """
-        handled, beside = 0, 0
-        while handled < limit and beside < limit * _TOGETHER_PER_REQUEST:
+        begun, beside, until = 0, 0, self._count() + _LONGEST
+        left = limit if room is None else max(_FEWEST, room())
+        at_once = min(_FEW, left, limit)
+        while left > 0 and begun < limit and beside < limit * _PER_NEW_WORK:
             waiting: list[tuple[str, str, dict[str, str]]] = []
-            asked = limit - handled
-            alone = self._drain(handlers, asked, together, waiting)
+            handled, with_work = self._drain(handlers, at_once, together, waiting)
             self._handle_together(together, waiting)
-            handled, beside = handled + alone, beside + len(waiting)
-            if not waiting or alone + len(waiting) < asked:
+            begun, beside = begun + with_work, beside + handled - with_work + len(waiting)
+            if handled + len(waiting) < at_once or self._count() >= until:
                 break
-        return handled + beside
+            if with_work and room is not None:
+                left = room()
+            at_once = min(_FEW, left, limit - begun) if with_work else min(2 * at_once, limit)
+        return begun + beside
 
     def _drain(
         self,
-        handlers: Mapping[str, Callable[[object], object]],
+        handlers: Handlers,
         limit: int,
         together: ManyAtOnce,
         waiting: list[tuple[str, str, dict[str, str]]],
-    ) -> int:
-        """Handle what is handled alone; what can wait for the others of its kind is left in `waiting`."""
-        handled = 0
+    ) -> tuple[int, int]:
+        """Handle what is handled alone: how many, and of how many work came.
+
+        What can wait for the others of its kind is left in `waiting`.
+        """
+        handled, with_work = 0, 0
         for entry_id, fields, deliveries in self._take(limit):
             kind = next((name for name in together if name in fields), None)
             if kind is not None and deliveries == 1:
                 waiting.append((kind, entry_id, fields))
                 continue
+            answer: bool | None = False
             if deliveries > _DELIVERIES:
                 log.error("request_set_aside", entry=entry_id, reason="worker_lost")
-                self._set_aside(fields, f"no worker lived through {_DELIVERIES} deliveries")
-            elif not self._handle(handlers, entry_id, fields, deliveries):
+                self._set_aside(entry_id, fields, f"no worker lived through {_DELIVERIES} deliveries")
+            else:
+                answer = self._handle(handlers, entry_id, fields, deliveries)
+            if answer is None:
                 continue
             with self._redis.pipeline(transaction=True) as pipe:
                 pipe.xack(STREAM, _GROUP, entry_id)
                 pipe.xdel(STREAM, entry_id)
                 pipe.execute()
-            handled += 1
-        return handled
+            handled, with_work = handled + 1, with_work + answer
+        return handled, with_work
 
     def _handle_together(self, together: ManyAtOnce, waiting: Sequence[tuple[str, str, dict[str, str]]]) -> None:
         """What goes wrong with many is tried again one by one, once they count as left behind."""
@@ -103,7 +139,7 @@ class Inbox:
             if not entries:
                 continue
             try:
-                handle([_request_in(fields, kind) for _, fields in entries])
+                handle([_request_in(fields, kind) for _, fields in entries], [entry_id for entry_id, _ in entries])
             except (redis.RedisError, TransientError):
                 raise
             except Exception:
@@ -117,35 +153,38 @@ class Inbox:
 
     def _handle(
         self,
-        handlers: Mapping[str, Callable[[object], object]],
+        handlers: Handlers,
         entry_id: str,
         fields: dict[str, str],
         deliveries: int,
-    ) -> bool:
-        """Whether it may leave the stream."""
+    ) -> bool | None:
+        """Whether work came of it; None if it stays in the stream."""
         try:
             kind = next((name for name in handlers if name in fields), INBOX_FIELD)
-            handlers[kind](_request_in(fields, kind))
+            return handlers[kind](_request_in(fields, kind), entry_id)
         except (redis.RedisError, TransientError):
             self._uncount(entry_id, deliveries)
             raise
         except Exception as error:
             if deliveries < _DELIVERIES:
                 log.exception("request_left_in_inbox", entry=entry_id)
-                return False
+                return None
             log.exception("request_set_aside", entry=entry_id)
-            self._set_aside(fields, f"{type(error).__name__} at each of {_DELIVERIES} deliveries")
-        return True
+            self._set_aside(entry_id, fields, f"{type(error).__name__} at each of {_DELIVERIES} deliveries")
+        return False
 
     def _uncount(self, entry_id: str, deliveries: int) -> None:
         """This delivery was not the request's fault: an outage, however long, sets nothing aside."""
         with contextlib.suppress(redis.RedisError):
             self._redis.xclaim(STREAM, _GROUP, _CONSUMER, 0, [entry_id], retrycount=deliveries - 1, justid=True)
 
-    def _set_aside(self, fields: dict[str, str], reason: str) -> None:
+    def _set_aside(self, entry_id: str, fields: dict[str, str], reason: str) -> None:
         # Before it leaves the stream: a worker that dies in between sets it aside twice, and never loses it.
         message = fields.get(INBOX_FIELD) or json.dumps(fields)
         quarantine(self._redis, queue=STREAM, reason=reason, message=message.encode(), now=time.time())
+        field = next(iter(fields), INBOX_FIELD)
+        with contextlib.suppress(redis.RedisError):
+            self._on_set_aside(field, _request_in(fields, field), entry_id, reason)
 
     def _take(self, limit: int) -> Iterator[tuple[str, dict[str, str], int]]:
         """Requests, and how often each was delivered, the present time included.
@@ -154,8 +193,8 @@ class Inbox:
         server counts that before anything is done about it, and its neighbours are neither counted nor kept waiting.
         """
         taken = 0
-        for entry_id, deliveries in self._left_behind(limit):
-            claimed: Any = self._redis.xclaim(STREAM, _GROUP, _CONSUMER, self._take_over_after, [entry_id])
+        for entry_id, deliveries, idle in self._left_behind(limit):
+            claimed: Any = self._redis.xclaim(STREAM, _GROUP, _CONSUMER, idle, [entry_id])
             for _, fields in claimed:  # empty: another tick was faster
                 taken += 1
                 if fields:
@@ -166,19 +205,33 @@ class Inbox:
         for _, entries in _streams(fresh):
             yield from ((entry_id, fields, 1) for entry_id, fields in entries if fields)
 
-    def _left_behind(self, limit: int) -> list[tuple[str, int]]:
-        """Those taken so long ago that whoever took them is gone, and how often they were."""
+    def _left_behind(self, limit: int) -> list[tuple[str, int, int]]:
+        """Those taken so long ago that whoever took them is gone, how often they were, and for how long at least.
+
+        The server tells how long ago that was by its clock. Set back, it would say for as long that it was just now; so
+        we remember whom we have seen held.
+        """
         try:
-            pending: Any = self._redis.xpending_range(
-                STREAM, _GROUP, min="-", max="+", count=limit, idle=self._take_over_after
-            )
+            pending: Any = self._redis.xpending_range(STREAM, _GROUP, min="-", max="+", count=limit)
         except ResponseError as error:
             if not str(error).startswith("NOGROUP"):
                 raise
             with contextlib.suppress(ResponseError):  # another tick was faster
                 self._redis.xgroup_create(STREAM, _GROUP, id="0", mkstream=True)
             return []
-        return [(str(entry["message_id"]), int(entry["times_delivered"])) for entry in pending]
+        held, left, now = self._held, [], self._count()
+        self._held = {}
+        for entry in pending:
+            entry_id, deliveries = str(entry["message_id"]), int(entry["times_delivered"])
+            known, since = held.get(entry_id, (0, now))
+            since = since if known == deliveries else now
+            if int(entry["time_since_delivered"]) >= self._take_over_after:
+                left.append((entry_id, deliveries, self._take_over_after))
+            elif (now - since) * 1000 >= self._take_over_after:
+                left.append((entry_id, deliveries, 0))
+            else:
+                self._held[entry_id] = deliveries, since
+        return left
 
 
 def _streams(answer: Any) -> Any:

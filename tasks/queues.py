@@ -1,4 +1,8 @@
-"""The queues of the pipeline; nothing else is ever sent to."""
+"""The queues of the pipeline; nothing else is ever sent to. Pure."""
+
+import hashlib
+import json
+from collections.abc import Sequence
 
 REQUESTS = "occ"
 """Connect requests: the queue other systems write to, part of the public contract."""
@@ -15,11 +19,41 @@ QUARANTINE = "occ.quarantine"
 QUEUES = (REQUESTS, STEPS, TICKS)
 """What ordinary workers consume."""
 
-_SEPARATOR = "\x06\x16"  # between a queue and a priority, in Kombu's names of lists
-_PRIORITIES = (3, 6, 9)  # Kombu's default steps; 0 is the queue itself
+# Between a queue and a priority, in Kombu's names of lists: its default, and the one in Celery's example.
+_SEPARATORS = ("\x06\x16", ":")
+_PRIORITIES = range(1, 10)  # Kombu's default steps are 3, 6 and 9, those of Celery's example all; 0 is the queue itself
 
-BESIDE_QUEUES = {f"{queue}{_SEPARATOR}{priority}": queue for queue in QUEUES for priority in _PRIORITIES}
+
+def _beside(queue: str) -> list[str]:
+    return [f"{queue}{separator}{priority}" for separator in _SEPARATORS for priority in _PRIORITIES]
+
+
+BESIDE_QUEUES = {name: queue for queue in QUEUES for name in _beside(queue)}
 """Lists where a message with a priority lands, and the queue it was meant for."""
 
-FORGOTTEN = ("celery", *(f"celery{_SEPARATOR}{priority}" for priority in _PRIORITIES))
+FORGOTTEN = ("celery", *_beside("celery"))
 """Celery's own default queue: where a client sends that names none."""
+
+
+def is_ours(message: bytes | str) -> bool:
+    """Whether a message asks for a task of ours."""
+    try:
+        return str(json.loads(message)["headers"]["task"]).startswith("occ.")
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return False
+
+
+def mark_of(message: bytes) -> str:
+    """What tells a message from others."""
+    return hashlib.sha256(message).hexdigest()[:16]
+
+
+def only_quarantine(arguments: Sequence[str]) -> bool:
+    """Whether a worker's command line names no queue but the quarantine: it then does one thing at a time."""
+    named: list[str] = []
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        if argument in {"-Q", "--queues"}:
+            named += following.split(",")
+        elif argument.startswith(("-Q", "--queues=")):
+            named += argument.removeprefix("--queues=").removeprefix("-Q").split(",")
+    return {name.strip() for name in named} == {QUARANTINE}

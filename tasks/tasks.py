@@ -1,7 +1,8 @@
 """The tasks, and nothing but their definitions. What each does is one call; their order is in
 `integrations/connections/lifecycle/flow.py`.
 
-Names and arguments are a contract with producers and dashboards. Only ids travel between tasks.
+Names and arguments are a contract with producers and dashboards. Only ids travel between tasks. What else is
+among the arguments of a step (`attempt`, for those who watch, and whatever a newer release adds) is ignored.
 
 Requests, from other systems: `occ.connect`, `occ.revalidate`, `occ.disconnect`, `occ.heard`. Steps, from `dispatch.py`:
 `occ.validate_key` or `occ.revalidate_key`, `occ.check_shipping_methods`, `occ.register_slot`, `occ.disconnect_slot`.
@@ -41,10 +42,10 @@ def disconnect(self: Task, /, *args: object, **request: Any) -> dict[str, object
     return doors.from_queue(doors.disconnect, self, args, request)
 
 
-@app.task(name="occ.heard", shared=False)
-def heard(*args: object, **report: object) -> dict[str, object]:
+@app.task(name="occ.heard", shared=False, bind=True)
+def heard(self: Task, /, *args: object, **report: object) -> dict[str, object]:
     """Note that a slot was heard from: somebody has received a delivery."""
-    return doors.heard_from_queue(args, report)
+    return doors.heard_from_queue(self, args, report)
 
 
 def _is_a_step(request: dict[str, Any]) -> bool:
@@ -57,42 +58,42 @@ def _is_a_step(request: dict[str, Any]) -> bool:
 
 
 @app.task(name="occ.validate_key", shared=False, bind=True)
-def validate_key(self: Task, merchant_id: str, run: int, attempt: int = 1) -> dict[str, object]:  # noqa: ARG001
+def validate_key(self: Task, /, merchant_id: str, run: int, **_: object) -> dict[str, object]:
     """Exchange the application key for an access token."""
     return step.run(self, merchant_id, run, Target(Step.VALIDATE_KEY))
 
 
 @app.task(name="occ.revalidate_key", shared=False, bind=True)
-def revalidate_key(self: Task, merchant_id: str, run: int, attempt: int = 1) -> dict[str, object]:  # noqa: ARG001
+def revalidate_key(self: Task, /, merchant_id: str, run: int, **_: object) -> dict[str, object]:
     """The same for a connection that has worked: the first step of a re-validation."""
     return step.run(self, merchant_id, run, Target(Step.VALIDATE_KEY))
 
 
 @app.task(name="occ.check_shipping_methods", shared=False, bind=True)
-def check_shipping_methods(self: Task, merchant_id: str, run: int, attempt: int = 1) -> dict[str, object]:  # noqa: ARG001
+def check_shipping_methods(self: Task, /, merchant_id: str, run: int, **_: object) -> dict[str, object]:
     """Check that the store has an enabled shipping method."""
     return step.run(self, merchant_id, run, Target(Step.CHECK_SHIPPING_METHODS))
 
 
 @app.task(name="occ.register_slot", shared=False, bind=True)
-def register_slot(self: Task, merchant_id: str, run: int, slot: str, attempt: int = 1) -> dict[str, object]:  # noqa: ARG001
+def register_slot(self: Task, /, merchant_id: str, run: int, slot: str, **_: object) -> dict[str, object]:
     """Put our callback URL into one slot."""
     return step.run(self, merchant_id, run, Target(Step.REGISTER_SLOT, slot))
 
 
 @app.task(name="occ.disconnect_slot", shared=False, bind=True)
-def disconnect_slot(self: Task, merchant_id: str, run: int, slot: str, attempt: int = 1) -> dict[str, object]:  # noqa: ARG001
+def disconnect_slot(self: Task, /, merchant_id: str, run: int, slot: str, **_: object) -> dict[str, object]:
     """Take our callback URL out of one slot."""
     return step.run(self, merchant_id, run, Target(Step.DISCONNECT, slot))
 
 
-@app.task(name="occ.tick", shared=False, send_events=False)
-def tick() -> dict[str, object]:
+@app.task(name="occ.tick", shared=False, bind=True, send_events=False)
+def tick(self: Task) -> dict[str, object]:
     """Take requests from the inbox, and dispatch the work that is due."""
-    return run_tick(wiring())
+    return run_tick(wiring(), self.request.hostname)
 
 
 @app.task(name="occ.deliver", shared=False)
-def deliver(merchant_id: str) -> dict[str, object]:
+def deliver(merchant_id: str, **_: object) -> dict[str, object]:
     """Deliver the waiting events of one merchant, oldest first. `:operators` has the events for operators."""
     return deliver_outbox(wiring(), merchant_id)

@@ -10,36 +10,42 @@ import structlog
 
 from integrations.connections.record import Target
 from integrations.deliveries.deliveries import WORK as DELIVERY
+from integrations.messages.progress import begin_tick, tick_ended_well
+from integrations.messages.quarantine import INBOX_FIELD
+from integrations.messages.scheduled import release_due
 from integrations.oracle_commerce.accept import Door
-from integrations.progress import begin_tick, tick_ended_well
-from integrations.quarantine import INBOX_FIELD
-from integrations.scheduled import release_due
 from tasks import delivery, doors, stray_messages
-from tasks.backlog import room_for_steps
 from tasks.dispatch import dispatch
-from tasks.inbox import Inbox, ManyAtOnce
+from tasks.doors import Origin
+from tasks.inbox import Handlers, ManyAtOnce
+from tasks.inbox_pages import InboxPages, inbox_pages
+from tasks.waiting import note_oldest_messages, room_for_steps
 from tasks.wiring import Wiring
 
 log = structlog.get_logger(__name__)
 
 _REQUESTS_PER_TICK = 500
+_STEPS_BEFORE_RUNS = 40  # waiting, and the inbox begins no more runs: each will bring six
 _WORK_PER_TICK = 1000  # and in the queue: less than workers do in a lease, so what waits there is not sent twice
 _WHILE_SENDING = 10.0  # seconds
 _MERCHANTS_PER_TICK = 500  # to be judged for silence
 
-_HANDLERS: Mapping[str, Callable[[object], object]] = {
-    INBOX_FIELD: lambda request: doors.connect(request, Door.INBOX),
-    "revalidate": lambda request: doors.revalidate(request, Door.INBOX),
-    "disconnect": lambda request: doors.disconnect(request, Door.INBOX),
-    "heard": lambda request: doors.heard([request], Door.INBOX),
+_DOORS: Mapping[str, Callable[[object, Origin], doors.Summary]] = {
+    INBOX_FIELD: doors.connect,
+    "revalidate": doors.revalidate,
+    "disconnect": doors.disconnect,
 }
-_TOGETHER: ManyAtOnce = {"heard": lambda requests: doors.heard(requests, Door.INBOX)}
+_TOGETHER: ManyAtOnce = {"heard": lambda requests, entry_ids: doors.heard(requests, Door.INBOX, entry_ids)}
 
 
-def run_tick(services: Wiring) -> dict[str, object]:
-    """Do what is due, unless another tick just did; summarises how many requests and pieces of work there were."""
+def run_tick(services: Wiring, worker: str | None = None) -> dict[str, object]:
+    """Do what is due, unless another tick just did; summarises how many requests and pieces of work there were.
+
+    `worker`: the name of the worker that does it, for the pages of requests from the inbox.
+    """
     if not begin_tick(services.redis):
         return {"outcome": "not_needed"}
+    services.records.clock.keep()
     try:  # none of these may keep the others from being done
         try:
             delivery.fill_outboxes(services)
@@ -47,17 +53,23 @@ def run_tick(services: Wiring) -> dict[str, object]:
             due = dispatch_due(services)
     finally:
         try:
-            release_due(services.redis, _REQUESTS_PER_TICK)
+            release_due(services.redis, services.records.clock, _REQUESTS_PER_TICK)
             stray_messages.bring_in()
-            inbox = Inbox(services.redis, take_over_after=services.pace.lease)
-            requests = inbox.drain(_HANDLERS, _REQUESTS_PER_TICK, together=_TOGETHER)
+            with inbox_pages(worker) as pages:
+                requests = services.inbox.drain(
+                    _handlers(pages),
+                    _REQUESTS_PER_TICK,
+                    room=lambda: room_for_steps(_STEPS_BEFORE_RUNS),
+                    together=_TOGETHER,
+                )
         finally:
             try:
                 _watch_for_outages(services)
             finally:
                 _listen(services)
+    note_oldest_messages(services)
     services.counts.ticked(dispatched=due, taken_from_inbox=requests)
-    _count_anew(services)
+    _list_by_status(services)
     tick_ended_well(services.redis)
     return {"requests": requests, "due": due}
 
@@ -84,6 +96,23 @@ def dispatch_due(services: Wiring) -> int:
     return len(taken.work)
 
 
+def _handlers(pages: InboxPages) -> Handlers:
+    def through(door: Callable[[object, Origin], doors.Summary]) -> Callable[[object, str], bool]:
+        def handle(request: object, entry_id: str) -> bool:
+            with pages.page(entry_id, f"occ.{door.__name__}", request) as answer:
+                summary = door(request, Origin(Door.INBOX, reference=entry_id))
+                answer(summary)
+            return summary["outcome"] == "accepted"
+
+        return handle
+
+    def report(request: object, entry_id: str) -> bool:
+        doors.heard([request], Door.INBOX, [entry_id])
+        return False
+
+    return {**{field: through(door) for field, door in _DOORS.items()}, "heard": report}
+
+
 def _watch_for_outages(services: Wiring) -> None:
     services.outages.review()
     released = services.held_events.release(services.pace)
@@ -97,7 +126,10 @@ def _listen(services: Wiring) -> None:
         log.warning("slots_silent", slots=judged.silent)
 
 
-def _count_anew(services: Wiring) -> None:
-    wrong = services.status_counts.go_on()
-    if wrong is not None:
-        log.info("connections_counted", counts_put_right=wrong)
+def _list_by_status(services: Wiring) -> None:
+    corrected = services.status_index.go_on()
+    if corrected is not None:
+        log.info("connections_listed", corrected=corrected)
+    forgotten = services.former_stores.forget_some()
+    if forgotten:
+        log.info("former_stores_forgotten", stores=forgotten)

@@ -14,10 +14,12 @@ import structlog
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
+from integrations.connections.former_stores import FormerStores
 from integrations.connections.record import Connection, merchant_of
 from integrations.connections.records import Records, Snapshot
 from integrations.connections.schedule import Pace
-from integrations.connections.status_counts import StatusCounts
+from integrations.connections.shared_stores import SharedStores
+from integrations.connections.status_index import StatusIndex
 from integrations.deliveries.deliveries import Deliveries
 from integrations.deliveries.outbox import DeliveryPace
 from integrations.deliveries.receiver import Receiver, receiver_of
@@ -26,9 +28,10 @@ from integrations.egress.patience import Bulkhead
 from integrations.egress.session import GuardedSession
 from integrations.errors import PermanentError, RequestRefused
 from integrations.observer import ObservedCall, TokenSource
-from integrations.oracle_commerce.accept import Acceptance
+from integrations.oracle_commerce.accept import Acceptance, Door
 from integrations.oracle_commerce.access_token import AccessTokens
 from integrations.oracle_commerce.client import CommerceCloud
+from integrations.oracle_commerce.one_writer import OneWriter
 from integrations.oracle_commerce.steps import Wanted
 from integrations.oracle_commerce.store import Store
 from integrations.oracle_commerce.store_url import normalise_store_url
@@ -36,18 +39,23 @@ from integrations.outages.held_events import HeldEvents
 from integrations.outages.outage import Rules
 from integrations.outages.outages import Outages
 from integrations.sealing.keyring import Keyring
+from integrations.server.client import client_of
+from integrations.server.url import ServerUrl, server_url
 from integrations.settings import Settings, load_settings
 from integrations.silence.heard import HeardSlots
 from integrations.silence.many import Rule
 from integrations.silence.silences import Silences
+from tasks.inbox import Inbox
 from tasks.retry import RetryPolicy
 from tasks.worker.counting import Counts
+from tasks.worker.lost_events import LostEventsWatch
 
 if TYPE_CHECKING:
     from tasks.worker.traces import Traces
 
 log = structlog.get_logger(__name__)
 
+CLAIM_HEADROOM = 2.0  # seconds of a claim's lease kept to record the outcome in
 _TOKEN_LOCK_HEADROOM = 5.0  # seconds that the lock outlives what is done under it: a login and one more call
 
 
@@ -71,7 +79,7 @@ class Wiring:
     """Everything the tasks work with."""
 
     def __init__(self, settings: Settings, *, counting: bool = False) -> None:
-        """`counting`: for metrics and traces, which threads send on. What workers do counts, not commands."""
+        """`counting`: for metrics and traces, which threads send on. Of commands, only calls to stores count."""
         self.settings = settings
         self._counting = counting
         self.pace = Pace(
@@ -93,6 +101,7 @@ class Wiring:
             settings.repairs_per_day,
             settings.former_callback_urls,
             delivery_check_after(settings.delivery_check_every, settings.revalidate_every),
+            settings.blind_writes,
         )
 
     @cached_property
@@ -103,7 +112,13 @@ class Wiring:
     @cached_property
     def records(self) -> Records:
         """The records of all connections."""
-        return Records(self.redis, timeline_length=self.settings.timeline_length, events_kept=self.settings.max_events)
+        return Records(
+            self.redis,
+            timeline_length=self.settings.timeline_length,
+            events_kept=self.settings.max_events,
+            event_source=self.settings.event_source,
+            on_status_event=LostEventsWatch(self.redis).note if self._counting else lambda _: None,
+        )
 
     @cached_property
     def keyring(self) -> Keyring:
@@ -115,6 +130,17 @@ class Wiring:
         """The access tokens of all merchants."""
         lock_lease = 2 * self.settings.call_deadline + _TOKEN_LOCK_HEADROOM
         return AccessTokens(self.redis, self.keyring, lock_lease=lock_lease, observer=self.counts)
+
+    @cached_property
+    def writers(self) -> OneWriter:
+        """Keeps merchants who share a store from writing over each other."""
+        # Over before the claim of a worker that died is, so that whoever does its work anew finds the slot free.
+        return OneWriter(self.redis, lease=self.settings.lease - CLAIM_HEADROOM / 2, clock=self.records.clock)
+
+    @cached_property
+    def shared_stores(self) -> SharedStores:
+        """Finds connections that share a store."""
+        return SharedStores(self.records)
 
     @cached_property
     def outages(self) -> Outages:
@@ -140,6 +166,15 @@ class Wiring:
         return Silences(self.records, self.heard, rule, report=lambda event: log.error("operator_event", **event))
 
     @cached_property
+    def inbox(self) -> Inbox:
+        """The door that is a stream."""
+        return Inbox(self.redis, take_over_after=self.pace.lease, on_set_aside=self._note_set_aside)
+
+    def _note_set_aside(self, field: str, request: object, entry_id: str, reason: str) -> None:
+        kind = field if field in {"revalidate", "disconnect", "heard"} else "connect"
+        self.acceptance.note_set_aside(kind, request, Door.INBOX, reason, reference=entry_id)
+
+    @cached_property
     def deliveries(self) -> Deliveries:
         """Events on their way to the receiver."""
         settings = self.settings
@@ -149,7 +184,7 @@ class Wiring:
             longest_pause=min(settings.retry_max, pace.longest_pause),
             longest_wait=min(6 * settings.retry_max, pace.longest_wait),
         )
-        return Deliveries(self.redis, pace)
+        return Deliveries(self.redis, pace, clock=self.records.clock.now)
 
     @cached_property
     def receiver(self) -> Receiver | None:
@@ -157,9 +192,14 @@ class Wiring:
         return receiver_of(self.settings)
 
     @cached_property
-    def status_counts(self) -> StatusCounts:
-        """How many connections have each status."""
-        return StatusCounts(self.records)
+    def former_stores(self) -> FormerStores:
+        """Forgets the stores that merchants have left."""
+        return FormerStores(self.records)
+
+    @cached_property
+    def status_index(self) -> StatusIndex:
+        """Which connections have which status."""
+        return StatusIndex(self.records)
 
     @cached_property
     def counts(self) -> Counts:
@@ -223,7 +263,6 @@ class Wiring:
             open_key=lambda: self.keyring.open(sealed_key, merchant_id),
             deadline=deadline,
             now=snapshot.now,
-            stored_token=snapshot.access_token,
         )
 
 
@@ -235,13 +274,14 @@ def delivery_check_after(every: float, revalidate_every: float) -> float:
     return every - min(every, revalidate_every) / 2
 
 
-def connect(redis_url: str) -> redis.Redis:
+def connect(server: ServerUrl | str) -> redis.Redis:
     """A client that notices a dead connection and rides out a restart of the server, or another one at its address.
 
     A master that was demoted keeps its connections and answers READONLY on them: that is a reason to dial anew.
     """
-    return redis.Redis.from_url(
-        redis_url,
+    server = server_url(server) if isinstance(server, str) else server
+    return client_of(
+        server,
         decode_responses=True,
         encoding_errors="replace",  # a producer may write anything into the inbox; it must not stop those behind it
         socket_timeout=10,

@@ -27,6 +27,7 @@ from tasks.inbox import STREAM
 from tests.waiting import PATIENCE, wait_until
 
 REPOSITORY = Path(__file__).parent.parent
+SLOTS = ("order-submit", "order-update", "shipment-create", "shipment-update")
 
 # Short enough for tests, in the proportions of the defaults: call deadline < lease, first retry << longest.
 PACE = {
@@ -60,6 +61,7 @@ class Pipeline:
         self.server = EmbeddedServer(folder / "server")
         self.simulator = Simulator(latency=latency, tls=tls)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.code = REPOSITORY  # where the processes started from now on have theirs from
         self._settings = dict(settings or {})
         self._cleanup = contextlib.ExitStack()
         self._started = 0
@@ -100,6 +102,10 @@ class Pipeline:
             **self._settings,
         }
 
+    def allow_stores(self, dev_stores: str) -> None:
+        """Also those of another simulator, as it tells them; before anything is started."""
+        self._settings["OCC_DEV_STORES"] = f"{self.simulator.dev_stores},{dev_stores}"
+
     def start_worker(self, *options: str, environment: Mapping[str, str] | None = None) -> str:
         """A worker in a process of its own; returns the name under which it is in `processes`."""
         self._started += 1
@@ -136,7 +142,7 @@ class Pipeline:
         """Send a signal to a process of ours and, unless it only stops it, wait for its end."""
         process = self.processes.pop(name)
         os.killpg(process.pid, sig)
-        process.wait(timeout=60)
+        process.wait(timeout=180)
 
     def output(self, name: str) -> bytes:
         """Everything a process has written."""
@@ -147,8 +153,8 @@ class Pipeline:
             line, _ = tethered(list(command), on_parent_death=9)  # type: ignore[arg-type]
             self.processes[name] = subprocess.Popen(
                 line,
-                env={**self.environment, **environment},
-                cwd=REPOSITORY,
+                env={**self.environment, **environment, "PYTHONPATH": str(self.code)},
+                cwd=self.code,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -9,14 +9,15 @@ from xdist.scheduler import LoadScopeScheduling
 
 TOGETHER = {
     "tests/end_to_end/test_connect.py": "shared pipeline",
+    "tests/end_to_end/test_life.py": "shared pipeline",
     "tests/end_to_end/test_producer_options.py": "shared pipeline",
     "tests/end_to_end/test_refusals.py": "shared pipeline",
-    "tests/end_to_end/test_disconnect.py": "brisk pipeline",
-    "tests/end_to_end/test_reauthorise.py": "brisk pipeline",
-    "tests/end_to_end/test_stay_healthy.py": "brisk pipeline",
+    "tests/end_to_end/test_shared_store.py": "shared pipeline",
+    "tests/end_to_end/test_spellings.py": "shared pipeline",
     "tests/contract/test_asyncapi.py": "contract",
     "tests/contract/test_golden.py": "contract",
     "tests/contract/test_producers.py": "contract",
+    "tests/contract/test_stock_messages.py": "contract",
 }
 """Modules that share a pipeline."""
 
@@ -26,7 +27,7 @@ ONE_BY_ONE = {
     "tests/deploy/test_alive.py",
     "tests/end_to_end/test_traces.py",
     "tests/integrations/connections/test_records.py",
-    "tests/integrations/connections/test_status_counts.py",
+    "tests/integrations/connections/test_status_index.py",
     "tests/integrations/outages/test_outages.py",
     "tests/occ/cli/test_bulk.py",
     "tests/occ/cli/test_bulk_kill.py",
@@ -38,11 +39,19 @@ ONE_BY_ONE = {
     "tests/occ/local/test_up.py",
     "tests/tasks/worker/broker/test_broker_loss.py",
     "tests/tasks/worker/broker/test_poison.py",
-    "tests/tasks/worker/test_start_up.py",
+    "tests/tasks/test_start_up.py",
 }
 """Modules whose tests wait long, each for processes of its own."""
 
-LONGEST = ("tests/secrets/test_leaks.py", "brisk pipeline", "shared pipeline", "tests/test_run_script.py")
+LONGEST = (
+    "tests/secrets/test_leaks.py",
+    "shared pipeline",
+    "tests/occ/local/test_packages.py",
+    "tests/test_run_script.py",
+    "tests/fault_matrix/test_page.py",
+    "tests/integrations/deliveries/test_deliveries.py",
+    "tests/integrations/connections/test_lifecycle_laws.py",
+)
 """What takes longest, in this order."""
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -74,6 +75,40 @@ def test_locks_hold_hashes_and_no_address() -> None:
         text = (ROOT / name).read_text()
         assert "--hash=sha256:" in text
         assert "://" not in text
+
+
+def test_a_second_platform_would_change_the_files_that_the_page_lists() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text().partition("Elsewhere, these files would change")[2]
+    listed = set(re.findall(r"`((?:occ|tasks|integrations)/[\w/]+\.py)`", page.partition("\n## ")[0]))
+    assert [file for file in listed if not (ROOT / file).is_file()] == []
+    importing = {
+        str(file.relative_to(ROOT))
+        for folder in ("occ", "tasks", "integrations")
+        for file in (ROOT / folder).rglob("*.py")
+        if "integrations.oracle_commerce" in file.read_text(encoding="utf-8")
+    }
+    own = ("integrations/oracle_commerce/", "occ/simulator/", "occ/demo/")
+    assert {file for file in importing if not file.startswith(own)} <= listed
+
+
+def test_the_ten_stops_are_in_the_code() -> None:
+    page = (ROOT / "docs" / "one-request.md").read_text()
+    stops = re.findall(r"^\| \d+ \| `([\w/]+\.py)`, `([\w.]+)` \|", page, re.MULTILINE)
+    assert len(stops) == 10
+    for file, names in stops:
+        source = (ROOT / file).read_text(encoding="utf-8")
+        assert all(re.search(rf"^ *(def|class) {name}\b", source, re.MULTILINE) for name in names.split(".")), file
+    assert [file for file in re.findall(r"`([\w/]+\.py)`", page) if not (ROOT / file).is_file()] == []
+
+
+def test_what_the_server_runs_lies_in_files_of_its_own() -> None:
+    modules = [file for folder in ("occ", "tasks", "integrations") for file in (ROOT / folder).rglob("*.py")]
+    sources = {file: file.read_text(encoding="utf-8") for file in modules}
+    assert [file for file, source in sources.items() if "redis.call(" in source] == []
+    scripts = [file for folder in ("tasks", "integrations") for file in (ROOT / folder).rglob("*.lua")]
+    assert len(scripts) > 10
+    for script in scripts:
+        assert any(f'"{script.stem}"' in source for file, source in sources.items() if file.parent == script.parent)
 
 
 def test_every_dependency_has_its_reason() -> None:

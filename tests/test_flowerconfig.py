@@ -44,13 +44,13 @@ def flower(command: Sequence[str], redis_url: str, **environment: str) -> Iterat
         yield process
     finally:
         process.kill()
-        process.communicate(timeout=30)
+        process.communicate(timeout=180)
 
 
 @pytest.mark.parametrize("command", [plain, ours])
 def test_flower_does_not_start_without_a_login(command: Callable[[int, Path], Sequence[str]], tmp_path: Path) -> None:
     with flower(command(free_port(), tmp_path), "redis://127.0.0.1:1/0") as process:
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=180)
     assert process.returncode == 1
     assert "USER:PASSWORD in FLOWER_BASIC_AUTH" in output
 
@@ -99,7 +99,13 @@ def test_every_setting_is_one_that_this_flower_knows() -> None:
         "print(*(n for n, v in config.items() if n in o.default_options))"
     )
     asked = subprocess.run(
-        [sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", code],
+        cwd=PROJECT,
+        env={"PATH": os.environ["PATH"], "OCC_REDIS_URL": "redis://127.0.0.1:1/0"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=180,
     )
     assert set(asked.stdout.split()) == {
         *("address", "read_only", "tasks_columns", "format_task", "persistent", "state_save_interval", "max_tasks")

@@ -25,6 +25,7 @@ from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[1]
 TOOLS = ("sh", "bash", "uname", "readlink", "dirname", "cmp", "cat", "rm", "mkdir", "cp", "mv", "tail")
+TESTS = ("tests/bench.py", "tests/faults.py", "tests/fault_matrix.py", "tests/pictures.py")
 SHOWS_ITSELF = """
 import json, os, sys
 import parcel
@@ -107,7 +108,7 @@ def fresh(shelf: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
         tmp_path_factory.mktemp("checkout with a space"), stand_in_python(tmp_path_factory.mktemp("python"))
     )
     shutil.copy(ROOT / "run", project.folder)
-    for module in ("occ/cli.py", "occ/local/up.py", "occ/demo/demo.py", "tests/bench.py", "tests/faults.py"):
+    for module in ("occ/cli.py", "occ/local/up.py", "occ/demo/demo.py", *TESTS):
         path = project.folder / module
         path.parent.mkdir(exist_ok=True, parents=True)
         path.write_text(SHOWS_ITSELF, encoding="ascii")
@@ -181,14 +182,28 @@ def test_a_data_folder_that_is_named_is_kept(installed: Project) -> None:
         ("demo", "occ.demo.demo"),
         ("up", "occ.local.up"),
         ("occ", "occ.cli"),
+        ("celery", "occ.cli"),
         ("test", "pytest.__main__"),
         ("bench", "tests.bench"),
         ("faults", "tests.faults"),
+        ("fault-matrix", "tests.fault_matrix"),
+        ("pictures", "tests.pictures"),
     ],
 )
 def test_each_command_starts_its_module(installed: Project, command: str, module: str) -> None:
     shown = installed.shown(command, "-x", "--y=1")
-    assert (shown["module"], shown["arguments"]) == (module, ["-x", "--y=1"])
+    before = ["celery"] if command == "celery" else []
+    assert (shown["module"], shown["arguments"]) == (module, [*before, "-x", "--y=1"])
+
+
+@pytest.mark.end_to_end
+def test_a_release_is_made_with_the_installed_python(installed: Project) -> None:
+    script = installed.folder / "deploy" / "release"
+    script.parent.mkdir()
+    script.write_text('#!/bin/sh\nexec "$PYTHON" -c "import parcel, pytest; print(parcel.VERSION)"\n', encoding="ascii")
+    script.chmod(0o755)
+    done = installed.run("release")
+    assert (done.returncode, done.stdout) == (0, "1\n"), done.stderr
 
 
 @pytest.mark.end_to_end

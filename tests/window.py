@@ -61,7 +61,7 @@ def window(folder: Path, parts: Sequence[Part]) -> Iterator[Window]:
             with redis.Redis.from_url(server.url, decode_responses=True) as client:
                 shown = Window(running, url, Login("occ", password), client, Records(client))
                 # What happens before it listens, Flower never hears of.
-                wait_until(lambda: _flower_listens(client))
+                wait_until(lambda: flower_listens(client))
                 for part in parts:
                     store = simulator.client.add(part.name, **part.settings)
                     sealed = seal(key.public_key, key.key_id, part.name, store["application_key"])
@@ -75,7 +75,7 @@ def window(folder: Path, parts: Sequence[Part]) -> Iterator[Window]:
                 yield shown
 
 
-def _flower_listens(client: redis.Redis) -> bool:
+def flower_listens(client: redis.Redis) -> bool:
     """One pattern is that of commands to workers; the other, that of events."""
     return client.pubsub_numpat() >= 2
 

@@ -1,6 +1,7 @@
 // Asks for a merchant's store to be connected, through the inbox: no Celery, and no request is lost.
 //
 // node connect.mjs MERCHANT STORE_URL < application-key.txt
+import { randomUUID } from "node:crypto";
 import { text } from "node:stream/consumers";
 
 import { createClient } from "@redis/client";
@@ -13,6 +14,7 @@ const request = {
   merchant_id: merchantId,
   store_url: storeUrl,
   application_key: await seal(SEALING_PUBLIC_KEY, SEALING_KEY_ID, merchantId, (await text(process.stdin)).trim()),
+  request_id: randomUUID(), // events and `occ request` name it
 };
 
 const redis = createClient({

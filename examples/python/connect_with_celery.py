@@ -5,6 +5,7 @@ python connect_with_celery.py MERCHANT STORE_URL < application-key.txt
 
 import os
 import sys
+import uuid
 
 from celery import Celery
 from seal import seal
@@ -15,6 +16,7 @@ request = {
     "merchant_id": merchant_id,
     "store_url": store_url,
     "application_key": seal(*key, merchant_id, sys.stdin.read().strip()),
+    "request_id": str(uuid.uuid4()),  # events and `occ request` name it
 }
 
 with Celery(broker=os.environ["BROKER_URL"]) as app:

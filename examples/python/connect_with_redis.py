@@ -6,6 +6,7 @@ python connect_with_redis.py MERCHANT STORE_URL < application-key.txt
 import json
 import os
 import sys
+import uuid
 
 import redis
 from seal import seal
@@ -16,6 +17,7 @@ request = {
     "merchant_id": merchant_id,
     "store_url": store_url,
     "application_key": seal(*key, merchant_id, sys.stdin.read().strip()),
+    "request_id": str(uuid.uuid4()),  # events and `occ request` name it
 }
 
 with redis.Redis.from_url(os.environ["REDIS_URL"]) as client:

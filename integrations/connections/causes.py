@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum
 from types import MappingProxyType
 
-from integrations.call_outcome import CallOutcome
+from integrations.egress.answer import CallOutcome
 
 
 class Actor(StrEnum):
@@ -321,6 +321,14 @@ CAUSES: Mapping[str, Meaning] = MappingProxyType(
             CallOutcome.ERROR,
             "This webhook holds one URL only, and somebody else's is in it. Decide which of the two it should be.",
         ),
+        "slot_being_written": Meaning(
+            Actor.NOBODY,
+            Passing.NO_ATTEMPT,
+            IfNew.SAME,
+            Evidence.NOTHING,
+            CallOutcome.ERROR,
+            "Another connection of ours is just writing to this webhook of the same store. We go on when it is done.",
+        ),
         "slot_contested": Meaning(
             Actor.OPERATOR,
             Passing.NO,
@@ -329,6 +337,66 @@ CAUSES: Mapping[str, Meaning] = MappingProxyType(
             CallOutcome.ERROR,
             "Somebody keeps taking our callback URL out of this webhook, so we stopped putting it back. Find out who "
             "else manages the webhooks of this store, then ask for a repair.",
+        ),
+        "store_shared": Meaning(
+            Actor.OPERATOR,
+            Passing.NO,
+            IfNew.SAME,
+            Evidence.ANSWERED,
+            CallOutcome.ERROR,
+            "Another connection of ours leads to the same store, so each of its orders is delivered to both. If that "
+            "is not meant, disconnect one of the two.",
+        ),
+        "callback_url_respelt": Meaning(
+            Actor.OPERATOR,
+            Passing.NO,
+            IfNew.SAME,
+            Evidence.ANSWERED,
+            CallOutcome.ERROR,
+            "The store keeps our callback URL in a spelling that leads elsewhere, so we took it out again. Choose an "
+            "OCC_CALLBACK_URL that the store keeps as it is (shorter, lower case, without a query), then ask for a "
+            "repair.",
+        ),
+        "url_in_doubt": Meaning(
+            Actor.OPERATOR,
+            Passing.NO,
+            IfNew.SAME,
+            Evidence.ANSWERED,
+            CallOutcome.ERROR,
+            "A URL in this webhook came when we wrote ours, or looks like what a store makes of ours, and we "
+            "cannot tell whether it is ours or somebody else's. We write no more and take nothing out. If it is "
+            "not wanted, remove it in the Oracle Commerce admin under Settings > Web APIs > Webhooks; if it is "
+            "somebody else's, ask for a repair.",
+        ),
+        "urls_altered": Meaning(
+            Actor.OPERATOR,
+            Passing.NO,
+            IfNew.SAME,
+            Evidence.ANSWERED,
+            CallOutcome.ERROR,
+            "When we wrote to this webhook, the store made something else of a URL of somebody else's, so we write no "
+            "more. Where the webhook is called registered, our callback URL is in it. Compare the URLs in the Oracle "
+            "Commerce admin with what their owners want, then ask for a repair.",
+        ),
+        "urls_multiplied": Meaning(
+            Actor.OPERATOR,
+            Passing.NO,
+            IfNew.SAME,
+            Evidence.ANSWERED,
+            CallOutcome.ERROR,
+            "This webhook shows a URL more than once. A write of ours might double it again, so we write nothing. "
+            "Remove what is there twice in the Oracle Commerce admin, then ask for a repair.",
+        ),
+        "url_pushed_out": Meaning(
+            Actor.OPERATOR,
+            Passing.NO,
+            IfNew.SAME,
+            Evidence.ANSWERED,
+            CallOutcome.ERROR,
+            "When our callback URL went into this webhook, the store dropped somebody else's. Where it showed that at "
+            "once, we put the former list back, without ours; where it showed it later, we no longer had the list, and "
+            "you have to enter the URL again. Check the webhook, and make room for one more URL before you ask for a "
+            "repair.",
         ),
         "settings_lost": Meaning(
             Actor.MERCHANT,
@@ -385,12 +453,22 @@ CAUSES: Mapping[str, Meaning] = MappingProxyType(
             "The store accepted the removal of our callback URL, but still shows it. We try again.",
         ),
         "registration_not_kept": Meaning(
+            Actor.ORACLE,
+            Passing.YES,
+            IfNew.SAME,
+            Evidence.ANSWERED,
+            CallOutcome.ERROR,
+            "The store accepted our callback URL, but does not show it. We write it twice at most and then only look; "
+            "if this lasts, somebody takes it out at once, or the store does not keep it.",
+        ),
+        "not_shown_yet": Meaning(
             Actor.NOBODY,
             Passing.YES,
             IfNew.SAME,
             Evidence.ANSWERED,
             CallOutcome.ERROR,
-            "The store accepted our callback URL, but did not keep it. We try again.",
+            "Our callback URL went into this webhook moments ago, and the store does not show it. We look again before "
+            "we call it removed.",
         ),
         # Ourselves
         "worker_lost": Meaning(

@@ -13,7 +13,7 @@ from integrations.connections.schedule import Pace
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """The time by the server's clock, and the paces that count from it."""
+    """The time by the pipeline's clock, and the paces that count from it."""
 
     now: float
     pace: Pace
@@ -66,7 +66,7 @@ class Stop:
 
 
 def at_once(at: Moment) -> Work:
-    """Work a message is being sent for: the tick looks only if that message is lost."""
+    """Work a message is being sent for: the tick sends another only if that message is lost."""
     return Work(not_before=at.now, due_at=at.now + at.pace.lease)
 
 

@@ -1,22 +1,22 @@
 """What a change writes, worked out before anything is written. Pure.
 
-The record, its timeline, the events for other systems, the due times and the counts by status are one atomic write:
+The record, its timeline, the events for other systems, the due times and the list by status are one atomic write:
 `commit.lua` does it if nobody changed the record meanwhile.
 """
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 
-from pydantic import TypeAdapter
-
+from integrations.cloud_event import SOURCE, event_text
 from integrations.connections.change import Change, Keys, Note
 from integrations.connections.events import TROUBLED, other_events, status_event
 from integrations.connections.record import Connection
 from integrations.connections.status import counted_as
+from integrations.connections.stored_record import record_text
 from integrations.connections.timeline import is_news, timeline_entry
 
-_RECORD = TypeAdapter(Connection)
+_KEYS = tuple(each.name for each in fields(Keys))
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +36,14 @@ class StatusNews:
 class Commit:
     """What one change writes.
 
-    `now`: the server's time, epoch seconds. `notes`: the new lines of the timeline, oldest first. `due`: due times by
+    `now`: the time, epoch seconds. `notes`: the new lines of the timeline, oldest first. `due`: due times by
     member of the due set, epoch seconds as text; "" takes the member out. Only what changed is there: the tick may have
     put other members off, and that must stand.
     """
 
     merchant_id: str
     version_read: int
+    version: int
     before: Connection | None
     after: Connection
     former: Connection | None
@@ -63,7 +64,7 @@ class Commit:
         """The events in their order, if nothing is held."""
         return [*([dict(self.news.event)] if self.news else []), *map(dict, self.events)]
 
-    def document(self, change_id: str, *, timeline_length: int, events_kept: int) -> str:
+    def document(self, change_id: str, *, timeline_length: int, events_kept: int, event_source: str = SOURCE) -> str:
         """What `commit.lua` takes, as JSON. `change_id`: the same when the client sends it again."""
         counted = (
             counted_as(connection) if connection else "" for connection in (self.before, self.after, self.former)
@@ -73,11 +74,13 @@ class Commit:
             "change": change_id,
             "merchant_id": self.merchant_id,
             "version": str(self.version_read),
+            "next_version": str(self.version),
+            "now": f"{self.now:.6f}",
             "record": record_text(self.after),
-            "keys": {name: value for name, value in asdict(self.keys).items() if value},
-            "timeline": [json.dumps(entry) for entry in self.timeline],
+            "keys": {name: value for name in _KEYS if (value := getattr(self.keys, name))},
+            "timeline": [json.dumps(entry, separators=(",", ":")) for entry in self.timeline],
             "timeline_length": str(timeline_length),
-            "events": [json.dumps(event) for event in self.events],
+            "events": [event_text(event, event_source) for event in self.events],
             "events_kept": str(events_kept),
             "due": self.due,
             "was": was,
@@ -87,36 +90,42 @@ class Commit:
             former = {"merchant_id": self.former.merchant_id, "record": record_text(self.former), "is": former_is}
             document["former"] = former
         if self.news is not None:
-            document["news"] = {**asdict(self.news), "event": json.dumps(self.news.event)}
+            news = self.news
+            document["news"] = {
+                "event": event_text(news.event, event_source),
+                "status": news.status,
+                "was": news.was,
+                "trouble": news.trouble,
+            }
         return json.dumps(document)
 
 
-def commit_of(merchant_id: str, before: Connection | None, change: Change, *, version_read: int, now: float) -> Commit:
-    """What a change of the record as it was read writes. `now`: the server's time, epoch seconds."""
-    after, former, version = change.connection, change.former, version_read + 1
+def commit_of(
+    merchant_id: str, before: Connection | None, change: Change, *, version_read: int, now: float, change_id: str = ""
+) -> Commit:
+    """What a change of the record as it was read writes. `now`: the time, epoch seconds."""
+    after, former, version = change.connection, change.former, next_version(version_read, now)
     return Commit(
         merchant_id=merchant_id,
         version_read=version_read,
+        version=version,
         before=before,
         after=after,
         former=former,
         keys=change.keys,
         now=now,
         notes=tuple(note for note in change.notes if is_news(note, before, after)),
-        news=_status_news(before, after, version=version, now=now),
-        events=tuple(other_events(before, after, version=version, now=now)),
+        news=_status_news(before, after, version=version, now=now, change_id=change_id),
+        events=tuple(other_events(before, after, version=version, now=now, change_id=change_id)),
         due=due_changes(before, after) | (due_changes(None, former) if former else {}),
     )
 
 
-def record_text(connection: Connection) -> str:
-    """The record as it is stored: JSON without what has its usual value."""
-    return _RECORD.dump_json(connection, exclude_defaults=True).decode()
-
-
-def record_in(text: str) -> Connection:
-    """The stored record again. Raises pydantic's ValidationError for one of another release."""
-    return _RECORD.validate_json(text)
+def next_version(version: int, now: float) -> int:
+    """The version of a record after a change. It grows, and past every version before: also past those of writes that a
+    failover has lost, for it is never below the time in milliseconds.
+    """
+    return max(version + 1, int(now * 1000))
 
 
 def due_changes(before: Connection | None, after: Connection) -> dict[str, str]:
@@ -132,8 +141,10 @@ def due_member(merchant_id: str, slot: str | None) -> str:
     return merchant_id if slot is None else f"{merchant_id}|{slot}"
 
 
-def _status_news(before: Connection | None, after: Connection, *, version: int, now: float) -> StatusNews | None:
-    event = status_event(before, after, version=version, now=now)
+def _status_news(
+    before: Connection | None, after: Connection, *, version: int, now: float, change_id: str
+) -> StatusNews | None:
+    event = status_event(before, after, version=version, now=now, change_id=change_id)
     if event is None:
         return None
     trouble = before is not None and after.status in TROUBLED

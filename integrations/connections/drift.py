@@ -16,6 +16,7 @@ class Drift(StrEnum):
     FORMER_URL = "former_url"  # ours from before OCC_CALLBACK_URL changed is in it
     SLOT_GONE = "slot_gone"  # the store no longer offers it
     PREVIEW_ONLY = "preview_only"  # only its twin on the preview server carries our URL
+    URLS_ALTERED = "urls_altered"  # a write of ours made something else of somebody else's URL
     SETTINGS_LOST = "settings_lost"  # a header or the basic authentication is gone
     SECRET_RESET = "secret_reset"  # noqa: S105 - a name; seen only where the store shows the secret or its hash
 
@@ -29,10 +30,12 @@ class Seen:
     """A slot as it was when it was last in order, without a single value.
 
     `secret`: which property showed one, and a short SHA-256 of what it showed; empty if none was readable. `alike`:
-    short SHA-256 of URLs beside ours that resemble it: they were there before, so they are somebody else's.
+    short SHA-256 of URLs beside ours that resemble it: they were there before, so they are somebody else's. `others`:
+    how many URLs of others there were.
     """
 
     headers: tuple[str, ...] = ()
     basic_authentication: bool = False
     secret: str = ""
     alike: tuple[str, ...] = ()
+    others: int = 0

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from integrations.cloud_event import timestamp
 from integrations.connections.record import (
+    FOR_PEOPLE_TO_DECIDE,
+    Cause,
     Connection,
     GivenUp,
     KeyVerdict,
@@ -14,8 +16,8 @@ from integrations.connections.record import (
     SlotStatus,
 )
 
-EVIDENCE = frozenset({"slot_silent", "deliveries_failing"})
-"""Findings that no step makes: they say something of deliveries, not of the connection."""
+EVIDENCE = frozenset({"slot_silent", "deliveries_failing", "store_shared"})
+"""Findings that no step makes: they say something of deliveries, or of other connections, not of this one."""
 
 _OF_THE_KEY = {"key_rejected", "key_doubted", "new_key_doubted"}
 
@@ -37,7 +39,7 @@ def findings_of(connection: Connection) -> tuple[Finding, ...]:
     slots = (finding for name, slot in reported for finding in _of_slot(connection, name, slot))
     if disconnecting:
         return tuple(slots)
-    return (*_of_key(connection), *_of_steps(connection), *slots)
+    return (*_of_key(connection), *_of_steps(connection), *_of_store(connection), *slots)
 
 
 def _again(connection: Connection) -> float | None:
@@ -70,16 +72,28 @@ def _of_steps(connection: Connection) -> Iterator[Finding]:
         yield Finding("no_shipping_methods", next_attempt_at=again)
 
 
+def _of_store(connection: Connection) -> Iterator[Finding]:
+    if connection.shares_store_with:
+        yield Finding("store_shared", f"with {', '.join(connection.shares_store_with)}")
+
+
 def _of_slot(connection: Connection, name: str, slot: Slot) -> Iterator[Finding]:
     again = slot.next_attempt_at
     if slot.verdict is SlotStatus.LEFT_BEHIND:
-        yield Finding("left_behind", slot.cause.code if slot.cause else "", slot=name, next_attempt_at=again)
+        yield Finding("left_behind", _why(slot.cause), slot=name, next_attempt_at=again)
     elif slot.cause is not None:
         yield Finding(slot.cause.code, slot.cause.detail, slot=name, next_attempt_at=again or _again(connection))
     if slot.given_up is not None and connection.disconnection is None:
         yield Finding("deliveries_failing", _given_up(slot.given_up), slot=name)
     if slot.silence is not None and connection.disconnection is None:
         yield Finding("slot_silent", _silence(slot.silence), slot=name)
+
+
+def _why(cause: Cause | None) -> str:
+    """What is left is named, where it is known; other evidence says nothing to those who have to act."""
+    if cause is None:
+        return ""
+    return f"{cause.code}: {cause.detail}" if cause.code in FOR_PEOPLE_TO_DECIDE else cause.code
 
 
 def _given_up(given_up: GivenUp) -> str:

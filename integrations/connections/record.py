@@ -3,7 +3,7 @@
 What is remembered is frozen; what can be derived (the status of the connection and of its slots, when work is due) is
 never stored beside it. Changes are in `outcomes.py`, storage in `records.py`.
 
-Times are seconds since the epoch by the server's clock.
+Times are seconds since the epoch by the pipeline's clock (`integrations/clock.py`).
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from integrations.connections.drift import Drift, Seen
+from integrations.learnt import Spelling
 
 
 class Step(StrEnum):
@@ -77,6 +78,13 @@ class Cause:
     detail: str = ""
 
 
+FOR_PEOPLE_TO_DECIDE = frozenset({"url_in_doubt", "urls_altered", "urls_multiplied"})
+"""Causes for which something of ours may be left in a store until people take it out, or say that it is not ours.
+
+Until then the slot is read once per period, and the application key is kept for that.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """One worker's right to do a piece of work, until its lease ends."""
@@ -127,8 +135,11 @@ class Work:
         return self.claim is not None and self.claim.until > now
 
     def is_ready(self, now: float) -> bool:
-        """Whether a worker may claim it."""
-        return now >= self.not_before and not self.is_held(now)
+        """Whether a worker may claim it. What a hint was given for was ready then, whatever time it is for its reader:
+        that may be some milliseconds behind.
+        """
+        hint_given = self.claim is None and self.due_at > self.not_before
+        return (hint_given or now >= self.not_before) and not self.is_held(now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,8 +209,11 @@ class Slot:
     store_id: str = ""  # under which the store knew it when our callback URL went in; settings may change
     seen: Seen | None = None  # what was in it when it was last in order
     in_order_at: float | None = None  # when that was
-    drift: tuple[Drift, ...] = ()  # what the last look found that had changed
-    repairs: tuple[float, ...] = ()  # when we put our callback URL back, within the last day
+    drift: tuple[Drift, ...] = ()  # what the last re-validation found changed
+    repairs: tuple[float, ...] = ()  # when we put our callback URL back, or wrote in vain, within the last day
+    unanswered: tuple[float, ...] = ()  # when we wrote and the store said nothing of it, within the last day
+    writes_in_vain: int = 0  # in this re-validation: our callback URL was not in order afterwards
+    spelling: Spelling | None = None  # what is remembered of our writes where the store does not show them as sent
     missed: int | None = None  # deliveries the store gave up on while our callback URL was gone, where it tells
     heard_at: float | None = None  # when a delivery was first reported in this run
     silence: Silence | None = None
@@ -220,6 +234,10 @@ class Slot:
     def recent_repairs(self, now: float) -> tuple[float, ...]:
         """Those within the last day: there is a limit to them."""
         return tuple(moment for moment in self.repairs if moment > now - DAY)
+
+    def recent_unanswered(self, now: float) -> tuple[float, ...]:
+        """Those within the last day. Each may have been carried out, and is no repair that anybody has undone."""
+        return tuple(moment for moment in self.unanswered if moment > now - DAY)
 
     @property
     def next_attempt_at(self) -> float | None:
@@ -262,6 +280,23 @@ class Disconnection:
 
 
 @dataclass(frozen=True, slots=True)
+class Chain:
+    """Where the messages of what is under way belong, for those who watch: nothing is decided by it.
+
+    `root`: the task or inbox entry that the work began with. `parent`: the one that made the work of the present stage.
+    """
+
+    root: str = ""
+    parent: str = ""
+
+
+NO_CHAIN = Chain()
+
+Carried = tuple[tuple[str, ...], object]
+"""A value in the record that this release does not know, and where it stands."""
+
+
+@dataclass(frozen=True, slots=True)
 class Connection:
     """One merchant's link to one store.
 
@@ -281,14 +316,19 @@ class Connection:
     trouble: Trouble | None = None
     cause: Cause | None = None  # of the last attempt at `step`
     slots: Mapping[str, Slot] = field(default_factory=dict)
-    wrote_to_store: bool = False  # in this pass: then a second look follows soon
+    wrote_to_store: bool = False  # in this pass: then a second re-validation follows soon
     failed_revalidations: int = 0  # that ended so, one after the other
     phase: float | None = None  # its place in every period of re-validation, 0 to 1
     candidate: Candidate | None = None
     key_refusal: Cause | None = None  # why the last candidate was turned down
     disconnection: Disconnection | None = None
-    log_read_at: float | None = None  # when the store's log of failed deliveries was last looked into
+    shares_store_with: tuple[str, ...] = ()  # merchants of ours, some of them if there are many
+    log_read_at: float | None = None  # when the store's log of failed deliveries was last read
     traceparent: str = ""  # where the spans of what is under way belong; nothing is decided by it
+    chain: Chain = NO_CHAIN
+    carried: tuple[Carried, ...] = field(default=(), compare=False, repr=False)  # see `stored_record.py`
+    request_id: str = ""  # of the last accepted request that changed anything; "" if it carried none
+    taken: tuple[str, ...] = ()  # the last entries of the inbox that said what is wanted: one that comes again is over
 
     @property
     def disconnected(self) -> bool:
@@ -345,7 +385,7 @@ class Connection:
         return {target for target, work in self.unfinished() if work.is_ready(now)}
 
     def due(self) -> dict[str | None, float]:
-        """When the tick should look: slot name (None for the connection as a whole) -> due time."""
+        """When the tick sends a message: slot name (None for the connection as a whole) -> due time."""
         return {target.slot: work.due_at for target, work in self.unfinished()}
 
     @property

@@ -48,7 +48,7 @@ class Rhythm:
 
     @property
     def is_learned(self) -> bool:
-        """Whether enough was heard to tell a silence from a pause: three weeks and 30 deliveries."""
+        """Whether enough was heard to distinguish a silence from a pause: three weeks and 30 deliveries."""
         if self.longest_before:
             return True
         return 2 * (self.last - self.since) >= WINDOW and self.count - self.count_before >= LEAST

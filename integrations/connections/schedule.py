@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from integrations.connections.record import DAY, Connection, ConnectionStatus
 
 EXPIRY_WARNINGS = (30, 14, 7, 1)
-"""Days before its end at which other systems are told that an application key expires."""
+"""Days before an application key expires at which an event says so."""
 
 _GOLDEN = (5**0.5 - 1) / 2
 
@@ -23,18 +23,18 @@ class Pace:
     confirm_rejection: float
     second_look: float
     recheck_degraded: float
-    patience: float  # the longest wait within one look
+    patience: float  # the longest wait within one re-validation
     revalidate_every: float
     repairs_per_day: int
     clean_up_for: float
 
     def next_revalidation(self, connection: Connection, now: float) -> float:
-        """When a connection whose slots all have an outcome is looked at again.
+        """When a connection whose slots all have an outcome is re-validated.
 
         Soon after a registration, for a store may drop it; after a while if something is amiss; else at the
         connection's own moment of the period, so that load is even and a restart moves nobody.
         """
-        # Not before a second look would come: what was established just now need not be asked again.
+        # Not before a second re-validation would come: what was established just now need not be checked again.
         regular = next_in_phase(phase_of(connection), self.revalidate_every, now + self.second_look)
         if connection.status is not ConnectionStatus.ACTIVE:
             return min(self.next_try(connection, now), regular)
@@ -46,7 +46,7 @@ class Pace:
         return min(times)
 
     def next_try(self, connection: Connection, now: float) -> float:
-        """When a connection in trouble is looked at again: less and less often, but several times a period."""
+        """When a connection in trouble is re-validated: less and less often, but several times a period."""
         rarest = max(self.recheck_degraded, self.revalidate_every / 4)
         return now + min(self.recheck_degraded * 2.0 ** min(connection.failed_revalidations, 30), rarest)
 

@@ -12,19 +12,20 @@ LEFT = "left"
 
 
 def counted_as(connection: Connection) -> str:
-    """What a record counts as where connections are counted: its status, or a store that its merchant has left."""
+    """Where a record is listed by status: under its status, or as a store that its merchant has left."""
     return connection.status if merchant_of(connection.merchant_id) == connection.merchant_id else LEFT
 
 
 def status_object(connection: Connection, rhythms: Mapping[str, Rhythm] | None = None) -> dict[str, object]:
     """The contract with those who read it: fields may be added (some are there only when there is something to
-    tell), never removed. Times are ISO 8601, UTC. `rhythms`: what was heard of its slots."""
+    say), never removed. Times are ISO 8601, UTC. `rhythms`: what was heard of its slots."""
     heard = rhythms or {}
     return {
         "merchant_id": connection.merchant_id,
         "store_url": connection.store_url,
         "run": connection.run,
         "status": connection.status,
+        **({"request_id": connection.request_id} if connection.request_id else {}),
         "credential": {
             "verdict": connection.credential.verdict,
             "fingerprint": connection.credential.fingerprint,

@@ -8,9 +8,9 @@ _DONE = {"validate_key_done", "check_shipping_methods_done"}
 
 
 def is_news(note: Note, before: Connection | None, after: Connection) -> bool:
-    """Whether a line tells anything that the record does not.
+    """Whether a line says anything that the record does not.
 
-    A look finds everything in order, day after day: the record says when. Seven lines for each such look would drown
+    A re-validation finds everything in order, day after day: the record says when. Seven lines for each would drown
     what did happen, and be most of the server's memory.
     """
     if before is None or any(map(_has_news, (before, after))):

@@ -19,14 +19,15 @@ import json
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import redis
 
+from integrations.clock import CLOCK, ours_at
 from integrations.connections.records import DUE, EVENTS
 from integrations.deliveries import outbox as decide
 from integrations.deliveries.outbox import Claim, Decision, DeliveryPace, Failing, Failure, Outbox, Refusal
+from integrations.lua import lua_beside
 
 RECEIVER = "occ:receiver"
 UNDELIVERED = "occ:undelivered"
@@ -34,6 +35,8 @@ GROUP = "deliveries"
 """Ours among the readers of the stream."""
 OPERATORS = ":operators"
 """The outbox of events for operators; no merchant id holds a colon."""
+REFUSED_REQUESTS = ":requests"
+"""The outbox of events about requests that were refused: they wait for nobody's, and nobody's for them."""
 WORK = ">events"
 """Stands in the due set where the slot would; no slot is called so."""
 
@@ -54,7 +57,7 @@ class Moved:
 
 @dataclass(frozen=True, slots=True)
 class ReceiverState:
-    """How deliveries stand; times are the server's, in epoch seconds."""
+    """How deliveries stand; times are those of `integrations/clock.py`, in epoch seconds."""
 
     waiting: int
     failing_since: float | None
@@ -83,9 +86,8 @@ class Deliveries:
         dice: Callable[[], float] = random.random,
     ) -> None:
         self._redis, self._pace, self._clock, self._dice = client, pace, clock, dice
-        scripts = Path(__file__).parent
-        self._move = client.register_script((scripts / "move.lua").read_text())
-        self._write_script = client.register_script((scripts / "write.lua").read_text())
+        self._move = client.register_script(lua_beside(__file__, "move"))
+        self._write_script = client.register_script(lua_beside(__file__, "write"))
 
     # --- What ticks do ----------------------------------------------------------------------------------------------
 
@@ -96,7 +98,16 @@ class Deliveries:
         """
         keys = [RECEIVER, EVENTS, DUE, UNDELIVERED]
         args: list[Any] = [
-            *(self._clock(), GROUP, at_most, self._pace.waiting, _UNDELIVERED_KEPT, OPERATORS, _IN_DUE_SET)
+            *(
+                self._clock(),
+                GROUP,
+                at_most,
+                self._pace.waiting,
+                _UNDELIVERED_KEPT,
+                OPERATORS,
+                _IN_DUE_SET,
+                REFUSED_REQUESTS,
+            )
         ]
         answer: Any = self._move(keys=keys, args=args)
         return Moved(*answer)
@@ -272,16 +283,17 @@ def receiver_state(client: redis.Redis) -> ReceiverState:
     """How deliveries stand; only reads. Raises redis.RedisError."""
     with client.pipeline(transaction=False) as pipe:
         pipe.time()
+        pipe.get(CLOCK)
         pipe.hgetall(RECEIVER)
         pipe.xlen(UNDELIVERED)
-        (seconds, microseconds), known, undelivered = pipe.execute()
+        (seconds, microseconds), clock, known, undelivered = pipe.execute()
     since = known.get("failing_since")
     return ReceiverState(
         waiting=int(known.get("waiting", 0)),
         failing_since=float(since) if since else None,
         reason=known.get("reason", ""),
         undelivered=undelivered,
-        now=seconds + microseconds / 1e6,
+        now=ours_at(seconds + microseconds / 1e6, clock),
     )
 
 

@@ -2,7 +2,8 @@
 -- many were trimmed away before, and, the very first time, the event after which deliveries begin.
 --
 -- KEYS: receiver, events, due, undelivered. ARGV: the time, or 0 for the server's own; group; events at most; how many
--- may wait; bound of undelivered; outbox of operators; what follows an outbox in the due set.
+-- may wait; bound of undelivered; outbox of operators; what follows an outbox in the due set; outbox of
+-- refused requests.
 --
 -- The group's position is moved last: whatever goes wrong before, the same events come again. An outbox that is held
 -- back by an event of its own does not count as waiting, or one merchant's trouble would be everybody's.
@@ -51,6 +52,8 @@ for _, entry in ipairs(entries) do
     and #event.id <= 256 and string.find(event.id, '^[!-~]+$') then
     if string.sub(event.type, 1, 13) == 'occ.operator.' then
       outbox = ARGV[6]
+    elseif string.sub(event.type, 1, 12) == 'occ.request.' then
+      outbox = ARGV[8]
     elseif type(event.subject) == 'string' and #event.subject <= 128 and string.find(event.subject, '^[%w._~-]+$') then
       outbox = event.subject
     end

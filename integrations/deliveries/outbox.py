@@ -4,7 +4,7 @@ A delivery can fail in two ways. If the failure is not about the event, the rece
 and one outbox probes whether the receiver is back. If the receiver refuses the event, only its own outbox waits, until
 the event is taken or set aside. Many refusals in a row, of different events, count as a failing receiver.
 
-Times are the server's, in epoch seconds.
+Times are those of the pipeline's clock, in epoch seconds.
 """
 
 import json

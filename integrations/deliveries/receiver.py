@@ -11,15 +11,15 @@ from enum import Enum
 from urllib.parse import urlsplit
 
 from integrations.connections.causes import explain
+from integrations.egress.addresses import DevStore
+from integrations.egress.answer import retry_after
 from integrations.egress.deadline import Deadline
-from integrations.egress.retry_after import retry_after
 from integrations.egress.session import GuardedSession
 from integrations.egress.url import DEFAULT_PORTS
 from integrations.errors import IntegrationError
 from integrations.observer import CallOutcome
-from integrations.setting_values import DevStore
+from integrations.sealing.signing import SigningSecret, signature
 from integrations.settings import Settings
-from integrations.signing import SigningSecret, signature
 
 
 class Verdict(Enum):
@@ -66,7 +66,7 @@ class Receiver:
         self._secrets = tuple(secrets)
 
     def deliver(self, event_id: str, event: str, at: int, deadline: Deadline) -> Answered:
-        """POST one event, once, signed as of `at` (epoch seconds). Whatever goes wrong is told, not raised."""
+        """POST one event, once, signed as of `at` (epoch seconds). What goes wrong is returned, not raised."""
         body = event.encode()
         headers = {
             "Content-Type": "application/cloudevents+json",

@@ -1,7 +1,11 @@
-"""Which hosts are plain names, and which addresses are on the public internet. Pure."""
+"""Which hosts are plain names, and which addresses are on the public internet or excepted. Pure."""
 
+import functools
 import ipaddress
 import re
+from dataclasses import dataclass
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 STORE_PORT = 443
 LOCALHOST = "localhost"
@@ -66,6 +70,7 @@ def is_public(address: str) -> bool:
     return not any(parsed in network for network in _NOT_PUBLIC_IPV6)
 
 
+@functools.lru_cache(maxsize=1024)
 def is_ip_address(host: str) -> bool:
     """Whether this is an IP address in its usual notation, without brackets."""
     try:
@@ -84,3 +89,20 @@ def is_host_name(host: str) -> bool:
         and all(_LABEL.fullmatch(label) for label in labels)
         and not _NUMBER.fullmatch(labels[-1])
     )
+
+
+@dataclass(frozen=True, slots=True)
+class DevStore:
+    """Addresses and a port at which stores of developers and tests live: there http and IP literals are fine."""
+
+    network: Network
+    port: int | None
+    """None means any port."""
+
+    def covers(self, address: str, port: int) -> bool:
+        """Whether this numeric address and port are excepted; False for anything that is not an IP address."""
+        try:
+            dialled = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        return dialled in self.network and self.port in {None, port}

@@ -20,12 +20,20 @@ from http.client import HTTPException
 from itertools import chain, zip_longest
 from typing import Any
 
-from integrations.egress.addresses import LOCALHOST, LOOPBACK, STORE_PORT, is_host_name, is_ip_address, is_public
+from integrations.egress.addresses import (
+    LOCALHOST,
+    LOOPBACK,
+    STORE_PORT,
+    DevStore,
+    is_host_name,
+    is_ip_address,
+    is_public,
+)
 from integrations.egress.deadline import Deadline, DeadlineSocket, next_wait, time_left
 from integrations.egress.own_limits import out_of_resources, shortage_of
 from integrations.egress.patience import MADE_WAY
+from integrations.egress.url import EgressProxy
 from integrations.errors import PermanentError, TransientError
-from integrations.settings import DevStore, EgressProxy
 
 Resolve = Callable[..., Iterable[tuple[Any, ...]]]
 """Called and answering like `socket.getaddrinfo`."""
@@ -135,7 +143,7 @@ class Egress:
 def tunnel_trouble(caught: Exception) -> TransientError:
     """Why the proxy made no tunnel: its answer's status, and never its words.
 
-    A proxy that could not reach the store, or is still at it, tells of the store, and nobody has to look at the proxy.
+    A proxy that could not reach the store, or is still trying, says something about the store, not about itself.
     """
     if isinstance(caught, TransientError):
         return caught if caught.code == MADE_WAY else TransientError("proxy_failed", "the answer has no end")

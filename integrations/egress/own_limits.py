@@ -21,7 +21,7 @@ def out_of_resources(shortage: str) -> TransientError:
 
 
 def shortage_of(error: BaseException) -> str | None:
-    """What there was not enough of on this machine; None if the error tells of something else."""
+    """What there was not enough of on this machine; None if the error is about something else."""
     if isinstance(error, MemoryError):
         return "memory"
     if isinstance(error, RuntimeError) and _NO_THREAD in str(error):

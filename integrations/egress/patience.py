@@ -3,16 +3,22 @@
 An attempt may wait for its store for a moment. To wait longer it needs a place, and a worker has places for a quarter
 of its threads. If none is free, the attempt is cut short and makes way: it is tried again later, once a place is free.
 So however many stores hang, three quarters of the threads come back every few seconds.
+
+A place is a byte of a file without a name, locked by whoever holds it. The processes of a prefork worker inherit the
+file and so share its places. The system unlocks what a process held when that process ends, however it ends.
 """
 
+import fcntl
+import os
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import cache
 
-from integrations.egress.places import Places
 from integrations.errors import TransientError
 
 MADE_WAY = "made_way"
@@ -33,18 +39,58 @@ def places_for(threads: int) -> int:
     return max(1, threads // _SHARE_OF_THREADS)
 
 
+def longest_moment(call_deadline: float) -> float:
+    """How long an attempt may wait without a place at most, in seconds. Pure."""
+    return max(SHORTEST, call_deadline / _SHARE_OF_DEADLINE)
+
+
 def moment_for(typical: float, call_deadline: float) -> float:
     """How long an attempt may wait without a place, in seconds. Pure.
 
     `typical`: how long answers take. Where all stores have become slow, none of them is in the way of the others.
     """
-    longest = max(SHORTEST, call_deadline / _SHARE_OF_DEADLINE)
-    return min(longest, max(SHORTEST, _TIMES_TYPICAL * typical))
+    return min(longest_moment(call_deadline), max(SHORTEST, _TIMES_TYPICAL * typical))
 
 
 def learned(typical: float, seconds: float) -> float:
     """The median of how long answers take, after one more; a few slow stores do not move it. Pure."""
     return max(_BRIEFEST, typical * _NUDGE if seconds > typical else typical / _NUDGE)
+
+
+@cache
+def shared_file() -> int:
+    """The file of this process and of those that are forked from it afterwards."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("occ-places")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
+
+
+class Places:
+    """So many places. Safe to share between threads, and between the processes that share the file."""
+
+    def __init__(self, count: int, file: int | None = None) -> None:
+        self._file = shared_file() if file is None else file
+        self._lock = threading.Lock()
+        self._free = list(range(count))  # as far as this process knows
+
+    def take(self) -> int | None:
+        """A free place, None if there is none."""
+        with self._lock:
+            for place in self._free:
+                try:
+                    fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
+                except OSError:  # another process holds it
+                    continue
+                self._free.remove(place)
+                return place
+        return None
+
+    def give_back(self, place: int) -> None:
+        """Let others have it."""
+        with self._lock:
+            fcntl.lockf(self._file, fcntl.LOCK_UN, 1, place)
+            self._free.append(place)
 
 
 class Bulkhead:
@@ -60,7 +106,7 @@ class Bulkhead:
     @contextmanager
     def attempt(self) -> Iterator["Patience"]:
         """While this lasts, the calls of this thread are made with patience. Gives back its place at the end."""
-        patience = Patience(self._places, self._moment, self._learn, self._clock)
+        patience = Patience(self._places, self._moment, self._learn, self._clock, longest_moment(self._call_deadline))
         token = _current.set(patience)
         try:
             yield patience
@@ -84,11 +130,20 @@ class Patience:
     _moment: Callable[[], float]
     _learn: Callable[[float], None]
     _clock: Callable[[], float]
+    _longest: float = SHORTEST
     _since: float = field(init=False)
+    _began: float = field(init=False)
     _place: int | None = None
 
     def __post_init__(self) -> None:
-        self._since = self._clock()
+        self._since = self._began = self._clock()
+
+    @property
+    def is_short(self) -> bool:
+        """Whether the store has answered briskly so far: no place was needed, nor as much time as one answer may take
+        without one.
+        """
+        return self._place is None and self._clock() - self._began < self._longest
 
     def take_place(self) -> bool:
         """Whether the attempt has a place, taking one if need be; then it may wait as long as its deadline says."""

@@ -1,7 +1,8 @@
 """HTTP calls to stores that keep to their bounds: where they go, how long they take, how much they read.
 
-Built on requests and urllib3, with everything taken away that acts behind a call's back: redirects, retries, cookies,
-and proxies, `.netrc` and certificate settings from the environment. A proxy is used if we are given one.
+Built on urllib3's pools as the adapter of requests keeps them, without what acts behind a call's back: a session of
+requests, with its redirects, cookies, and proxies, `.netrc` and certificates from the environment, and retries. A proxy
+is used if we are given one.
 """
 
 import json as json_format
@@ -10,37 +11,35 @@ import socket
 import ssl
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from http.client import HTTPException, IncompleteRead, RemoteDisconnected
-from http.cookiejar import DefaultCookiePolicy
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 import certifi
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
-from requests.structures import CaseInsensitiveDict
+from urllib3 import BaseHTTPResponse
 from urllib3.connectionpool import HTTPConnectionPool
 
 from integrations.egress import patience
+from integrations.egress.addresses import DevStore
 from integrations.egress.allowance import Allowance, paid_from
 from integrations.egress.answer import Answer
 from integrations.egress.attempt import Attempt, making
 from integrations.egress.deadline import Deadline, DeadlineTLSSocket, obeyed
 from integrations.egress.guard import Egress, Resolve
 from integrations.egress.gunzip import Gunzip, is_packed
-from integrations.egress.idle import IdleConnections, most_idle
 from integrations.egress.own_limits import out_of_resources, shortage_of
-from integrations.egress.pools import guarded_pools
-from integrations.egress.url import DEFAULT_PORTS, HTTP_URL
+from integrations.egress.pools import IdleConnections, guarded_pools, most_idle
+from integrations.egress.url import DEFAULT_PORTS, HTTP_URL, EgressProxy
 from integrations.errors import IntegrationError, PermanentError, SettingsError, TransientError
-from integrations.settings import DevStore, EgressProxy
 
 __all__ = ["Answer", "GuardedSession"]
 
 _REDIRECT_TARGET = re.compile(r"(?:https?:)?//([A-Za-z0-9.-]{1,253})(?::[0-9]{1,5})?(?:[/?#].*)?", re.ASCII | re.DOTALL)
+_WAITS = urllib3.Timeout(None)  # the sockets keep to the deadline
 _HEADERS = MappingProxyType({"User-Agent": "occ-connect", "Accept": "application/json", "Accept-Encoding": "gzip"})
 _REDIRECTS = range(300, 400)
 _PIECE_OF_BODY = 64 * 1024
@@ -74,18 +73,14 @@ class GuardedSession:
     ) -> None:
         """`keep_alive`: seconds an idle connection is kept. `max_answer`: bytes, as received and once more unpacked."""
         self._egress = Egress(dev_stores, resolve, proxy)
-        self._proxies = {"https": proxy.url} if proxy else {}
         self._call_deadline = call_deadline
         self._max_answer = max_answer
-        self._session = _Session()
-        adapter = _Adapter(
+        self._adapter = _Adapter(
             guarded_pools(self._egress, connect_timeout, IdleConnections(keep_alive, most_idle())),
             _tls_context(ca_bundle),
             proxy,
             idle_per_host=_IDLE_PER_DEV_STORE if dev_stores else _IDLE_PER_HOST,
         )
-        self._session.mount("https://", adapter)
-        self._session.mount("http://", adapter)
 
     def request(
         self,
@@ -108,7 +103,7 @@ class GuardedSession:
         Raises PermanentError `egress_blocked` or `redirected`, and TransientError `store_unreachable`, `store_timeout`,
         `tls_failed`, `proxy_failed`, `answer_too_large`, `unreadable_answer`, `out_of_resources` or `made_way`.
         """
-        proxies = self._way_to(url)
+        way = self._way_to(url)
         body, body_type = _encoded(form, json) if content is None else (content, {})  # its type is among the headers
         deadline = deadline.within(self._call_deadline)
         seconds = deadline.remaining()
@@ -118,7 +113,7 @@ class GuardedSession:
             for attempt in (Attempt(), Attempt(only_fresh=True)):
                 try:
                     with making(attempt):
-                        answer = self._exchange(method, url, {**headers, **body_type}, body, proxies)
+                        answer = self._exchange(method, way, {**_HEADERS, **headers, **body_type}, body)
                     if current := patience.current():
                         current.answered()
                     return answer  # noqa: TRY300 - what follows is for failures
@@ -134,59 +129,61 @@ class GuardedSession:
 
     def close(self) -> None:
         """Close the idle connections."""
-        self._session.close()
+        self._adapter.close()
 
-    def _way_to(self, url: str) -> dict[str, str]:
-        """The proxy for a call, in requests' words, once it is known that the call may be made."""
+    def _way_to(self, url: str) -> "_Way":
+        """How a call gets there, once it is known that it may be made."""
         match = HTTP_URL.fullmatch(url)
         if match is None or match[2] != match[2].lower():
             raise PermanentError("egress_blocked", "not a URL we call")
-        scheme, host, port, _ = match.groups()
+        scheme, host, port, path = match.groups()
         destination = scheme, host.strip("[]"), int(port or DEFAULT_PORTS[scheme])
         self._egress.check(*destination)
-        return self._proxies if self._egress.proxied(*destination) else {}
+        pool = self._adapter.pool(scheme, host, destination[2], tunnelled=self._egress.proxied(*destination))
+        return _Way(url, pool, path or "/")
 
-    def _exchange(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | None, proxies: dict[str, str]
-    ) -> Answer:
-        response = self._session.request(
-            method, url, headers=headers, data=body, stream=True, allow_redirects=False, proxies=proxies
+    def _exchange(self, method: str, way: "_Way", headers: Mapping[str, str], body: bytes | None) -> Answer:
+        response = way.pool.urlopen(
+            method,
+            way.path,
+            body,
+            headers,
+            retries=self._adapter.max_retries,
+            redirect=False,
+            assert_same_host=False,
+            timeout=_WAITS,
+            preload_content=False,
+            decode_content=False,
         )
         received_at = time.time()
-        with closing(response):
-            if response.status_code in _REDIRECTS:
-                raise PermanentError("redirected", _target(response, url, headers.get("Authorization", "")))
-            answer_headers = CaseInsensitiveDict(response.headers)
-            return Answer(response.status_code, answer_headers, self._body(response), received_at)
+        try:
+            if response.status in _REDIRECTS:
+                raise PermanentError("redirected", _target(response, way.url, headers.get("Authorization", "")))
+            return Answer(response.status, response.headers, self._body(response), received_at)
+        finally:
+            response.close()  # of an answer that was read whole, the connection has gone back already
+            response.release_conn()
 
-    def _body(self, response: requests.Response) -> bytes:
+    def _body(self, response: BaseHTTPResponse) -> bytes:
         body, packed = bytearray(), is_packed(response.headers.get("Content-Encoding", ""))
         gunzip = Gunzip(self._max_answer)
         # Not unpacked by the libraries: they bound neither the steps that takes nor what it makes.
-        while piece := response.raw.read1(_PIECE_OF_BODY, decode_content=False):
+        while piece := response.read1(_PIECE_OF_BODY, decode_content=False):
             body += gunzip.unpack(piece) if packed else piece
         gunzip.finish()
         return bytes(body)
 
 
-class _Session(requests.Session):
-    """A requests session that takes nothing from the environment and keeps nothing between calls."""
+class _Way(NamedTuple):
+    """To whom a call goes, over whose connections, and what it asks for there."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.trust_env = False
-        self.headers = CaseInsensitiveDict(_HEADERS)
-        self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        """No redirect leads anywhere.
-
-        Even with `allow_redirects=False`, requests would prepare the next call, and read the whole body to do so.
-        """
+    url: str
+    pool: HTTPConnectionPool
+    path: str
 
 
 class _Adapter(HTTPAdapter):
-    """Makes connections from `pools`, checked by one TLS context of ours, and never tries twice."""
+    """Keeps connections from `pools`, checked by one TLS context of ours, and never tries twice."""
 
     def __init__(
         self,
@@ -201,24 +198,24 @@ class _Adapter(HTTPAdapter):
         super().__init__(pool_connections=_HOSTS_KEPT, pool_maxsize=idle_per_host, max_retries=0)
         self._headers_for_proxy = proxy.headers if proxy else {}
         if proxy:  # made at once: threads would race to make it
-            self._tunnels = super().proxy_manager_for(proxy.url, ssl_context=tls)
+            self._tunnels = self.proxy_manager_for(proxy.url, ssl_context=tls, cert_reqs=ssl.CERT_REQUIRED)
             self._tunnels.pool_classes_by_scheme = self._pools
+
+    def pool(self, scheme: str, host: str, port: int, *, tunnelled: bool) -> HTTPConnectionPool:
+        """The connections to one host, through the proxy or not."""
+        manager = self._tunnels if tunnelled else self.poolmanager
+        pool: HTTPConnectionPool = manager.connection_from_host(host, port, scheme)
+        return pool
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **pool_kwargs: Any) -> None:  # noqa: FBT001, FBT002
         """Pools of our own connections."""
-        super().init_poolmanager(connections, maxsize, block, ssl_context=self._tls, **pool_kwargs)
+        tls = {"ssl_context": self._tls, "cert_reqs": ssl.CERT_REQUIRED}
+        super().init_poolmanager(connections, maxsize, block, **tls, **pool_kwargs)
         self.poolmanager.pool_classes_by_scheme = self._pools
-
-    def proxy_manager_for(self, proxy: str, **proxy_kwargs: Any) -> Any:  # noqa: ARG002
-        """Pools of our own connections through the one proxy, however its URL is spelt."""
-        return self._tunnels
 
     def proxy_headers(self, proxy: str) -> dict[str, str]:  # noqa: ARG002
         """The login, which goes with CONNECT and is no part of the URL."""
         return self._headers_for_proxy
-
-    def cert_verify(self, conn: object, url: str, verify: object, cert: object) -> None:
-        """Leave it to the TLS context: requests would have its own authorities read anew for every connection."""
 
 
 def _tls_context(ca_bundle: str | None) -> ssl.SSLContext:
@@ -246,14 +243,14 @@ def _encoded(form: Mapping[str, str] | None, json: object | None) -> tuple[bytes
     return None, {}
 
 
-def _target(response: requests.Response, url: str, credential: str) -> str:
+def _target(response: BaseHTTPResponse, url: str, credential: str) -> str:
     """The host a redirect leads to: never its path or query, which could carry a token."""
     location = response.headers.get("Location", "").strip()
     match = _REDIRECT_TARGET.fullmatch(location)
     if match is None and re.match(r"/(?!/)", location):
         match = _REDIRECT_TARGET.fullmatch(url)
     if match is None or _repeats(match[1], credential):
-        return f"HTTP {response.status_code}"
+        return f"HTTP {response.status}"
     return match[1].lower()
 
 

@@ -16,8 +16,7 @@ from enum import Enum, auto
 from http import HTTPStatus
 from types import MappingProxyType
 
-from integrations.egress.answer import Answer
-from integrations.egress.retry_after import SECONDS, retry_after
+from integrations.egress.answer import SECONDS, Answer, retry_after
 from integrations.errors import (
     AccessTokenRefused,
     CredentialRejected,

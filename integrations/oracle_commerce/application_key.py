@@ -45,7 +45,7 @@ def check_application_key(text: str) -> str:
 
 
 def fingerprint(application_key: str) -> str:
-    """16 hexadecimal digits that tell two keys apart and reveal neither."""
+    """16 hexadecimal digits: different for different keys, and revealing neither."""
     return hashlib.sha256(b"occ-connect application key\x00" + application_key.encode("utf-8", "replace")).hexdigest()[
         :16
     ]

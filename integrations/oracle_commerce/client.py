@@ -65,7 +65,7 @@ class CommerceCloud:
         )
 
     def shipping_methods(self, access_token: str, deadline: Deadline) -> list[ShippingMethod]:
-        """The shipping methods the store tells of: by default the enabled ones only."""
+        """The shipping methods that the store lists: by default the enabled ones only."""
         # Oracle REST reference, "op-ccadmin-v1-shippingmethods-get": not paged
         return answers.shipping_methods(
             self._call(Endpoint.SHIPPING_METHODS, "GET", self._shipping_methods_path, access_token, deadline)

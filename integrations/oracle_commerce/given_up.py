@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from integrations.connections.record import GivenUp
 from integrations.errors import IntegrationError
 from integrations.oracle_commerce.missed_events import FailedMessageLog, Message, is_for, messages_of, saved_at
+from integrations.oracle_commerce.slot import Ours
 
 PAGES = 4
 """Of up to 250 messages each, the newest."""
@@ -33,9 +34,9 @@ OTHER = "another error"
 
 @dataclass(frozen=True, slots=True)
 class AskedFor:
-    """One of our callback URLs, and since when to look (epoch seconds)."""
+    """What is ours in one slot, and since when to look (epoch seconds)."""
 
-    callback_url: str
+    ours: Ours
     since: float
 
 
@@ -50,7 +51,7 @@ class _Found:
 def given_up(log: FailedMessageLog, slots: Mapping[str, AskedFor], now: float) -> Mapping[str, GivenUp] | None:
     """What was given up for each slot, where there is something; what is queued to be sent again is not counted.
 
-    None when the store does not tell, for whatever reason: this is asked of a connection that is in order, and must not
+    None when the store does not say, for whatever reason: this is asked of a connection that is in order, and must not
     make it look as if it were not.
     """
     try:
@@ -65,7 +66,7 @@ def _found(messages: Iterable[Message], asked: AskedFor) -> _Found:
     found = _Found()
     for message in messages:
         at = saved_at(message)
-        if message.get("resend") in {True, "true"} or not is_for(message, asked.callback_url):
+        if message.get("resend") in {True, "true"} or not is_for(message, asked.ours):
             continue
         if at is not None and at < asked.since:
             continue

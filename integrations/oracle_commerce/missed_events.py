@@ -18,6 +18,7 @@ from typing import Protocol
 from integrations.errors import CredentialRejected, IntegrationError, PermanentError, TransientError
 from integrations.oracle_commerce import slot as slots
 from integrations.oracle_commerce.answers import FailedMessages
+from integrations.oracle_commerce.slot import Ours
 
 Message = Mapping[str, object]
 
@@ -67,25 +68,25 @@ class Replayed:
     truncated: bool = False
 
 
-def missed(log: FailedMessageLog, callback_url: str, since: float) -> Missed | None:
+def missed(log: FailedMessageLog, ours: Ours, since: float) -> Missed | None:
     """What has not reached our callback URL since a time (epoch seconds, the store's clock).
 
-    None when the store does not tell, for whatever reason: this is asked after a repair, which it must never spoil.
+    None when the store does not say, for whatever reason: this is asked after a repair, which it must never spoil.
     """
     try:
-        return _missed(log, callback_url, since)
+        return _missed(log, ours, since)
     except IntegrationError:
         return None
 
 
-def replay(log: FailedMessageLog, callback_url: str, since: float) -> Replayed | None:
+def replay(log: FailedMessageLog, ours: Ours, since: float) -> Replayed | None:
     """Ask the store to resend what remains for our callback URL alone since a time, each message once.
 
     What is queued already is not asked for again, so a replay can be repeated. None when the store has no log for us.
     Raises CredentialRejected and TransientError when the log cannot be read at the moment.
     """
     try:
-        found = _missed(log, callback_url, since)
+        found = _missed(log, ours, since)
     except IntegrationError as error:
         if _has_no_log(error):
             return None
@@ -98,8 +99,8 @@ def replay(log: FailedMessageLog, callback_url: str, since: float) -> Replayed |
         except IntegrationError as error:
             if _would_meet_all(error):
                 break
-    ours = found.total - found.for_others_too - found.queued
-    return Replayed(asked, found.for_others_too, ours - asked, found.truncated)
+    for_us = found.total - found.for_others_too - found.queued
+    return Replayed(asked, found.for_others_too, for_us - asked, found.truncated)
 
 
 def _has_no_log(error: IntegrationError) -> bool:
@@ -115,13 +116,13 @@ def _would_meet_all(error: IntegrationError) -> bool:
     return error.code in {"key_rejected", "permission_denied"}
 
 
-def _missed(log: FailedMessageLog, callback_url: str, since: float) -> Missed:
+def _missed(log: FailedMessageLog, ours: Ours, since: float) -> Missed:
     messages, truncated = messages_of(log)
     total = for_others_too = queued = 0
     for_us_alone: list[str] = []
     for message in messages:
         targets = _remaining_targets(message)
-        others = slots.foreign(targets, callback_url)
+        others = ours.foreign(targets)
         if len(others) == len(targets) or not _is_since(message, since):
             continue
         total += 1
@@ -175,7 +176,7 @@ def _id(message: Message) -> str | None:
 
 
 def _remaining_targets(message: Message) -> tuple[str, ...]:
-    """The URLs that have not received a message; none if that cannot be told."""
+    """The URLs that have not received a message; none if that is unknown."""
     try:
         return slots.urls_in({"urls": message.get("remainingTargetUrls")})
     except PermanentError:
@@ -193,10 +194,10 @@ def saved_at(message: Message) -> float | None:
     return _epoch_seconds(message.get("savedTime"))
 
 
-def is_for(message: Message, callback_url: str) -> bool:
+def is_for(message: Message, ours: Ours) -> bool:
     """Whether our callback URL is among those that have not received a message."""
     targets = _remaining_targets(message)
-    return len(slots.foreign(targets, callback_url)) < len(targets)
+    return len(ours.foreign(targets)) < len(targets)
 
 
 def _epoch_seconds(value: object) -> float | None:

@@ -2,7 +2,8 @@
 
     {"merchant_id": "m-1", "slot": "order-submit", "at": 1795446120}     or a list of them, 1,000 at most
 
-`at` is seconds since the epoch or ISO 8601; without it, the delivery came just now.
+`at` is seconds since the epoch or ISO 8601; without it, the delivery came just now. A `request_id` comes back with the
+refusal of a report, if it is one by itself.
 """
 
 import math
@@ -10,12 +11,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from integrations.errors import RequestRefused
-from integrations.oracle_commerce.request import is_merchant_id
+from integrations.oracle_commerce.request import checked_request_id, is_merchant_id
 from integrations.silence.heard import Report
 
 MOST_AT_ONCE = 1000
 MAX_SLOT_LENGTH = 128
-_FIELDS = {"merchant_id", "slot", "at"}
+_FIELDS = {"merchant_id", "slot", "at", "request_id"}
 _END_OF_THE_CALENDAR = 253402300799.0
 
 
@@ -37,6 +38,7 @@ def _report(given: object) -> Report:
         raise RequestRefused(
             "heard", "unknown_field", f"send only merchant_id, slot and at; {len(unknown)} other field(s) came along"
         )
+    checked_request_id(given)
     merchant_id, slot = given.get("merchant_id"), given.get("slot")
     if not isinstance(merchant_id, str) or not is_merchant_id(merchant_id):
         raise RequestRefused("merchant_id", "bad_merchant_id", "send the merchant id as it stands in the callback URL")

@@ -1,23 +1,32 @@
 """What a producer asks for, checked before anything is done about it. Pure.
 
 to connect a merchant    {"merchant_id": "m-1", "store_url": "https://ccadmin-...", "application_key": "sealed.v1...."}
-to look at a connection  {"merchant_id": "m-1"}, {"merchant_id": "m-1", "repair": true}
+to re-validate it        {"merchant_id": "m-1"}, {"merchant_id": "m-1", "repair": true}
 to disconnect it         {"merchant_id": "m-1"}, {"merchant_id": "m-1", "forget": "now"}
 
-Each may carry a `traceparent`, the trace it belongs to.
+Each may carry a `traceparent`, the trace it belongs to, and a `request_id`, by which its sender finds it again.
 """
 
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from integrations.errors import RequestRefused
 
 MAX_FIELD_LENGTH = 16 * 1024
 """Characters, per field."""
 
+MAX_REQUEST_ID = 128
+"""Characters."""
+
 _TRACEPARENT = "traceparent"  # read at the doors
+_REQUEST_ID = "request_id"
+_ALWAYS_ALLOWED = {_TRACEPARENT, _REQUEST_ID}
+_KEY_IN_THE_CLEAR = re.compile(
+    r"ey[A-Za-z0-9_+/-]{6,}={0,2}\.[A-Za-z0-9_+/-]{6,}", re.ASCII
+)  # a JWT, or what is left of it
 _FIELDS = ("merchant_id", "store_url", "application_key")
 MERCHANT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,127}", re.ASCII)
 
@@ -29,6 +38,7 @@ class ConnectRequest:
     merchant_id: str
     store_url: str
     application_key: str = field(repr=False)
+    request_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +47,7 @@ class FollowUpRequest:
 
     merchant_id: str
     choice: object = None
+    request_id: str = ""
 
 
 def parse_follow_up(request: object, option: str, choices: tuple[object, ...]) -> FollowUpRequest:
@@ -45,17 +56,18 @@ def parse_follow_up(request: object, option: str, choices: tuple[object, ...]) -
         raise RequestRefused(
             "request", "not_an_object", f"send one JSON object with merchant_id and, if need be, {option}"
         )
-    unknown = [name for name in request if name not in {"merchant_id", option, _TRACEPARENT}]
+    unknown = [name for name in request if name not in {"merchant_id", option, *_ALWAYS_ALLOWED}]
     if unknown:
         raise RequestRefused(
             "request", "unknown_field", f"send only merchant_id and {option}; {len(unknown)} other field(s) came along"
         )
+    request_id = checked_request_id(request)
     _check("merchant_id", request.get("merchant_id"))
     _check_merchant_id(request["merchant_id"])
     if option in request and not any(_is_the_same(request[option], choice) for choice in choices):
         offered = " or ".join(json.dumps(choice) for choice in choices)
         raise RequestRefused(option, "unknown_choice", f"send {option} as {offered}, or leave it out")
-    return FollowUpRequest(request["merchant_id"], request.get(option))
+    return FollowUpRequest(request["merchant_id"], request.get(option), request_id)
 
 
 def parse_request(request: object) -> ConnectRequest:
@@ -64,21 +76,45 @@ def parse_request(request: object) -> ConnectRequest:
         raise RequestRefused(
             "request", "not_an_object", "send one JSON object with merchant_id, store_url and application_key"
         )
-    unknown = sorted(str(name) for name in request if name not in {*_FIELDS, _TRACEPARENT})
+    unknown = sorted(str(name) for name in request if name not in {*_FIELDS, *_ALWAYS_ALLOWED})
     if unknown:
         # Not even the name is repeated: with a comma missing, a key becomes one.
         raise RequestRefused(
             "request", "unknown_field", f"send only {', '.join(_FIELDS)}; {len(unknown)} other field(s) came along"
         )
+    request_id = checked_request_id(request)
     for name in _FIELDS:
         _check(name, request.get(name))
     _check_merchant_id(request["merchant_id"])
-    return ConnectRequest(**{name: request[name] for name in _FIELDS})
+    return ConnectRequest(**{name: request[name] for name in _FIELDS}, request_id=request_id)
+
+
+def request_id_of(request: object) -> str:
+    """The id by which its sender can find a request again; "" if it has none, or none that can be taken."""
+    try:
+        return checked_request_id(request) if isinstance(request, Mapping) else ""
+    except RequestRefused:
+        return ""
 
 
 def is_merchant_id(value: object) -> bool:
     """Whether this can be a merchant's id: it stands in keys, in callback URLs and on command lines."""
     return isinstance(value, str) and MERCHANT_ID.fullmatch(value) is not None
+
+
+def checked_request_id(request: Mapping[Any, Any]) -> str:
+    """The request_id, "" if there is none. Raises RequestRefused for one that cannot be taken, and never repeats it."""
+    if _REQUEST_ID not in request:
+        return ""
+    given = request[_REQUEST_ID]
+    if not isinstance(given, str) or any("\ud800" <= character <= "\udfff" for character in given):
+        raise RequestRefused(_REQUEST_ID, "not_text", "send request_id as a text, or leave it out")
+    if not 0 < len(given) <= MAX_REQUEST_ID:
+        length = f"send 1 to {MAX_REQUEST_ID} characters of request_id, or leave it out"
+        raise RequestRefused(_REQUEST_ID, "too_large" if given else "missing", length)
+    if _KEY_IN_THE_CLEAR.search(given):
+        raise RequestRefused(_REQUEST_ID, "looks_like_a_key", "choose a request_id that is no key: it is shown openly")
+    return given
 
 
 def _is_the_same(given: object, choice: object) -> bool:

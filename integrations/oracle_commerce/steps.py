@@ -5,7 +5,9 @@ is for `tasks/`. What outcomes and errors make of the record is in `connections/
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import NoReturn
 
 from integrations.connections.drift import MENDABLE
 from integrations.connections.lifecycle import failed_deliveries
@@ -20,12 +22,21 @@ from integrations.connections.lifecycle.outcomes import (
     SlotRemoved,
 )
 from integrations.connections.record import Cause, Connection, Slot, SlotStatus, Step, Target, merchant_of
-from integrations.errors import PermanentError
+from integrations.errors import CredentialRejected, IntegrationError, PermanentError
+from integrations.learnt import Learnt, Spelling
 from integrations.oracle_commerce import missed_events, registration
 from integrations.oracle_commerce.given_up import AskedFor, given_up
-from integrations.oracle_commerce.slot import BodyStyle, callback_url_for
+from integrations.oracle_commerce.one_writer import Lease, OneWriter
+from integrations.oracle_commerce.settled import Settled
+from integrations.oracle_commerce.slot import BodyStyle, Ours, callback_url_for
 from integrations.oracle_commerce.store import Store
-from integrations.settings import SlotSpec
+from integrations.oracle_commerce.store_url import is_dev_store
+from integrations.settings import BlindWrites, SlotSpec
+
+MOST_WRITES_IN_VAIN = 2
+"""In one re-validation. What two writes do not bring about, a third does not."""
+
+_SETTLES_WITHIN = 20.0  # seconds after which a store shows what it has accepted, and no cache an answer from before
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +48,8 @@ class Wanted:
     body: BodyStyle
     repairs_per_day: int = 3
     former_callback_urls: tuple[str, ...] = ()
-    delivery_check_after: float = 0.0  # seconds since the log of failed deliveries was looked into; 0: never
+    delivery_check_after: float = 0.0  # seconds since the log of failed deliveries was read; 0: never
+    blind_writes: BlindWrites = "dev_stores"
 
     @property
     def required(self) -> dict[str, bool]:
@@ -47,13 +59,14 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try of one step at one store. `since`: when it was claimed, by the server's clock."""
+    """One try of one step at one store. `since`: when it was claimed, by the pipeline's clock."""
 
     store: Store
     connection: Connection
     target: Target
     since: float
     wanted: Wanted
+    writers: OneWriter
 
     @property
     def slot(self) -> Slot:
@@ -70,17 +83,56 @@ class Attempt:
         return self.slot.store_id or (spec or SlotSpec(name)).id  # the settings may be others than when it went in
 
     @property
-    def callback_url(self) -> str:
-        """Our URL for this slot of this merchant."""
-        return self._url(self.wanted.callback_url)
+    def ours(self) -> Ours:
+        """What is ours in this slot."""
+        ours = ours_in(self.wanted, self.connection, self.target.slot or "")
+        return replace(ours, age=max(0.0, self.since - ours.remembered.at))
 
     @property
-    def former(self) -> tuple[str, ...]:
-        """What it was before."""
-        return tuple(map(self._url, self.wanted.former_callback_urls))
+    def others_at_least(self) -> int:
+        """How many URLs of others are in this slot, as far as is known: those of other merchants of ours are."""
+        return int(bool(self.connection.shares_store_with))
 
-    def _url(self, template: str) -> str:
-        return callback_url_for(template, merchant_of(self.connection.merchant_id), self.target.slot or "")
+    @property
+    def may_write(self) -> bool:
+        """Whether writing may still help: not if it was in vain in this re-validation, or too often within a day.
+
+        Where the first write was in vain, the next may cost somebody their URL: the last one of a day is kept for
+        putting that back.
+        """
+        slot = self.slot
+        written = len(slot.recent_repairs(self.since)) + len(slot.recent_unanswered(self.since))
+        is_first = slot.in_order_at is None and self.target.step is not Step.DISCONNECT
+        kept = int(is_first and bool(slot.recent_repairs(self.since)))
+        return slot.writes_in_vain < MOST_WRITES_IN_VAIN and written + kept < self.wanted.repairs_per_day
+
+    @property
+    def unanswered(self) -> str:
+        """The cause for which nobody knows what became of the last write; "" if that is known."""
+        slot = self.slot
+        cause = slot.cause if slot.writes_in_vain or slot.recent_unanswered(self.since) else None
+        return cause.code if cause is not None and cause.code in registration.UNSEEN else ""
+
+    @property
+    def settles_in(self) -> float:
+        """For how many seconds what went in moments ago may not be shown yet, although the store has accepted it."""
+        last = max(self.slot.in_order_at or 0.0, *self.slot.repairs, 0.0)
+        return max(0.0, last + _SETTLES_WITHIN - self.since)
+
+    def only_writer(self) -> AbstractContextManager[Lease]:
+        """While this lasts, nobody else of us writes this slot. Raises TransientError if somebody is about to."""
+        return self.writers.of(self.connection.store_url, self.slot_id)
+
+
+def ours_in(wanted: Wanted, connection: Connection, name: str) -> Ours:
+    """What is ours in a slot of a connection."""
+    merchant_id, slot = merchant_of(connection.merchant_id), connection.slots.get(name)
+    return Ours(
+        callback_url_for(wanted.callback_url, merchant_id, name),
+        former=tuple(callback_url_for(it, merchant_id, name) for it in wanted.former_callback_urls),
+        template=wanted.callback_url,
+        remembered=(slot.spelling if slot else None) or Spelling(),
+    )
 
 
 def validate_key(attempt: Attempt) -> Outcome:
@@ -108,39 +160,77 @@ def check_shipping_methods(attempt: Attempt) -> Outcome:
 def register_slot(attempt: Attempt) -> Outcome:
     """Our callback URL goes into one slot, and back into it; but not again and again against somebody's will."""
     slot = attempt.slot
+    was_there = slot.in_order_at is not None
     fought_over = slot.verdict is SlotStatus.CONTESTED
-    repair = not fought_over and len(slot.recent_repairs(attempt.since)) < attempt.wanted.repairs_per_day
-    found = registration.register(
-        attempt.store,
-        attempt.slot_id,
-        attempt.callback_url,
-        attempt.wanted.body,
-        former=attempt.former,
-        once_registered=slot.in_order_at is not None,
-        seen=slot.seen,
-        repair=repair,
-    )
+    enough = len(slot.recent_repairs(attempt.since)) >= attempt.wanted.repairs_per_day
+    repair = not fought_over and not (was_there and enough)
+    blind = attempt.wanted.blind_writes
+    try:
+        with attempt.only_writer() as lease:
+            found = registration.register(
+                Settled(attempt.store, lease, attempt.slot_id, attempt.ours.callback_url, puts_in=True),
+                attempt.slot_id,
+                attempt.ours,
+                attempt.wanted.body,
+                once_registered=was_there,
+                seen=slot.seen,
+                repair=repair,
+                may_write=attempt.may_write,
+                unanswered=attempt.unanswered,
+                blindly=blind == "yes" or (blind == "dev_stores" and is_dev_store(attempt.connection.store_url)),
+                at_least=attempt.others_at_least,
+            )
+    except IntegrationError as error:
+        if error.learnt is not None:
+            error.learnt = replace(error.learnt, store_id=attempt.slot_id)
+        raise
     if not repair and MENDABLE & {*found.drift}:
         return SlotContested(found.drift, slot)
     missed = _missed(attempt, slot.in_order_at) if found.wrote and slot.in_order_at is not None else None
-    return SlotRegistered(
-        store_id=attempt.slot_id,
-        wrote=found.wrote,
-        rival=found.rival,
-        drift=found.drift,
-        seen=found.seen,
-        lost=found.lost,
-        missed=missed,
-    )
+    return _registered(attempt, found, missed)
+
+
+def look_at_slot(attempt: Attempt) -> SlotRegistered | None:
+    """Read a slot that was in order the last time; None unless it still is: then `register_slot` does what it takes.
+
+    Nothing is written, so it needs no lease. Raises TransientError where the store does not answer, and
+    CredentialRejected.
+    """
+    try:
+        found = registration.register(
+            _ToBeRead(attempt.store),
+            attempt.slot_id,
+            attempt.ours,
+            attempt.wanted.body,
+            once_registered=True,
+            seen=attempt.slot.seen,
+        )
+    except CredentialRejected:
+        raise
+    except (_WouldWrite, PermanentError):
+        return None
+    return None if found.drift else _registered(attempt, found, missed=None)
 
 
 def disconnect(attempt: Attempt) -> Outcome:
     """Our callback URL comes out of one slot, whatever else is in it."""
-    removal = registration.unregister(
-        attempt.store, attempt.slot_id, attempt.callback_url, attempt.wanted.body, former=attempt.former
-    )
-    if removal.left:
-        raise PermanentError("slot_unreadable")
+    with attempt.only_writer() as lease:
+        removal = registration.unregister(
+            Settled(attempt.store, lease, attempt.slot_id, attempt.ours.callback_url, puts_in=False),
+            attempt.slot_id,
+            attempt.ours,
+            attempt.wanted.body,
+            once_registered=attempt.slot.in_order_at is not None,
+            seen=attempt.slot.seen,
+            may_write=attempt.may_write,
+            unanswered=attempt.unanswered,
+            settles_in=attempt.settles_in,
+            at_least=attempt.others_at_least,
+        )
+    if removal.left is not None:
+        left = PermanentError(*removal.left)
+        left.learnt = Learnt(spelling=removal.spelling, store_id=attempt.slot_id)
+        raise left
     return SlotRemoved(wrote=removal.wrote, gone=removal.gone, rival=removal.rival)
 
 
@@ -152,8 +242,41 @@ STEPS: Mapping[Step, Callable[[Attempt], Outcome]] = {
 }
 
 
+class _WouldWrite(Exception):
+    """A slot is not as it should be."""
+
+
+@dataclass(frozen=True, slots=True)
+class _ToBeRead:
+    """A store in which nothing is written."""
+
+    _store: Store
+
+    def read_slot(self, slot_id: str) -> dict[str, object]:
+        return self._store.read_slot(slot_id)
+
+    def list_slots(self) -> list[dict[str, object]]:
+        return self._store.list_slots()
+
+    def write_slot(self, slot_id: str, body: Mapping[str, object]) -> NoReturn:  # noqa: ARG002 - as stores have it
+        raise _WouldWrite
+
+
+def _registered(attempt: Attempt, found: registration.Registration, missed: int | None) -> SlotRegistered:
+    return SlotRegistered(
+        store_id=attempt.slot_id,
+        wrote=found.wrote,
+        rival=found.rival,
+        drift=found.drift,
+        seen=found.seen,
+        lost=found.lost,
+        missed=missed,
+        spelling=found.spelling,
+    )
+
+
 def _read_a_slot(attempt: Attempt) -> None:
-    """A harmless look. That the store lacks the slot says nothing about the key."""
+    """A harmless read. That the store lacks the slot says nothing about the key."""
     spec = next(iter(attempt.wanted.slots.values()))
     try:
         attempt.store.read_slot(spec.id)
@@ -163,13 +286,13 @@ def _read_a_slot(attempt: Attempt) -> None:
 
 
 def _read_log_if_due(attempt: Attempt) -> LogRead | None:
-    """What the store's log of failed deliveries says, when it is time to look into it."""
+    """What the store's log of failed deliveries says, when it is time to read it."""
     connection, now = attempt.connection, attempt.since
     if not failed_deliveries.is_due(connection, attempt.wanted.delivery_check_after, now):
         return None
-    merchant_id, since = merchant_of(connection.merchant_id), failed_deliveries.since(connection, now)
+    since = failed_deliveries.since(connection, now)
     asked = {
-        name: AskedFor(callback_url_for(attempt.wanted.callback_url, merchant_id, name), since)
+        name: AskedFor(ours_in(attempt.wanted, connection, name), since)
         for name, slot in connection.slots.items()
         if slot.wanted and slot.in_order_at is not None
     }
@@ -177,5 +300,5 @@ def _read_log_if_due(attempt: Attempt) -> LogRead | None:
 
 
 def _missed(attempt: Attempt, since: float) -> int | None:
-    missed = missed_events.missed(attempt.store, attempt.callback_url, since)
+    missed = missed_events.missed(attempt.store, attempt.ours, since)
     return missed.total if missed else None

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -22,7 +22,7 @@ class Api(Protocol):
         """Exchange the application key for an access token."""
 
     def shipping_methods(self, access_token: str, deadline: Deadline) -> list[ShippingMethod]:
-        """All shipping methods the store tells of."""
+        """All shipping methods that the store lists."""
 
     def read_slot(self, access_token: str, slot_id: str, deadline: Deadline) -> dict[str, object]:
         """What a slot carries."""
@@ -33,7 +33,7 @@ class Api(Protocol):
     def write_slot(
         self, access_token: str, slot_id: str, body: Mapping[str, object], deadline: Deadline
     ) -> dict[str, object] | None:
-        """Update a slot; None if the answer does not tell what it now carries."""
+        """Update a slot; None if the answer does not show what it now carries."""
 
     def failed_messages(self, access_token: str, deadline: Deadline, *, limit: int, offset: int) -> FailedMessages:
         """One page of the messages the store has given up delivering."""
@@ -49,7 +49,7 @@ class Store:
     that was just bought, and that nobody else has, is not about the token: the application may not make this call. If
     another worker has bought a token meanwhile, that one is tried first.
 
-    A token is looked up once, and kept while it is fresh: whether it is, is decided anew before each call.
+    Whether a token is fresh is decided anew before each call.
     """
 
     def __init__(
@@ -62,10 +62,9 @@ class Store:
         open_key: Callable[[], str],
         deadline: Deadline,
         now: Callable[[], float],
-        stored_token: str | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`now`: the server's time. `stored_token`: as it was stored when the work was claimed, if it was read then."""
+        """`now`: the time."""
         self._api = api
         self._tokens = tokens
         self._merchant_id = merchant_id
@@ -73,21 +72,21 @@ class Store:
         self._open_key = open_key
         self._deadline = deadline
         self._now = now
-        self._stored_token = stored_token
-        self._held: AccessToken | None = None
         self._clock = clock
         self._began = clock()
         self._at_store = 0.0  # seconds
+        self.key_accepted = False
+        """Whether the store has exchanged the application key for a token, here and now."""
 
     def exchange_key(self, *, since: float) -> None:
-        """Prove that the application key is alive, by an exchange after `since` (seconds, the server's clock).
+        """Prove that the application key is alive, by an exchange after `since` (seconds, the pipeline's clock).
 
         Raises CredentialRejected if the store says no.
         """
-        self._held = self._shared_token(newer_than=since)
+        self._token(newer_than=since)
 
     def shipping_methods(self) -> list[ShippingMethod]:
-        """All shipping methods the store tells of."""
+        """All shipping methods that the store lists."""
         return self._call(lambda token: self._api.shipping_methods(token, self._deadline))
 
     def read_slot(self, slot_id: str) -> dict[str, object]:
@@ -99,7 +98,7 @@ class Store:
         return self._call(lambda token: self._api.list_slots(token, self._deadline))
 
     def write_slot(self, slot_id: str, body: Mapping[str, object]) -> dict[str, object] | None:
-        """Update the named properties of a slot; None if the answer does not tell what it now carries."""
+        """Update the named properties of a slot; None if the answer does not show what it now carries."""
         return self._call(lambda token: self._api.write_slot(token, slot_id, body, self._deadline))
 
     def failed_messages(self, *, limit: int, offset: int) -> FailedMessages:
@@ -114,11 +113,8 @@ class Store:
         token = self._token()
         with suppress(AccessTokenRefused):
             return self._asked(lambda: call(token.text))
-        self._held = None
         for newer_than in (token.issued_at, math.inf):
-            with self._tokens.replacement(
-                self._merchant_id, self._fingerprint, self._login, self._deadline, newer_than=newer_than
-            ) as (replacement, is_ours_alone):
+            with self._fresh(newer_than) as (replacement, is_ours_alone):
                 try:
                     return self._asked(partial(call, replacement.text))
                 except AccessTokenRefused as refused:
@@ -126,24 +122,21 @@ class Store:
                         raise PermanentError("permission_denied", refused.detail) from None
         raise AssertionError("a token newer than any there is was just bought")
 
-    def _token(self) -> AccessToken:
-        if self._held is None:
-            self._held = self._tokens.opened(self._merchant_id, self._fingerprint, self._stored_token)
-            self._stored_token = None
-        if self._held is not None and self._held.is_fresh(self._now()):
-            self._tokens.note_reuse()
-        else:
-            self._held = self._shared_token()
-        return self._held
+    def _token(self, *, newer_than: float = 0.0) -> AccessToken:
+        with self._fresh(newer_than) as (token, _):
+            return token
 
-    def _shared_token(self, *, newer_than: float = 0.0) -> AccessToken:
-        return self._tokens.get(
-            self._merchant_id, self._fingerprint, self._login, self._deadline, newer_than=newer_than
+    def _fresh(self, newer_than: float) -> AbstractContextManager[tuple[AccessToken, bool]]:
+        return self._tokens.fresh(
+            self._merchant_id, self._fingerprint, self._login, self._deadline, now=self._now, newer_than=newer_than
         )
 
     def _login(self) -> Login:
         application_key = self._open_key()
-        return self._asked(lambda: self._api.login(application_key, self._deadline))
+        self.key_accepted = False
+        login = self._asked(lambda: self._api.login(application_key, self._deadline))
+        self.key_accepted = True
+        return login
 
     def _asked(self, call: Callable[[], T]) -> T:
         """Make one call. That the work ran out of time is not the store's doing if we spent most of it ourselves."""

@@ -9,10 +9,9 @@ import ipaddress
 import re
 from collections.abc import Sequence
 
-from integrations.egress.addresses import LOCALHOST, LOOPBACK, STORE_PORT, is_host_name, is_ip_address
+from integrations.egress.addresses import LOCALHOST, LOOPBACK, STORE_PORT, DevStore, is_host_name, is_ip_address
 from integrations.egress.url import AUTHORITY, DEFAULT_PORTS, LAST_PORT
 from integrations.errors import RequestRefused
-from integrations.settings import DevStore
 
 DEFAULT_ALLOWED_HOSTS = ("ccadmin-*.oracleoutsourcing.com", "*-admin.occa.ocs.oraclecloud.com")
 """The admin hosts of Oracle's older and newer data centres. Wider patterns would hand keys to other Oracle services."""
@@ -48,16 +47,22 @@ def normalise_store_url(text: str, *, allowed_hosts: Sequence[str], dev_stores: 
         raise RequestRefused(
             "store_url",
             "storefront_host",
-            f"{host} is the storefront; its admin host is probably {twin}. Give the address of the admin console.",
+            f"this is the storefront; its admin host is probably {twin}. Give the address of the admin console.",
         )
     if not any(_matches(host, pattern) for pattern in allowed_hosts or DEFAULT_ALLOWED_HOSTS):
         raise RequestRefused(
             "store_url",
             "host_not_allowed",
-            f"{host} is not an admin host of Oracle Commerce that we know. Give the address of the admin console (the "
+            "this is not an admin host of Oracle Commerce that we know. Give the address of the admin console (the "
             "part before /occs-admin); an operator can admit further hosts with OCC_ALLOWED_HOSTS.",
         )
     return f"https://{host}"
+
+
+def is_dev_store(store_url: str) -> bool:
+    """Whether a normalised URL is one that only a dev store has: with http, a port, or an IP address."""
+    scheme, _, authority = store_url.partition("://")
+    return scheme == "http" or ":" in authority or not re.search(r"[a-z]", authority)
 
 
 def admin_twin(host: str) -> str | None:

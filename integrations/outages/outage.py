@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from integrations.cloud_event import cloud_event, timestamp
+from integrations.cloud_event import operator_event, timestamp
 from integrations.connections.causes import Evidence, IfNew, OutageKind, explain
 from integrations.connections.events import TROUBLED
 from integrations.connections.findings import findings_of
@@ -65,7 +65,7 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Outage:
-    """An outage with the figures it was declared on. `since`: seconds since the epoch, by the server's clock."""
+    """An outage with the figures it was declared on. `since`: seconds since the epoch, by the pipeline's clock."""
 
     kind: str  # a `OutageKind`, perhaps one of a newer release
     since: float
@@ -125,8 +125,8 @@ def next_for_held(
 ) -> Next:
     """What to do about held news. `heard`: the status that other systems know.
 
-    Trouble is told only if it was found after the outage: until somebody has looked again, it may be the outage's.
-    Stores that are still being tried `patience` seconds after its end are told of as they are.
+    Trouble is reported only if it was found after the outage: until somebody has looked again, it may be the outage's.
+    Stores that are still being tried `patience` seconds after its end are reported as they are.
     """
     if connection is None or heard is None or connection.status == heard:
         return Next.DROP
@@ -142,7 +142,7 @@ def next_for_held(
     return Next.REPORT if connection.updated_at > ended_at else Next.REVALIDATE
 
 
-# --- What operators are told ------------------------------------------------------------------------------------------
+# --- Events for operators --------------------------------------------------------------------------------------------
 
 
 def started_event(outage: Outage, number: int) -> dict[str, object]:
@@ -151,7 +151,7 @@ def started_event(outage: Outage, number: int) -> dict[str, object]:
 
 
 def ended_event(outage: Outage, number: int, now: float, *, held: int) -> dict[str, object]:
-    """The same at its end. `held`: of how many merchants there is news that may have to be told now."""
+    """The same at its end. `held`: of how many merchants there is news that may have to be reported now."""
     return _operator_event("outage_ended", outage, number, now, {"ended_at": timestamp(now), "held": held})
 
 
@@ -165,11 +165,4 @@ def _operator_event(
         "asked": outage.asked,
         "since": timestamp(outage.since),
     }
-    return cloud_event(
-        f"occ.operator.{what}",
-        event_id=f"operator:{int(now)}.{number}",  # no merchant id holds a colon
-        subject="operator",
-        now=now,
-        sequence=number,
-        data={**about, **more},
-    )
+    return operator_event(what, number=number, now=now, data={**about, **more})

@@ -30,6 +30,7 @@ MAX_SEALED_LENGTH = 16 * 1024
 _FIELD = "application_key"
 _KEY_BYTES = 32
 KEY_ID = re.compile(r"[A-Za-z0-9_-]{1,32}", re.ASCII)
+_SEALED_WITHIN = re.compile(r"sealed\.v[0-9]{1,3}\.", re.IGNORECASE | re.ASCII)
 _BASE64URL = re.compile(r"[A-Za-z0-9_-]+={0,2}", re.ASCII)
 _HOW_TO_SEAL = "`./run occ seal MERCHANT` seals one, and docs/sealing.md shows how to do it from other languages"
 
@@ -196,8 +197,13 @@ def seal(public_key: str, key_id: str, merchant_id: str, application_key: str) -
     return f"sealed.v1.{key_id}.{_encode(box)}"
 
 
+def is_sealed(text: str) -> bool:
+    """Whether this is meant to be a sealed key, whatever an editor or a program has put around it."""
+    return text.startswith("sealed.") or _SEALED_WITHIN.search(text) is not None
+
+
 def key_id_of(sealed: str) -> str | None:
-    """Which key pair a sealed key needs; None if that cannot be told."""
+    """Which key pair a sealed key needs; None if it does not say."""
     try:
         return _parts_of(sealed)[0]
     except RequestRefused:
@@ -209,6 +215,12 @@ def _parts_of(sealed: str) -> tuple[str, bytes]:
     if len(sealed) > MAX_SEALED_LENGTH:
         raise _refused("too_large", f"a sealed application key has at most {MAX_SEALED_LENGTH} characters")
     kind, _, rest = sealed.strip().partition(".")
+    if kind != "sealed" and is_sealed(sealed):
+        raise _refused(
+            "malformed",
+            "it is sealed, but something stands in front of it or around it (a byte order mark, quotes, a word): send "
+            "what sealing gave, from `sealed.` to its end, and nothing else",
+        )
     if kind != "sealed":
         raise _refused("not_sealed", f"a key in the clear is refused and was not kept; {_HOW_TO_SEAL}")
     version, _, rest = rest.partition(".")

@@ -40,7 +40,7 @@ _SECRET = re.compile(
     # a sealing key with its id
     | \b[A-Za-z0-9_-]{{1,32}}:[A-Za-z0-9_-]{{43}}(?![A-Za-z0-9_-])=?
     # users and passwords in URLs; those of servers may have a careless / in them
-    | (?P<server>\b(?:rediss?|unix|redis\+socket|socket|valkeys?|sentinel)://)[^\s'"]{{0,1000}}(?=@)
+    | (?P<server>\b(?:rediss?(?:\+sentinel)?|unix|redis\+socket|socket|valkeys?|sentinel)://)[^\s'"]{{0,1000}}(?=@)
     | (?P<url>\b[a-z][a-z0-9+.-]{{0,20}}://)[^\s/?\#'"@]*(?=@)
     | (?P<header>\b(?:proxy-authorization|authorization|set-cookie|cookie):\s*)[^\r\n'"]+
     # name=value, 'name': 'value', name: 'value', also as JSON within JSON
@@ -49,7 +49,8 @@ _SECRET = re.compile(
     """,
     re.IGNORECASE | re.VERBOSE,
 )
-_WORTH_A_CHECK = re.compile(r"[:=]|eyJ|bearer|basic|sealed\.|whsec_", re.IGNORECASE)
+_SIGNS = (":", "=", "eyj", "bearer", "basic", "sealed.", "whsec_")
+"""What is recognised by its shape has one of these in it, whatever its case."""
 
 
 def redact_text(text: str) -> str:
@@ -68,13 +69,19 @@ def redact(fields: Mapping[str, object]) -> dict[str, JsonValue]:
 
 
 @functools.lru_cache(maxsize=1024)
+def _shown_name(name: str) -> str:
+    return redact_text(name)
+
+
+@functools.lru_cache(maxsize=1024)
 def names_a_secret(name: str) -> bool:
     """Whether a field of this name holds something that is never shown."""
     return _NAME.fullmatch(name) is not None
 
 
 def _redacted(text: str) -> str:
-    return _SECRET.sub(_replacement, text) if _WORTH_A_CHECK.search(text) else text
+    folded = text.casefold()
+    return _SECRET.sub(_replacement, text) if any(sign in folded for sign in _SIGNS) else text
 
 
 def _replacement(match: re.Match[str]) -> str:
@@ -88,7 +95,7 @@ def _fields(fields: Mapping[Any, object], depth: int) -> dict[str, JsonValue]:
         name = str(key)
         # Numbers and truth values under such a name (a token's lifetime) are no secrets, and worth seeing.
         hidden = names_a_secret(name) and not isinstance(value, int | float | None)
-        shown[redact_text(name)] = REDACTED if hidden else _plain(value, depth)
+        shown[_shown_name(name)] = REDACTED if hidden else _plain(value, depth)
     return shown
 
 

@@ -20,6 +20,7 @@ from integrations.connections.lifecycle import hearing
 from integrations.connections.record import Connection
 from integrations.connections.records import Committed, Records
 from integrations.connections.rhythm import Rhythm, hear, rhythm_in
+from integrations.lua import lua_beside
 
 LISTENING = "occ:listening"
 SILENT = "occ:silent"
@@ -29,26 +30,6 @@ _HOUR = 3600
 _AT_ONCE = 200  # merchants per script: the server does nothing else meanwhile
 _RACES_BEFORE_GIVING_UP = 20
 _NOTHING_PROVEN = {"of_a_former_run", "late"}
-
-# KEYS: listening, merchants of this hour, then a hash per merchant. ARGV: milliseconds to keep the hour, then per slot:
-# number of its hash, merchant id, slot, text as it was read, text from now on, when it counts as silent or "", 1 if it
-# was just heard from. Returns the numbers of those that somebody else has changed meanwhile.
-_WRITE = """
-local lost = {}
-for index = 2, #ARGV, 7 do
-  local key, merchant, slot = KEYS[ARGV[index] + 2], ARGV[index + 1], ARGV[index + 2]
-  if (redis.call('HGET', key, slot) or '') ~= ARGV[index + 3] then
-    lost[#lost + 1] = (index - 2) / 7
-  else
-    if ARGV[index + 4] ~= ARGV[index + 3] then redis.call('HSET', key, slot, ARGV[index + 4]) end
-    if ARGV[index + 5] ~= '' then redis.call('ZADD', KEYS[1], 'LT', ARGV[index + 5], merchant) end
-    if ARGV[index + 6] == '1' and redis.call('PFADD', KEYS[2], merchant) == 1 then
-      redis.call('PEXPIRE', KEYS[2], ARGV[1])
-    end
-  end
-end
-return lost
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +67,7 @@ class HeardSlots:
     def __init__(self, records: Records, slots: Iterable[str]) -> None:
         """`slots`: the names that the settings know; reports about others are of no use."""
         self._records, self._redis, self._slots = records, records.redis, frozenset(slots)
-        self._write = records.redis.register_script(_WRITE)
+        self._write = records.redis.register_script(lua_beside(__file__, "write_rhythms"))
 
     def take(self, reports: Sequence[Report]) -> Taken:
         """Note what was heard. Raises redis.RedisError or TransientError; taking it all again does no harm."""
@@ -175,7 +156,7 @@ class HeardSlots:
             self._redis.zrem(SILENT, connection.merchant_id)
 
     def _written(self, entries: Sequence[tuple[_Heard, str, Rhythm]], now: float) -> list[int]:
-        """Write the rhythms where they are still as they were read; tells which were not."""
+        """Write the rhythms where they are still as they were read; returns the indexes of those that were not."""
         if not entries:
             return []
         merchants = dict.fromkeys(one.merchant_id for one, _, _ in entries)

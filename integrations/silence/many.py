@@ -6,7 +6,7 @@ The share is that of the silent ones among these and those that were heard from 
 
 from dataclasses import dataclass
 
-from integrations.cloud_event import cloud_event, timestamp
+from integrations.cloud_event import operator_event, timestamp
 
 DAY = 86400.0
 """Seconds: those found silent within so long count as silent at once."""
@@ -48,16 +48,10 @@ def started_event(tally: Tally, number: int, now: float) -> dict[str, object]:
 
 
 def ended_event(tally: Tally, number: int, now: float, *, since: float) -> dict[str, object]:
-    """The same at its end. Whose slots are still silent then is told merchant by merchant."""
+    """The same at its end. Merchants whose slots are still silent then get an event each."""
     return _operator_event("silence_ended", tally, number, now, {"since": timestamp(since), "ended_at": timestamp(now)})
 
 
 def _operator_event(what: str, tally: Tally, number: int, now: float, times: dict[str, object]) -> dict[str, object]:
-    return cloud_event(
-        f"occ.operator.{what}",
-        event_id=f"operator:{int(now)}.{number}",  # no merchant id holds a colon
-        subject="operator",
-        now=now,
-        sequence=number,
-        data={"silent": tally.silent, "heard": tally.heard, "share": round(tally.share, 3), **times},
-    )
+    about = {"silent": tally.silent, "heard": tally.heard, "share": round(tally.share, 3)}
+    return operator_event(what, number=number, now=now, data={**about, **times})

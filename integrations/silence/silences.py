@@ -6,19 +6,18 @@
 Ticks do this, any number of them; what is recorded twice changes nothing the second time. No store is called.
 """
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
 
-import redis
-
+from integrations.cloud_event import event_text
 from integrations.connections.change import Change, Stop
 from integrations.connections.lifecycle import hearing
 from integrations.connections.record import Connection, Silence
 from integrations.connections.records import EVENTS, OUTAGE, Records
 from integrations.connections.rhythm import Rhythm
+from integrations.lua import lua_beside
 from integrations.silence.heard import LISTENING, SILENT, HeardSlots, heard_key
 from integrations.silence.many import DAY, Rule, Tally, ended_event, is_on, started_event
 
@@ -26,17 +25,6 @@ MANY = "occ:silence-of-many"
 _AGAIN = 3600.0
 """Seconds until a slot that is silent is looked at again."""
 _UNREADABLE_AGAIN = 3600.0
-
-# KEYS: outage, events, many. ARGV: number of the last operator event as it was read, event, bound, since when many are
-# silent, or "" if they no longer are. Of several that have decided at once, one tells.
-_REPORT = """
-if (redis.call('HGET', KEYS[1], 'number') or '0') ~= ARGV[1] then return 0 end
-if (redis.call('EXISTS', KEYS[3]) == 1) == (ARGV[4] ~= '') then return 0 end
-redis.call('HINCRBY', KEYS[1], 'number', 1)
-redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[3], '*', 'event', ARGV[2])
-if ARGV[4] == '' then redis.call('DEL', KEYS[3]) else redis.call('HSET', KEYS[3], 'since', ARGV[4]) end
-return 1
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +55,10 @@ class Silences:
         *,
         report: Callable[[dict[str, object]], object] = lambda _: None,
     ) -> None:
-        """`tell` hears of the operator events that this process has raised."""
+        """`report` hears of the operator events that this process has raised."""
         self._records, self._redis, self._heard, self._rule = records, records.redis, heard, rule
         self._report_here = report
-        self._report = records.redis.register_script(_REPORT)
+        self._report = records.redis.register_script(lua_beside(__file__, "report_silence"))
 
     def judge(self, limit: int) -> Judged:
         """Look at up to `limit` merchants whose time has come, those first that are waiting longest."""
@@ -117,7 +105,7 @@ class Silences:
             pipe.execute()
 
     def _record(self, merchant: _Merchant, now: float, *, many: bool) -> int:
-        """Write down what was found of a merchant, and when to look again; tells how many slots have fallen silent."""
+        """Record what was found of a merchant, and when to check again; returns how many slots have fallen silent."""
         merchant_id, slots, found = merchant.connection.merchant_id, merchant.connection.slots, 0
         for slot, rhythm in merchant.rhythms.items():
             known = slots[slot].silence if slot in slots else None
@@ -140,7 +128,7 @@ class Silences:
         return not isinstance(self._records.change(merchant_id, partial(_decide, slot, silence)), Stop)
 
     def _review(self, fell_silent: Iterable[str], now: float) -> bool:
-        """Whether many are silent at once, these among them; operators are told when it begins and when it ends."""
+        """Whether many are silent at once, these among them; operators get an event when it begins and when it ends."""
         number, since = self._redis.hget(OUTAGE, "number"), self._redis.hget(MANY, "since")
         begun = float(str(since)) if since is not None else None
         recent = now - DAY if begun is None else begun - DAY
@@ -154,7 +142,12 @@ class Silences:
             event, state = started_event(tally, sequence, now), f"{now:.6f}"
         else:
             event, state = ended_event(tally, sequence, now, since=begun), ""
-        args: list[str | int] = [str(number or 0), json.dumps(event), self._records.events_kept, state]
+        args: list[str | int] = [
+            str(number or 0),
+            event_text(event, self._records.event_source),
+            self._records.events_kept,
+            state,
+        ]
         if self._report(keys=[OUTAGE, EVENTS, MANY], args=args):
             self._report_here(event)
         return on
@@ -171,8 +164,3 @@ def _is_watched(connection: Connection, slot: str) -> bool:
 def _next_judgement(rhythms: Iterable[Rhythm], now: float) -> float:
     moments = [moment for rhythm in rhythms if (moment := rhythm.silent_at) is not None]
     return min((moment if moment > now else now + _AGAIN for moment in moments), default=now + DAY)
-
-
-def silent_merchants(client: redis.Redis) -> int:
-    """How many merchants have a silent slot."""
-    return int(client.zcard(SILENT))

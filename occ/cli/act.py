@@ -155,7 +155,7 @@ def disconnect(context: click.Context, /, *, forget: str, yes: bool, **given: An
 
 
 def _sealed(application_key: str, merchant_id: str, settings: Settings) -> str:
-    if application_key.startswith("sealed."):
+    if keyring.is_sealed(application_key):
         return application_key
     newest = settings.sealing_keys[0]
     return keyring.seal(newest.public_key, newest.key_id, merchant_id, application_key)

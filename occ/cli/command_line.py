@@ -30,6 +30,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "repair": ("cli.act", "Re-validate connections now and repair contested slots."),
         "replay": ("cli.act", "Request the events that stores failed to deliver."),
         "disconnect": ("cli.act", "Remove our callback URL from stores and forget their keys."),
+        "request": ("cli.request", "Show what became of a request."),
         "refused": ("cli.operate", "List refused requests."),
         "undelivered": ("cli.operate", "List events that could not be delivered to the receiver."),
         "quarantine": ("cli.operate", "List messages in quarantine; requeue or discard them."),
@@ -41,6 +42,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "rotate-keys": ("cli.keys", "Re-seal all application keys with the newest sealing key."),
         "completion": ("cli.operate", "Print a shell completion script."),
         "demo": ("demo.demo", "Connect merchants of a simulated Oracle Commerce Cloud, and explain how each ended."),
+        "celery": ("cli.with_celery", "Run a command of Celery's on what runs here."),
         "up": ("local.up", "Run everything here: server, workers, beat, Flower and metrics."),
         "simulate": ("cli.operate", "Start a simulated Oracle Commerce Cloud."),
     }

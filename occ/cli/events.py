@@ -19,7 +19,7 @@ _PAGE = 1000
 _READ_EVERY = 0.5
 _POSITION = re.compile(r"[0-9]{1,20}(-[0-9]{1,20})?", re.ASCII)
 _PREFIX = "occ.connection."
-_OTHERS = ("recovered", "drifted", "key_expiring", "reauthorised", "reauthorisation_failed")
+_OTHERS = ("recovered", "drifted", "key_expiring", "reauthorised", "reauthorisation_failed", "store_shared")
 
 EVENT_TYPES = (
     *(f"{_PREFIX}{what}" for what in (*ConnectionStatus, *_OTHERS)),
@@ -27,6 +27,7 @@ EVENT_TYPES = (
     "occ.slot.silent",
     "occ.slot.deliveries_failing",
     "occ.slot.deliveries_cleared",
+    "occ.request.refused",
     "occ.operator.outage_started",
     "occ.operator.outage_ended",
     "occ.operator.silence_started",

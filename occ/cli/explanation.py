@@ -18,6 +18,7 @@ from integrations.connections.record import (
     merchant_of,
 )
 from integrations.connections.rhythm import Rhythm
+from occ.actors import MUST_ACT
 from occ.cli.facts import expiry
 from occ.cli.plain_text import ago, counted, date_and_clock, from_now, lasting, one_line
 
@@ -40,12 +41,6 @@ _KEY = {
     KeyVerdict.DOUBTED: "The store refused the application key once; a second attempt will decide.",
     KeyVerdict.REJECTED: "The store refuses the application key.",
 }
-_ACTORS = {
-    Actor.MERCHANT: "The merchant must act.",
-    Actor.OPERATOR: "The operator of this installation must act.",
-    Actor.ORACLE: "Oracle, or whoever runs the store, must act.",
-    Actor.NOBODY: "Nobody has to act.",
-}
 _HELPED_BY_A_NEW_KEY = frozenset({"key_rejected", "new_key_rejected", "key_expiring"})
 _ENDS_BY_ITSELF = frozenset({"slot_silent"})  # with the next delivery
 _DRIFT = MappingProxyType(
@@ -56,6 +51,7 @@ _DRIFT = MappingProxyType(
         Drift.FORMER_URL: "it still had our former callback URL",
         Drift.SLOT_GONE: "the store no longer offers it",
         Drift.PREVIEW_ONLY: "only its preview twin had our callback URL",
+        Drift.URLS_ALTERED: "the store changed somebody else's URL when we wrote",
         Drift.SETTINGS_LOST: "a header or the basic authentication was gone",
         Drift.SECRET_RESET: "its secret had been reset",
     }
@@ -125,7 +121,7 @@ def findings_explained(connection: Connection, now: float) -> Iterator[str]:
         where = f"{finding.slot}: " if finding.slot else ""
         evidence = f"{finding.code}, {finding.detail}" if finding.detail else finding.code
         again = f" Next try {from_now(finding.next_attempt_at, now)}." if finding.next_attempt_at else ""
-        yield one_line(f"{where}{explanation.sentence} [{evidence}] {_ACTORS[explanation.actor]}{again}")
+        yield one_line(f"{where}{explanation.sentence} [{evidence}] {MUST_ACT[explanation.actor]}{again}")
 
 
 def is_stuck(connection: Connection, now: float) -> bool:
@@ -157,6 +153,8 @@ def _what_happened(connection: Connection, now: float) -> Iterator[str]:
     # Disconnecting counts as a run of its own and keeps the time of the one before.
     run = "The last run" if connection.disconnection is not None else f"Run {connection.run}"
     yield f"{run} began {began}, with the store {connection.store_url}."
+    if connection.request_id:
+        yield f"The last request that changed it was {connection.request_id}."
     yield from _of_disconnection(connection, now)
     yield from _of_key(connection, now)
     if connection.shipping_methods.verdict is ShippingVerdict.CONFIGURED:

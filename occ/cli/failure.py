@@ -39,7 +39,7 @@ Exit codes:
        it failed for some; `health`: work is overdue; `rotate-keys`: no sealing key opens some application keys
   2    wrong usage, or a request or settings that were refused
   3    the server could not be reached
-  4    the merchant has no connection
+  4    the merchant has no connection; `request`: nothing is known of it
   70   internal error
   130  interrupted (143: terminated)
   141  the reader of the output went away
@@ -57,10 +57,15 @@ class CommandError(Exception):
         self.field = field
 
 
-def unknown_merchant(merchant_id: str) -> CommandError:
-    """The merchant was never connected; or never had the former store named as `<merchant>@<run>`."""
+def unknown_merchant(merchant_id: str, refusal: str = "") -> CommandError:
+    """The merchant was never connected; or never had the former store named as `<merchant>@<run>`.
+
+    `refusal`: what was wrong with the last request for it.
+    """
     known = merchant_of(merchant_id)
-    if known == merchant_id:
+    if known == merchant_id and refusal:
+        remedy = f"there is no such connection; {refusal}"
+    elif known == merchant_id:
         remedy = f"there is no such connection; `occ connect {merchant_id} ...` creates one"
     else:
         remedy = f"there is no former store {merchant_id}; `occ explain {known}` lists them"

@@ -1,30 +1,24 @@
 """What `occ rotate-keys` does: re-seal application keys, and check whether anything still needs an old sealing key."""
 
-import base64
 import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, cast
 
 import click
-import redis
 
-from integrations.connections.rotation import Progress, Rotation
-from integrations.connections.sealed_keys import SealedKeys
+from integrations.connections.sealed_keys import Progress, Rotation, SealedKeys
 from integrations.errors import RequestRefused
-from integrations.quarantine import INBOX, list_quarantine
 from integrations.sealing.keyring import Keyring
+from integrations.server.client import client_of
 from integrations.settings import Settings, load_settings
 from occ.cli.failure import CommandError, ExitCode
 from occ.cli.plain_text import counted
+from occ.cli.request import texts_of, waiting_requests
 from occ.cli.set_up import environment_of_what_runs, records_of, servers_of
-from tasks.queues import REQUESTS
 
 _REPORT_EVERY = 1.0  # seconds
-_PAGE = 500
-_UNACKNOWLEDGED = "unacked"  # Kombu's hash of messages that workers have taken and not finished
 
 
 def rotate(*, as_json: bool) -> None:
@@ -79,43 +73,28 @@ def retire(key_id: str, *, as_json: bool) -> None:
 
 
 def requests_that_need(key_id: str, settings: Settings) -> Counter[str]:
-    """How many requests sealed with this key wait, by where: "inbox", "queue", "quarantine"."""
-    needle = f"sealed.v1.{key_id}.".encode()
+    """How many requests sealed with this key wait, by where: "inbox", "queue", "scheduled", "quarantine"."""
+    needle = f"sealed.v1.{key_id}."
     found: Counter[str] = Counter()
-    for url in servers_of(settings):
-        with redis.Redis.from_url(url) as client:
-            for where, message in _waiting(client):
-                found[where] += _contains(message, needle)
-    return +found
+    for server in servers_of(settings):
+        with client_of(server) as client:
+            # Twice: what goes back to a queue while this looks elsewhere is found by the second look.
+            for _ in range(2):
+                found |= Counter(where for where, message in waiting_requests(client) if _contains(message, needle))
+    return found
 
 
-def _waiting(client: redis.Redis) -> Iterator[tuple[str, bytes]]:
-    """What may hold a request: where, and its bytes."""
-    after = "-"
-    while page := cast("list[Any]", client.xrange(INBOX, min=after, count=_PAGE)):
-        yield from (("inbox", value) for _, fields in page for value in fields.values())
-        after = f"({page[-1][0].decode()}"
-    yield from (("queue", message) for message in cast("list[bytes]", client.lrange(REQUESTS, 0, -1)))
-    yield from (("queue", message) for _, message in client.hscan_iter(_UNACKNOWLEDGED, count=_PAGE))
-    yield from (("quarantine", entry.content() or b"") for entry in list_quarantine(client))
-
-
-def _contains(message: bytes, needle: bytes) -> bool:
-    """In the message itself, or in its body as Celery packs it."""
-    if needle in message:
-        return True
-    try:
-        parsed = json.loads(message)
-        body = (parsed[0] if isinstance(parsed, list) else parsed)["body"]
-        return needle in base64.b64decode(body)
-    except (ValueError, TypeError, KeyError, IndexError):
-        return False
+def _contains(message: bytes, needle: str) -> bool:
+    """In the message itself, in its JSON, or in its body as Celery packs it."""
+    return any(needle in text for text in texts_of(message))
 
 
 def _about_requests(waiting: Counter[str]) -> str:
     where = ", ".join(f"{place} {count}" for place, count in waiting.items())
     need = counted(waiting.total(), "waiting request needs", "waiting requests need")
     remedy = "let the workers take them, then rotate again"
+    if waiting["scheduled"]:
+        remedy += "; those that are scheduled are taken up when their countdown or eta ends"
     if waiting["quarantine"]:
         remedy += "; requeue or discard those in `occ quarantine`"
     return f"{need} this key ({where}); {remedy}"

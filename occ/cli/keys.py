@@ -8,7 +8,7 @@ from textwrap import dedent
 import click
 
 from integrations.errors import RequestRefused
-from integrations.sealing.keyring import SealingKey
+from integrations.sealing.keyring import SealingKey, is_sealed
 from integrations.sealing.keyring import seal as sealed_with
 from occ.cli.key_input import key_from_standard_input
 from occ.cli.options import json_option, merchant
@@ -55,7 +55,7 @@ def seal(*, merchant: str, as_json: bool) -> None:
     from occ.cli.set_up import newest_sealing_key  # noqa: PLC0415
 
     application_key = key_from_standard_input()
-    if application_key.startswith("sealed."):
+    if is_sealed(application_key):
         raise RequestRefused("application_key", "already_sealed", "this key is sealed already; send it as it is")
     try:
         check_application_key(application_key)
@@ -84,7 +84,10 @@ def producer_settings(*, as_json: bool) -> None:
     variables = {}
     if wants_embedded_server(os.environ):
         running = settings_of_what_runs()
-        variables = {"REDIS_URL": running.redis_url, "BROKER_URL": running.broker_url}
+        variables = {
+            "REDIS_URL": running.redis_url.text,
+            "BROKER_URL": running.broker_url.celery_settings()["broker_url"],
+        }
     key = newest_sealing_key()
     variables |= {"SEALING_KEY_ID": key.key_id, "SEALING_PUBLIC_KEY": key.public_key}
     if as_json:

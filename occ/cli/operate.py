@@ -10,12 +10,13 @@ from dataclasses import asdict
 import click
 import redis
 
-from integrations import quarantine as set_aside
 from integrations.connections.status import iso
 from integrations.deliveries import deliveries
 from integrations.errors import RequestRefused
-from integrations.quarantine import QuarantinedMessage
+from integrations.messages import quarantine as set_aside
+from integrations.messages.quarantine import QuarantinedMessage
 from integrations.sealing.redaction import redact_text
+from integrations.server.client import client_of
 from occ.cli.command_line import COMPLETION
 from occ.cli.failure import CommandError, ExitCode
 from occ.cli.options import json_option, last_option
@@ -113,7 +114,7 @@ def quarantine(*, requeued: str | None, discarded: str | None, last: int, as_jso
     """
     settings = settings_of_what_runs()
     with records_of(settings), contextlib.ExitStack() as open_clients:
-        clients = [open_clients.enter_context(redis.Redis.from_url(url)) for url in servers_of(settings)]
+        clients = [open_clients.enter_context(client_of(server)) for server in servers_of(settings)]
         if requeued:
             entries = [_where_it_is(clients, lambda client: set_aside.requeue(client, requeued))]
         elif discarded:

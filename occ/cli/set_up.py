@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
-from urllib.parse import urlsplit
 
 import redis
 from redis.backoff import ExponentialBackoff
@@ -17,6 +16,10 @@ from redis.retry import Retry
 
 from integrations.connections.records import Records
 from integrations.sealing.keyring import SealingKey
+from integrations.server.client import client_of
+from integrations.server.look import look_at
+from integrations.server.trouble import trouble_behind
+from integrations.server.url import ServerUrl
 from integrations.settings import PREFIX, KeylessSettings, Settings, load_keyless_settings, load_sealing_keys
 from occ.cli.failure import CommandError, ExitCode
 from occ.clone import started_as
@@ -30,6 +33,8 @@ T = TypeVar("T")
 
 READ_EVERY = 0.25
 """Seconds: a person sees a change at once, for one small read each time."""
+
+_RESTARTS_WITHIN = 1.0  # seconds
 
 _PATIENCE = 30.0
 """Seconds that the server may be away: long enough for a restart."""
@@ -68,19 +73,17 @@ def newest_sealing_key() -> SealingKey:
     return load_sealing_keys(environment.settings_without_server(os.environ))[0]
 
 
-def servers_of(settings: KeylessSettings) -> list[str]:
-    """The URLs, for redis-py, of the servers that hold the queues and the records. Mostly that is one."""
-    url = settings.broker_url
-    if url.startswith("redis+socket://"):
-        url = settings.redis_url if settings.redis_url.startswith("unix:") else url.replace("redis+socket", "unix", 1)
-    return list(dict.fromkeys([url, settings.redis_url]))
+def servers_of(settings: KeylessSettings) -> list[ServerUrl]:
+    """The servers that hold the queues and the records. Mostly that is one."""
+    one = settings.broker_url.is_database_of(settings.redis_url)
+    return [settings.redis_url] if one else [settings.broker_url, settings.redis_url]
 
 
 @contextmanager
 def records_of(settings: KeylessSettings) -> Iterator[Records]:
     """The records, on a server that answers. Raises CommandError when it does not, or stops answering."""
-    # Somebody is waiting: a server that restarts gets a second; one that is gone is reported at once.
-    client = redis.Redis.from_url(
+    _see_that_it_can_be_used(settings.redis_url, "OCC_REDIS_URL")
+    client = client_of(
         settings.redis_url,
         decode_responses=True,
         socket_timeout=10,
@@ -89,10 +92,42 @@ def records_of(settings: KeylessSettings) -> Iterator[Records]:
     )
     try:
         with client:
-            client.ping()
             yield Records(client)
     except redis.RedisError as error:
-        raise _no_server(_explained(error, settings.redis_url)) from None
+        raise _no_server(trouble_behind(error, settings.redis_url, "OCC_REDIS_URL").sentence) from None
+
+
+def see_that_servers_can_be_used(settings: KeylessSettings) -> None:
+    """Both servers answer, and are of a kind we can use. Raises CommandError with the remedy."""
+    _see_that_it_can_be_used(settings.redis_url, "OCC_REDIS_URL")
+    if not settings.broker_url.is_database_of(settings.redis_url):
+        _see_that_it_can_be_used(settings.broker_url, "OCC_BROKER_URL")
+
+
+def _see_that_it_can_be_used(server: ServerUrl, setting: str) -> None:
+    # Somebody is waiting: a server that restarts, or is busy, gets some seconds; a wrong one is reported at once.
+    until = time.monotonic() + _RESTARTS_WITHIN
+    while trouble := look_at(server, setting).trouble:
+        if trouble.lasting or time.monotonic() > until:
+            raise _no_server(trouble.sentence, setting)
+        time.sleep(READ_EVERY)
+
+
+@contextmanager
+def broker_of(settings: KeylessSettings) -> Iterator[redis.Redis]:
+    """The broker, which mostly is the server with the records. Raises CommandError when it does not answer."""
+    try:
+        with client_of(
+            settings.broker_url,
+            decode_responses=True,
+            encoding_errors="replace",  # anything may lie in a queue
+            socket_timeout=10,
+            socket_connect_timeout=3,
+        ) as broker:
+            yield broker
+    except redis.RedisError as error:
+        setting = "OCC_REDIS_URL" if settings.broker_url.is_database_of(settings.redis_url) else "OCC_BROKER_URL"
+        raise _no_server(trouble_behind(error, settings.broker_url, setting).sentence, setting) from None
 
 
 def repeatedly(
@@ -129,8 +164,10 @@ class Installation:
 
     def __init__(self, settings: Settings, variables: Mapping[str, str]) -> None:
         from tasks.wiring import Wiring  # noqa: PLC0415 - commands that only read need not load it
+        from tasks.worker.counting import Counts  # noqa: PLC0415
 
         self.services = Wiring(settings)
+        self.services.counts = Counts(settings.redis_url)  # calls to stores count, whoever makes them
         self._variables = variables
 
     def __enter__(self) -> Self:
@@ -142,6 +179,7 @@ class Installation:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.services.session.close()
+        self.services.counts.close()
         self.services.redis.close()
 
     def prepare_to_send(self) -> None:
@@ -159,29 +197,5 @@ class Installation:
         start_work(asked)
 
 
-def _explained(error: redis.RedisError, url: str) -> str:
-    """In our own words: some texts of the server quote what was sent."""
-    where = _place(url)
-    code = str(error).split(" ", maxsplit=1)[0]
-    match error:
-        case redis.AuthenticationError() | redis.exceptions.AuthorizationError():
-            return f"the server at {where} rejects the login; check user and password in OCC_REDIS_URL"
-        case redis.exceptions.NoPermissionError():
-            return f"the server at {where} does not permit this user to do that; docs/security.md lists what it needs"
-        case redis.exceptions.BusyLoadingError():
-            return f"the server at {where} is still loading its data; try again in a moment"
-        case redis.ConnectionError() | redis.TimeoutError():
-            return f"cannot reach the server at {where}; check that it runs and that OCC_REDIS_URL is right"
-        case redis.ResponseError() if code.isupper() and code.isalpha():
-            return f"the server at {where} refused a command ({code}); see its log"
-    return f"the server at {where} gave an unexpected answer; is it Redis or Valkey?"
-
-
-def _place(url: str) -> str:
-    """Where a server is, without user, password or options."""
-    parts = urlsplit(url)
-    return f"{parts.hostname}:{parts.port or 6379}" if parts.hostname and parts.scheme != "unix" else parts.path
-
-
-def _no_server(remedy: str) -> CommandError:
-    return CommandError(ExitCode.NO_SERVER, "no_server", remedy, field="OCC_REDIS_URL")
+def _no_server(remedy: str, setting: str = "OCC_REDIS_URL") -> CommandError:
+    return CommandError(ExitCode.NO_SERVER, "no_server", remedy, field=setting)

@@ -12,12 +12,14 @@ from integrations.connections.record import Connection
 from integrations.connections.records import Records, Snapshot
 from integrations.connections.rhythm import Rhythm
 from integrations.connections.status import iso, status_object
+from integrations.connections.status_index import StatusIndex
 from integrations.silence.heard import rhythms_of
 from occ.cli.explanation import explained, findings_explained
 from occ.cli.facts import attention, colour, facts, registered
 from occ.cli.failure import unknown_merchant
 from occ.cli.options import Filters, any_recorded, filter_options, json_option, last_option, recorded
 from occ.cli.plain_text import columns, date_and_clock, from_now, one_line
+from occ.cli.request import last_refusal
 from occ.cli.set_up import records_of, repeatedly, settings_of_what_runs
 from occ.cli.views import JsonLines, View, progress_view
 
@@ -116,7 +118,7 @@ def timeline(*, merchant: str, last: int, svg: Path | None, as_json: bool) -> No
 def _one(records: Records, merchant_id: str) -> Snapshot:
     snapshot = records.load(merchant_id)
     if snapshot.connection is None:
-        raise unknown_merchant(merchant_id)
+        raise unknown_merchant(merchant_id, last_refusal(records, merchant_id))
     return snapshot
 
 
@@ -129,7 +131,12 @@ def _watch(records: Records, merchant_id: str | None, filters: Filters, *, as_js
             for snapshot in repeatedly(lambda: _one(records, merchant_id)):
                 shown.show(_connections([snapshot]), snapshot.now())
         else:
-            for snapshots in repeatedly(lambda: _matching(records.all(page=_PAGE), filters), every=_WATCH_ALL_EVERY):
+            index = StatusIndex(records)
+
+            def matching() -> list[Snapshot]:
+                return _matching(index.snapshots(filters.statuses, page=_PAGE), filters)
+
+            for snapshots in repeatedly(matching, every=_WATCH_ALL_EVERY):
                 if snapshots:
                     shown.show(_connections(snapshots), snapshots[-1].now())
 
@@ -147,6 +154,8 @@ def _described(connection: Connection, heard: Mapping[str, Rhythm], now: float) 
     yield f"{connection.merchant_id} is {status}: run {connection.run}, {one_line(connection.store_url)}"
     due = f", next check {from_now(connection.due_at, now)}" if connection.due_at is not None else ""
     yield f"last changed {date_and_clock(connection.updated_at)}{due}"
+    if connection.request_id:
+        yield f"last request {one_line(connection.request_id)}"
     yield ""
     rows = [("SUBJECT", "STATUS", "ATTEMPTS", "NEXT", "REMARK")]
     rows += [
@@ -162,10 +171,9 @@ def _described(connection: Connection, heard: Mapping[str, Rhythm], now: float) 
 
 def _show_all(records: Records, filters: Filters, *, as_json: bool) -> None:
     """Page by page: there may be more than fit into memory. Each page is shown before the next is read."""
-    remaining = records.all(page=_PAGE)
-    shown = is_any = False
+    remaining = StatusIndex(records).snapshots(filters.statuses, page=_PAGE)
+    shown = False
     while page := list(islice(remaining, _PAGE)):
-        is_any = True
         connections = _connections(_matching(page, filters))
         if as_json:
             heard = rhythms_of(records.redis, [connection.merchant_id for connection in connections])
@@ -176,7 +184,8 @@ def _show_all(records: Records, filters: Filters, *, as_json: bool) -> None:
             click.echo("\n".join(lines))
         shown = shown or bool(connections)
     if not shown and not as_json:
-        click.echo("No connection matches." if is_any else "No connections yet; `occ connect` creates one.", err=True)
+        nothing = "No connection matches." if records.count() else "No connections yet; `occ connect` creates one."
+        click.echo(nothing, err=True)
 
 
 def _matching(snapshots: Iterable[Snapshot], filters: Filters) -> list[Snapshot]:

@@ -18,7 +18,13 @@ Tone = Literal["done", "waits", "ended"]
 
 _ROWS = {Step.VALIDATE_KEY: "key", Step.CHECK_SHIPPING_METHODS: "shipping methods", Step.DISCONNECT: "disconnect"}
 _WAITS = {"waits", "key_doubted", "new_key_doubted"}
-_TROUBLED_WITHOUT_CAUSE = {"no_shipping_methods", "new_key_rejected", "slot_silent", "deliveries_failing"}
+_TROUBLED_WITHOUT_CAUSE = {
+    "no_shipping_methods",
+    "new_key_rejected",
+    "slot_silent",
+    "deliveries_failing",
+    "store_shared",
+}
 
 _NAMES = 170
 _PLOT = 640

@@ -3,23 +3,28 @@
 import json
 import secrets
 import signal
+import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
+from urllib.parse import unquote
 
+import redis
 from celery import Celery
 
 from integrations.connections.records import Records
 from integrations.oracle_commerce.slot import callback_url_for
 from integrations.sealing.keyring import SealingKey, seal
+from integrations.server.same_environment import SEALING_KEYS, mark_of_key
 from integrations.settings import PREFIX, load_settings
 from occ.cli.failure import CommandError, ExitCode
 from occ.cli.set_up import records_of
 from occ.demo.merchants import SLOTS, Part
-from occ.demo.receiver import Receiver
 from occ.demo.verdict import Seen
 from occ.local.commands import beat_command, worker_command
 from occ.local.environment import wants_embedded_server
@@ -114,7 +119,8 @@ class Stage:
         self._redis = until_the_end(connect(self._settings.redis_url))
         self.records = Records(self._redis)
         self.receiver.client = self._redis
-        self._producer = Celery("a-producer", broker=self._settings.broker_url, set_as_current=False)
+        self._producer = Celery("a-producer", set_as_current=False)
+        self._producer.conf.update(self._settings.broker_url.celery_settings())
         self._cleanup.callback(self._producer.close)
         if server is None:
             self._see_that_nobody_uses_it()
@@ -129,7 +135,7 @@ class Stage:
         self._supervisor.start(Program("beat", beat_command()))
 
     def _environment(self, server: EmbeddedServer | None) -> dict[str, str]:
-        """What workers and beat are told: nothing of ours that happens to be set here."""
+        """The environment of workers and beat: nothing of ours that happens to be set here."""
         plain = {name: value for name, value in self._environ.items() if not name.startswith(PREFIX)}
         if server is not None:
             where = {"OCC_REDIS_URL": server.url, "OCC_BROKER_URL": server.broker_url}
@@ -240,6 +246,7 @@ class Stage:
 
     def _take_our_records_away(self) -> None:
         """Whatever carries our merchant ids, wherever records put them. What is told in streams stays told."""
+        self._redis.srem(SEALING_KEYS, *(mark_of_key(key) for key in self._settings.sealing_keys))
         for key in self._redis.scan_iter("occ:*", count=1000):
             if self._prefix in key or key.startswith("occ:heard-within:"):
                 self._redis.unlink(key)
@@ -257,3 +264,51 @@ def _ctrl_c_is_ours() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+# --- What receives the stores' deliveries ----------------------------------------------------------------------------
+
+
+class Receiver:
+    """What takes the stores' deliveries, on this machine: reports each slot it heard from, fails for `failing`."""
+
+    def __init__(self) -> None:
+        self.failing: set[str] = set()
+        self.client: redis.Redis | None = None
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._thread = threading.Thread(target=self._server.serve_forever, name="receiver", daemon=True)
+        self._thread.start()
+
+    @property
+    def callback_url(self) -> str:
+        """What OCC_CALLBACK_URL is to be."""
+        return f"http://127.0.0.1:{self._server.server_port}/occ/{{merchant_id}}/{{slot}}"
+
+    def close(self) -> None:
+        """Take no more."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def take(self, merchant_id: str, slot: str) -> int:
+        """One delivery; returns the HTTP status of the answer."""
+        if merchant_id in self.failing or self.client is None:
+            return 500
+        report = {"merchant_id": merchant_id, "slot": slot, "at": time.time()}
+        self.client.xadd(STREAM, {"heard": json.dumps(report)})
+        return 204
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers["Content-Length"] or 0))
+                merchant_id, slot = map(unquote, self.path.rsplit("/", 2)[1:])
+                self.send_response(receiver.take(merchant_id, slot))
+                self.end_headers()
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name there
+                """Nothing: the demo says what matters."""
+
+        return Handler

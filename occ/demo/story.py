@@ -24,7 +24,7 @@ _ACTS = {
 }
 _CALLS = {
     "login": ("{} login", "{} logins"),
-    "shipping_methods": ("{} look at shipping methods", "{} looks at shipping methods"),
+    "shipping_methods": ("{} check of shipping methods", "{} checks of shipping methods"),
     "read_slot": ("{} slot read", "{} slot reads"),
     "write_slot": ("{} slot write", "{} slot writes"),
 }
@@ -79,7 +79,7 @@ def ending(parts: Sequence[Part], seen: Mapping[str, Seen]) -> Iterator[str]:
 
 
 def how_it_ended(part: Part, seen: Seen) -> str:
-    """Status, why, who acts; or what it took to get there."""
+    """Status, why, who must act; or what it took to get there."""
     connection = seen.connection
     if connection is None:
         return _refused(part, seen)

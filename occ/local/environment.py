@@ -59,8 +59,9 @@ def own_settings(environ: Mapping[str, str]) -> dict[str, str]:
     for name, value in environ.items():
         if name.startswith("OCC_") and name.endswith("_FILE") and value.strip():
             settings[name] = str(Path(value.strip()).absolute())
-    if environ.get("OCC_CA_BUNDLE", "").strip():
-        settings["OCC_CA_BUNDLE"] = str(Path(environ["OCC_CA_BUNDLE"].strip()).absolute())
+    for name in ("OCC_CA_BUNDLE", "OCC_SERVER_CA_BUNDLE"):
+        if environ.get(name, "").strip():
+            settings[name] = str(Path(environ[name].strip()).absolute())
     settings.pop("OCC_DATA_DIR_FILE", None)
     settings["OCC_DATA_DIR"] = str(data_folder(environ))
     return settings
@@ -95,13 +96,13 @@ def settings_without_server(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def keep_settings_of_up(environ: Mapping[str, str]) -> None:
-    """Leave what the embedded set-up was told about stores for the commands beside it, in another terminal."""
+    """Keep the embedded set-up's settings about stores for commands in another terminal."""
     kept = {name: value for name, value in own_settings(environ).items() if name in _ABOUT_STORES and value.strip()}
     private_file(data_folder(environ) / _SETTINGS_OF_UP, json.dumps(kept))
 
 
 def beside_up(environ: Mapping[str, str]) -> dict[str, str]:
-    """A command's environment, with what the embedded set-up was told about stores where itself is told nothing."""
+    """A command's environment, with the embedded set-up's settings about stores where it has none of its own."""
     try:
         kept = json.loads((data_folder(environ) / _SETTINGS_OF_UP).read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -14,8 +14,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from occ.local.folder_lock import is_taken, taken
-from occ.local.private_files import private_folder
+from occ.local.private_files import is_taken, private_folder, taken
 from occ.local.server_address import ServerAddress, address_in, clear_away, known_address
 from occ.local.server_binary import SETTING, ServerBinary, ServerError, find_server_binary
 from occ.local.tether import tethered
@@ -253,6 +252,9 @@ def _configuration(folder: Path, address: ServerAddress) -> bytes:
         ("aof-use-rdb-preamble", "no"),  # plain commands: another version, Redis or Valkey, can read the file
         ("save", ""),
         ("maxmemory-policy", "noeviction"),  # a full server must refuse work, never forget it
+        # Memory of a connection at rest: its hash is one piece, its few lines of timeline stand in a block that fits.
+        ("hash-max-listpack-value", "4096"),
+        ("stream-node-max-bytes", "1536"),
     ]
     return b"".join(b"%s %s\n" % (name.encode(), _quoted(value)) for name, value in directives)
 

@@ -6,7 +6,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from integrations.server_safety import OLDEST_SERVER
+from integrations.server.look import OLDEST_SERVER
 
 SETTING = "OCC_SERVER_PROGRAM"
 _OLDEST = ".".join(map(str, OLDEST_SERVER))

@@ -1,4 +1,4 @@
-"""Being told to stop: Ctrl+C, a service manager, a closed terminal."""
+"""Requests to stop: Ctrl+C, a service manager, a closed terminal."""
 
 import signal
 import time
@@ -11,13 +11,13 @@ _CHECK_EVERY = 0.1
 
 
 class StopSignal:
-    """Whether somebody has told this process to stop."""
+    """Whether this process was asked to stop."""
 
     def __init__(self) -> None:
         self.given: signal.Signals | None = None
 
     def wait(self, seconds: float) -> bool:
-        """Wait that long, or until told to stop; says whether that is so."""
+        """Wait that long, or until asked to stop; returns whether it was."""
         until = time.monotonic() + seconds
         while self.given is None and (left := until - time.monotonic()) > 0:
             time.sleep(min(left, _CHECK_EVERY))

@@ -1,4 +1,4 @@
-"""A child process tied to its parent: when the parent is gone, however it went, the child is told to end.
+"""A child process tied to its parent: when the parent is gone, however it went, the child is asked to end.
 
 The parent calls `tethered` and starts what it gets. That runs this file first, in the child and without our packages;
 it ties the knot and then becomes the command, under the same process id.

@@ -22,8 +22,7 @@ from occ.local.commands import (
     quarantine_command,
     worker_command,
 )
-from occ.local.folder_lock import taken
-from occ.local.private_files import kept_secret, private_folder
+from occ.local.private_files import kept_secret, private_folder, taken
 from occ.local.processes import Program, Supervisor
 from occ.local.server import EmbeddedServer
 from occ.local.server_binary import ServerError

@@ -16,9 +16,13 @@ from redis.retry import Retry
 
 from integrations.connections.causes import OutageKind
 from integrations.deliveries.deliveries import ReceiverState, receiver_state
-from integrations.figures import Figures, Reader, figures
+from integrations.messages.progress import Oldest, oldest_messages, seconds_since_a_tick
+from integrations.messages.quarantine import INBOX
+from integrations.server.client import client_of
+from integrations.server.url import ServerUrl
 from integrations.settings import KeylessSettings
-from occ.metrics.messages import Messages, broker_of, messages
+from occ.metrics.figures import Figures, Messages, Reader, figures, messages
+from tasks.queues import QUARANTINE, REQUESTS, STEPS
 from tasks.worker import metric
 from tasks.worker.counting import BEYOND, MICROSECONDS, TOTALS
 from tasks.worker.metric import CALL_SECONDS_BUCKETS, METRICS, Kind, Metric
@@ -28,13 +32,13 @@ _LONGEST_LABEL = 64
 
 
 class Exporter(Collector):
-    """Everything there is to tell, for any number of workers."""
+    """All metrics, for any number of workers."""
 
     def __init__(self, settings: KeylessSettings) -> None:
         """Connects at the first scrape."""
         self._records = _client(settings.redis_url)
-        broker = broker_of(settings)
-        self._broker = self._records if broker == settings.redis_url else broker and _client(broker)
+        one = settings.broker_url.is_database_of(settings.redis_url)
+        self._broker = self._records if one else _client(settings.broker_url)
 
     def describe(self) -> Iterable[Family]:
         """Without asking the server, which need not be there yet."""
@@ -46,7 +50,8 @@ class Exporter(Collector):
             now = figures(self._records)
             totals = cast("dict[str, str]", self._records.hgetall(TOTALS))
             deliveries = receiver_state(self._records)
-            waiting = messages(self._records, self._broker or None)
+            waiting = messages(self._records, self._broker)
+            last_tick, oldest = seconds_since_a_tick(self._records), oldest_messages(self._records)
         except redis.RedisError:
             yield _with({(): 0.0}, metric.UP)
             return
@@ -54,13 +59,13 @@ class Exporter(Collector):
         yield from _of_figures(now)
         yield from _of_deliveries(deliveries)
         yield from _of_messages(waiting)
+        yield from _of_progress(waiting, last_tick, oldest)
         yield from _of_totals(totals)
 
     def close(self) -> None:
         """Hang up."""
         self._records.close()
-        if self._broker:
-            self._broker.close()
+        self._broker.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,12 +132,22 @@ def _of_deliveries(now: ReceiverState) -> Iterator[Family]:
 
 
 def _of_messages(waiting: Messages) -> Iterator[Family]:
-    if waiting.queues is not None:
-        yield _with({(queue,): length for queue, length in waiting.queues.items()}, metric.QUEUE)
-        yield _with({(): waiting.unacknowledged}, metric.UNACKNOWLEDGED)
+    yield _with({(queue,): length for queue, length in waiting.queues.items()}, metric.QUEUE)
+    yield _with({(): waiting.unacknowledged}, metric.UNACKNOWLEDGED)
     yield _with({(): waiting.quarantined}, metric.QUARANTINED)
     yield _with({(): waiting.inbox}, metric.INBOX)
     yield _with({(): waiting.inbox_pending}, metric.INBOX_PENDING)
+
+
+def _of_progress(waiting: Messages, last_tick: float | None, oldest: Mapping[str, Oldest]) -> Iterator[Family]:
+    lengths = {REQUESTS: 0, STEPS: 0, QUARANTINE: 0, **waiting.queues, INBOX: waiting.inbox}
+    doors = (INBOX, REQUESTS, STEPS, QUARANTINE)
+    # Ticks that have stopped know nothing of what was taken since.
+    ages = {queue: oldest[queue].seconds if queue in oldest and lengths[queue] else 0.0 for queue in doors}
+    yield _with({} if last_tick is None else {(): last_tick}, metric.LAST_TICK)
+    yield _with({(queue,): seconds for queue, seconds in ages.items()}, metric.OLDEST)
+    unread = [one.messages for queue, one in oldest.items() if queue not in doors]
+    yield _with({(): float(sum(unread))}, metric.UNREAD)
 
 
 # --- From what workers counted ----------------------------------------------------------------------------------------
@@ -184,8 +199,8 @@ def _with(values: _Values, known: Metric) -> Family:
     return cast("Family", family)
 
 
-def _client(url: str) -> redis.Redis:
+def _client(server: ServerUrl) -> redis.Redis:
     """For a scrape, which comes again: better none this time than a late one."""
-    return redis.Redis.from_url(
-        url, decode_responses=True, socket_timeout=5, socket_connect_timeout=3, retry=Retry(NoBackoff(), 1)
+    return client_of(
+        server, decode_responses=True, socket_timeout=5, socket_connect_timeout=3, retry=Retry(NoBackoff(), 1)
     )

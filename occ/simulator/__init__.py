@@ -25,6 +25,8 @@ CHANGE, at any time: the same names in Python (`store.change(...)`, `simulator.a
     signs_with="both"|"sha1"|"sha512"      resend_delay=None (as the slot says)   disables_target_after=3   order_step=0
     enable_targets=True                    sends again to targets that were disabled for failing
     shows_secrets=False (store.reset_secret(id): somebody else resets one)
+    spells_stored=["slash"], spells_shown=["http"]: slash http lower_path reencode no_query port entities truncate:N
+    keeps_last=5 (URLs of a slot)   shows_urls_twice=True   shows_ids="upper"   shows_writes_after=2 (seconds)
     drops_url_after=15, drops_times=1      latency=0.05, jitter=0.02 (None: the simulator's)   clock_ahead=0
     rivals=[{"url": ..., "when": "between_read_and_write"|"after_write", "how": "merge"|"replace"|"undo",
              "slot": id|None, "times": 1|"always", "delay": 0, "seen_in_answer": False}]
@@ -43,7 +45,9 @@ FAULTS
     Nothing arrives, not processed: reset hang not_http redirect(status, location). With "processed": true the write
         took effect and only its answer is lost.
     The real answer, processed: slow(delay=3) drip_head drip_body(every=.5, chunk=1) truncated broken_json
-        huge(size) huge_head(size) gzip_bomb(size) close (without announcing it) empty no_content bare_array items.
+        huge(size) huge_head(size) gzip_bomb(size) close (without announcing it) empty no_content bare_array items
+        early_hints(every=.05: a 103 so long before it)
+        endless(of="interim"|"interim_headers"|"headers"|"header"|"chunks"|"trailers"|"gzip"|"body").
     write_ignored(answers="stored"|"as_asked"): answered well, not carried out. healthy: a pause within a script.
     Connections: reset hang drip (every byte of ours, TLS handshake included).
         store.fail("write_slot:order-update", 503, {"fault": "throttled", "retry_after": 7, "times": 2}); store.heal()

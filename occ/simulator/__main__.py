@@ -142,7 +142,7 @@ def _as_text(simulator: Simulator, stores: Sequence[SimulatedStore], keys: dict[
             f"  {started_as('connect')} {first.name} --store-url {first.url} \\",
             f"      --application-key-file {shlex.quote(keys[first.name])} --wait",
             "",
-            "Before that, let one of its slots refuse us; afterwards, mend it and look again; see what it was asked:",
+            "Before that, make one of its slots refuse us; afterwards, fix it and re-validate; see what it was asked:",
             "",
             f"  {change} {shlex.quote(script)}",
             f"  {change} {shlex.quote(json.dumps({'faults': None}))} && {started_as('revalidate')} {first.name}",

@@ -12,7 +12,8 @@ class Call:
     """One call. Times are seconds: `arrived`, `answered` of the monotonic clock, `arrived_wall` since the epoch.
 
     `token` is the serial number of the access token that came with it, `body` the JSON of a write, `outcome` one of
-    pending, answered, abandoned (the client left first), reset, hung, cut.
+    pending, answered, abandoned (the client left first), reset, hung, cut. `sent`: of an answer without an end, the
+    bytes that went out.
     """
 
     number: int
@@ -27,6 +28,7 @@ class Call:
     body: object | None = None
     answered: float | None = None
     outcome: str = "pending"
+    sent: int = 0
 
     def described(self) -> dict[str, object]:
         """As JSON."""

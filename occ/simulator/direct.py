@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from requests.structures import CaseInsensitiveDict
 
-from integrations.egress.allowance import MOST_HEAD_BYTES, MOST_HEAD_LINES
+from integrations.egress.allowance import MOST_CHUNKS, MOST_HEAD_BYTES, MOST_HEAD_LINES, MOST_INTERIM_ANSWERS
 from integrations.egress.deadline import Deadline
 from integrations.egress.session import Answer, GuardedSession
 from integrations.errors import PermanentError, TransientError
@@ -80,6 +80,8 @@ class DirectSession(GuardedSession):
 
     def _received(self, reply: Reply, host: str) -> Answer:
         trouble = _TROUBLE.get(reply.manner)
+        if reply.manner == "endless":
+            raise TransientError("answer_too_large", _ENDLESS.get(reply.of, _HEAD_TOO_LARGE))
         if trouble is not None:
             raise TransientError(*trouble)
         if any(len(value) > MOST_HEAD_BYTES for value in reply.headers.values()):
@@ -118,6 +120,12 @@ def _dripping(reply: Reply) -> float:
 
 _WIRE_TOO_LARGE = f"more than {LONGEST_BODY} bytes on the wire, or in too many pieces"
 _HEAD_TOO_LARGE = f"more than {MOST_HEAD_BYTES} bytes or {MOST_HEAD_LINES} lines of headers"
+_ENDLESS = {
+    "interim": f"more than {MOST_INTERIM_ANSWERS} interim answers",
+    "chunks": f"more than {MOST_CHUNKS} chunks",
+    "gzip": _WIRE_TOO_LARGE,
+    "body": _WIRE_TOO_LARGE,
+}
 _TROUBLE = {
     "reset": ("store_unreachable", "connection reset"),
     "truncated": ("store_unreachable", "the answer was cut off"),

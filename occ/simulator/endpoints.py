@@ -54,6 +54,7 @@ class Endpoints:
         self.tokens = TokenBook()
         self.shipping = shipping_methods_from(settings.shipping_methods)
         self.webhooks = Webhooks(settings.offers)
+        self._not_yet_shown: dict[str, list[tuple[float, list[str]]]] = {}  # when it shows, and what was there before
         self.disturbances = Disturbances()
         self.losses = Losses()
         self.failed_messages = FailedMessages()
@@ -181,10 +182,18 @@ class Endpoints:
         settings = self.settings
         return self.webhooks.shown(
             slot,
-            shaping=Shaping(settings.quoted_numbers, settings.body_style, settings.masked_credentials),
+            shaping=Shaping(
+                settings.quoted_numbers, settings.body_style, settings.masked_credentials, settings.shows_ids
+            ),
             base_url=self.url,
             with_secret=settings.shows_secrets or request.query.get("includeSecretKeys", "").lower() == "true",
+            urls=self._former_urls(slot),
         )
+
+    def _former_urls(self, slot: Slot) -> list[str] | None:
+        """Those of some time ago, while what was written since does not show yet."""
+        now = self._clocks.monotonic()
+        return next((urls for until, urls in self._not_yet_shown.get(slot.id, []) if now < until), None)
 
     def _read_slot(self, request: Request) -> Reply:
         return json_reply(200, self._show(self.webhooks.find(request.item), request))
@@ -204,6 +213,8 @@ class Endpoints:
         style = self.settings.body_style
         self.webhooks.write(slot_id, body, style=style, store=False)  # a refused write meets no rival
         self.disturbances.before_write(self.webhooks.find(slot_id))
+        if self.settings.shows_writes_after:
+            self._hold_back(self.webhooks.find(slot_id))
         slot, change = self.webhooks.write(slot_id, body, style=style)
         self.losses.note(slot, change)
         if not change:
@@ -213,6 +224,12 @@ class Endpoints:
         shown = self._show(slot, request)
         self.disturbances.after_write(slot, change, now, seen_in_answer=False)
         return shown
+
+    def _hold_back(self, slot: Slot) -> None:
+        """Go on showing what the slot has now, for a while."""
+        now = self._clocks.monotonic()
+        kept = [entry for entry in self._not_yet_shown.get(slot.id, []) if now < entry[0]]
+        self._not_yet_shown[slot.id] = [*kept, (now + self.settings.shows_writes_after, slot.urls)]
 
     def _write_slots(self, request: Request) -> Reply:
         body = request.json()

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from occ.simulator.endless import ENDLESS
 from occ.simulator.setting_error import SettingError
 
 ENDPOINTS = (
@@ -87,6 +88,8 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "huge": Kind({"size": 50_000_000}, processed=True),
         "huge_head": Kind({"size": 1_000_000}, processed=True),
         "gzip_bomb": Kind({"size": 64_000_000}, processed=True),
+        "endless": Kind({"of": "interim"}, processed=True),
+        "early_hints": Kind({"every": 0.05}, processed=True),
         # the real answer, in an unusual form
         "empty": Kind({"status": 200}, processed=True),
         "no_content": Kind({"status": 204}, processed=True),
@@ -153,6 +156,8 @@ def fault_from(entry: object) -> Fault:
         known = ", ".join(options) or "no options"
         raise SettingError(f"fault {kind_name!r} has no {', '.join(sorted(unknown))}; it has {known}")
     options.update(fields)
+    if kind_name == "endless" and options["of"] not in ENDLESS:
+        raise SettingError(f"'of' is one of {', '.join(ENDLESS)}")
     if kind_name == "status" and not isinstance(options["status"], int):
         raise SettingError("fault 'status' needs a number as 'status'")
     return Fault(kind_name, options, bool(processed), times, seconds, starts == "now", delay)

@@ -32,6 +32,8 @@ OWN_MANNERS: dict[str, Manner] = {
     "truncated": "truncated",
     "close": "close",
     "huge": "huge",
+    "endless": "endless",
+    "early_hints": "early_hints",
 }
 
 
@@ -47,6 +49,7 @@ def spoil(fault: Fault, healthy: Callable[[], Reply], wall: float) -> tuple[Repl
         reply.every = fault.number("every") or 0.0
         reply.chunk = int(fault.number("chunk") or 1)
         reply.size = int(fault.number("size") or 0)
+        reply.of = fault.text("of") or ""
     elif fault.kind in SPOILERS:
         reply = SPOILERS[fault.kind](fault, reply)
     elif "shape" in fault.options:

@@ -19,6 +19,8 @@ Manner = Literal[
     "drip_body",  # the head at once, the body a few bytes at a time
     "truncated",  # the head, half of the announced body, the end
     "huge",  # the head, then `size` bytes of filler
+    "endless",  # something else that never ends; `of` says what
+    "early_hints",  # a 103, `every` seconds later the rest
     "raw",  # the body as it is, without any HTTP around it
 ]
 Shape = Literal["errorCode", "plain", "error", "empty", "html"]
@@ -62,6 +64,7 @@ class Reply:
     every: float = 0.0
     chunk: int = 1
     size: int = 0
+    of: str = ""
     call: Call | None = None
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields, replace
 from occ.simulator.rivals import Rival
 from occ.simulator.setting_error import SettingError
 from occ.simulator.shipping import shipping_method
+from occ.simulator.spelling import Spelling, checked_rules
 from occ.simulator.webhooks import ALL_IDS
 
 
@@ -39,6 +40,12 @@ class StoreSettings:
     unknown_slot_status: int = 404
     drops_url_after: float | None = None  # a URL we added disappears so long after the write
     drops_times: int | None = None  # how often per slot
+    spells_stored: Sequence[str] = ()  # what it makes of URLs when they are written: see spelling.py
+    spells_shown: Sequence[str] = ()  # and of those it shows
+    keeps_last: int | None = None  # URLs of a slot, the latest ones
+    shows_urls_twice: bool = False
+    shows_ids: str = "as_they_are"  # or "upper"
+    shows_writes_after: float = 0  # what is read before, and the write's own answer, are of before
     rivals: Sequence[Rival] = ()
     # deliveries
     signs_with: str = "both"  # "sha1" or "sha512" in the one header, or sha1 in it and sha512 in a second
@@ -49,6 +56,11 @@ class StoreSettings:
     latency: float | None = None  # None: the simulator's
     jitter: float | None = None
     clock_ahead: float = 0  # of its Date and Retry-After, against ours; negative: behind
+
+    @property
+    def spelling(self) -> Spelling:
+        """What it makes of lists of URLs."""
+        return Spelling(self.spells_stored, self.spells_shown, self.keeps_last, self.shows_urls_twice)
 
 
 def _boolean(value: object) -> object:
@@ -143,6 +155,12 @@ _CHECKS: Mapping[str, Callable[[object], object]] = {
     "unknown_slot_status": _count,
     "drops_url_after": _or_none(_seconds),
     "drops_times": _times,
+    "spells_stored": checked_rules,
+    "spells_shown": checked_rules,
+    "keeps_last": _or_none(_count),
+    "shows_urls_twice": _boolean,
+    "shows_ids": _one_of("as_they_are", "upper"),
+    "shows_writes_after": _seconds,
     "rivals": _rivals,
     "signs_with": _one_of("sha1", "sha512", "both"),
     "resend_delay": _or_none(_seconds),

@@ -99,6 +99,7 @@ class SimulatedStore:
         if "offers" in changes:
             endpoints.webhooks = endpoints.deliveries.webhooks = Webhooks(settings.offers)
         endpoints.webhooks.allows_http = settings.allows_http
+        endpoints.webhooks.spelling = settings.spelling
         for slot_id, content in settings.slots.items() if "slots" in changes else ():
             if content is None:
                 endpoints.webhooks.remove(slot_id)

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from occ.simulator.spelling import Spelling
+
 PLAIN_IDS = ("order-submit", "order-update", "shipment-create", "shipment-update")
 REAL_NAMES = ("submitOrder", "submitOrderForNonPCITargets", "registerProfile", "updateProfile", "publishEvent")
 REAL_IDS = tuple(f"{server}-{name}" for name in REAL_NAMES for server in ("production", "publishing"))
@@ -44,6 +46,7 @@ class Shaping:
     quoted_numbers: bool = True
     body_style: str = "urls"  # "url": one target per slot, as function webhooks have it
     masked_credentials: bool = False
+    ids: str = "as_they_are"  # or "upper"
 
 
 @dataclass(slots=True)
@@ -111,6 +114,7 @@ class Webhooks:
 
     def __init__(self, ids: Iterable[str] = ALL_IDS, *, allows_http: bool = False) -> None:
         self.allows_http = allows_http
+        self.spelling = Spelling()
         # made when first looked at: most of ten thousand stores are never asked for most of their slots
         self._slots: dict[str, Slot | None] = dict.fromkeys(ids)
         self._secrets: dict[str, bytes] = {}
@@ -189,7 +193,7 @@ class Webhooks:
             parts = urlsplit(url)
             if parts.scheme not in schemes or not parts.hostname:
                 raise BadWriteError(f"Invalid webhook URL: it must use {' or '.join(schemes)}.", "34002")
-        return list(value)
+        return self.spelling.stored(value)
 
     def secret_of(self, slot: Slot) -> str:
         """base64, shared by all slots of one name."""
@@ -201,9 +205,19 @@ class Webhooks:
         self._secrets[slot.name] = secrets.token_bytes(32)
         return self.secret_of(slot)
 
-    def shown(self, slot: Slot, *, shaping: Shaping, base_url: str, with_secret: bool = False) -> dict[str, object]:
-        """The slot as the body of an answer."""
+    def shown(
+        self,
+        slot: Slot,
+        *,
+        shaping: Shaping,
+        base_url: str,
+        with_secret: bool = False,
+        urls: Iterable[str] | None = None,
+    ) -> dict[str, object]:
+        """The slot as the body of an answer. `urls`: in place of those it has by now."""
         fields = dict(slot.fields)
+        held = fields.get("urls") if urls is None else list(urls)
+        fields["urls"] = self.spelling.shown(map(str, held)) if self.spelling.bends and isinstance(held, list) else held
         if shaping.quoted_numbers:
             # The documentation types these as integers, its sample quotes them (op-ccadmin-v1-webhooks-id-get.html).
             fields |= {name: str(fields[name]) for name in QUOTED_NUMBERS if isinstance(fields.get(name), int)}
@@ -211,11 +225,11 @@ class Webhooks:
         if shaping.masked_credentials and isinstance(credentials, Mapping):
             fields["basicAuthentication"] = dict.fromkeys(credentials, MASK)
         if shaping.body_style == "url":
-            del fields["urls"]
-            fields["url"] = slot.urls[0] if slot.urls else None
+            shown = _list(fields.pop("urls"))
+            fields["url"] = next(iter(shown), None)
         secret = self.secret_of(slot) if with_secret else None
         whole = {
-            "id": slot.id,
+            "id": slot.id.upper() if shaping.ids == "upper" else slot.id,
             "name": slot.name,
             "serverType": slot.server_type,
             "displayName": slot.display_name,

@@ -13,11 +13,14 @@ from typing import cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from occ.simulator.calls import Call
+from occ.simulator.endless import ENDLESS, Endless
 from occ.simulator.message import Handler, Reply, Request
 
 LONGEST_HEAD = 65_536
 LONGEST_BODY = 16 * 1024 * 1024
 FILLER = b"x" * 65_536
+LITTLE_BUFFER = 65_536
+EARLY_HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </occs-admin/a.css>; rel=preload\r\n\r\n"
 REASONS = {status.value: status.phrase for status in HTTPStatus}
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER with no time: the kernel sends RST instead of FIN
 BODILESS = (204, 304)
@@ -175,6 +178,12 @@ class Connection(asyncio.Protocol):
                 self._task = self._loop.create_task(self._drip(b"", head + reply.body, reply))
             case "drip_body":
                 self._task = self._loop.create_task(self._drip(head, reply.body, reply))
+            case "early_hints":
+                self._write(EARLY_HINTS)
+                reply.manner = "whole"
+                self._timer = self._loop.call_later(reply.every, self._after_delay, reply, stays)
+            case "endless":
+                self._task = self._loop.create_task(self._never_end(ENDLESS[reply.of]))
             case _:
                 self._task = self._loop.create_task(self._flood(reply))
 
@@ -199,6 +208,20 @@ class Connection(asyncio.Protocol):
         self._done("answered")
         self._write(end)
         self._task_over()
+
+    async def _never_end(self, answer: Endless) -> None:
+        """Until the client goes, which cancels this."""
+        if self._transport is None:
+            return
+        self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LITTLE_BUFFER)
+        block, written = answer.block, len(answer.start)
+        self._write(answer.start)
+        while self._transport is not None and self._call is not None:
+            await self._may_write.wait()
+            self._write(block)
+            written += len(block)
+            self._call.sent = written - self._transport.get_write_buffer_size()
+            await asyncio.sleep(0)
 
     def _task_over(self) -> None:
         self._task = None

@@ -37,7 +37,7 @@ def rewritten_lines() -> Mapping[str, RewrittenLine]:
     lines = {
         trace.LOG_RECEIVED: RewrittenLine("task_received", _TASK),
         trace.LOG_SUCCESS: RewrittenLine("task_succeeded", {**_TASK, "runtime": "seconds"}),
-        # Celery has the same words for an error in a task and for one in its own machinery; `description` tells which.
+        # Celery has the same words for an error in a task and for one in its own machinery; `description` says which.
         trace.LOG_FAILURE: RewrittenLine("task_failed", {**_TASK, "exc": "error", "description": "description"}),
         trace.LOG_RETRY: RewrittenLine("task_retried", {**_TASK, "exc": "error"}),
         trace.LOG_IGNORED: RewrittenLine("task_ignored", {**_TASK, "description": "description"}),
@@ -54,12 +54,9 @@ def rewritten_lines() -> Mapping[str, RewrittenLine]:
 
 
 def is_about_a_tick(record: logging.LogRecord) -> bool:
-    """Whether a line only says that the tick came and went: three lines a second would drown what it started."""
-    if record.levelno > logging.INFO:
-        return False
-    if record.name == "celery.beat":
-        return isinstance(record.msg, str) and record.msg.startswith("Scheduler: Sending due task")
-    return isinstance(record.args, Mapping) and record.args.get("name") == "occ.tick"
+    """Whether a line only says that a tick was sent: one a second would drown what it started."""
+    is_sent = isinstance(record.msg, str) and record.msg.startswith("Scheduler: Sending due task")
+    return is_sent and record.name == "celery.beat" and record.levelno <= logging.INFO
 
 
 def rewrite_line(_: Any, __: str, event_dict: EventDict) -> EventDict:

@@ -18,7 +18,10 @@ from redis.retry import Retry
 from integrations.connections.causes import CAUSES as KNOWN_CAUSES
 from integrations.connections.record import Connection, Target
 from integrations.connections.records import Committed
+from integrations.lua import lua_beside
 from integrations.observer import CallOutcome, ObservedCall, TokenSource
+from integrations.server.client import client_of
+from integrations.server.url import ServerUrl, server_url
 from tasks.worker import metric
 from tasks.worker.metric import CALL_SECONDS_BUCKETS, Metric
 
@@ -32,19 +35,6 @@ MICROSECONDS = "us"
 
 _EVERY = 1.0  # seconds
 
-# KEYS: totals. ARGV: field, what to add, field, ... Two commands whatever the number of fields.
-_ADD = """
-local fields = {}
-for index = 1, #ARGV, 2 do fields[#fields + 1] = ARGV[index] end
-local totals = redis.call('HMGET', KEYS[1], unpack(fields))
-local written = {}
-for index, field in ipairs(fields) do
-  written[#written + 1] = field
-  written[#written + 1] = string.format('%.0f', (totals[index] or 0) + ARGV[2 * index])
-end
-redis.call('HSET', KEYS[1], unpack(written))
-"""
-
 
 def field(counted: Metric, *labels: str) -> str:
     """Where a total is kept."""
@@ -54,9 +44,9 @@ def field(counted: Metric, *labels: str) -> str:
 class Counts:
     """Counts what this process does; an `integrations.observer.Observer`. Safe to share between threads."""
 
-    def __init__(self, redis_url: str, *, every: float = _EVERY, counts: bool = True) -> None:
+    def __init__(self, server: ServerUrl | str, *, every: float = _EVERY, counts: bool = True) -> None:
         """Nothing connects, and no thread runs, before there is something to count."""
-        self._redis_url = redis_url
+        self._server = server_url(server) if isinstance(server, str) else server
         self._every = every
         self._counts = counts
         self._lock = threading.Lock()
@@ -94,23 +84,29 @@ class Counts:
         """A step was left alone for now: its store is slow, and no place was free to wait for it."""
         self._add({field(metric.STEPS, target.step, "stood_back"): 1})
 
-    def step_done(
-        self, target: Target, claimed: Connection, recorded: Committed, summary: Mapping[str, object]
+    def steps_done(
+        self, claimed: Connection, recorded: Committed, summaries: Mapping[Target, Mapping[str, object]]
     ) -> None:
-        """A step has an outcome: `summary` is what `tasks/step.py` returns and logs."""
-        waits = target.slot is not None and "next_attempt_at" in summary
-        counted = {field(metric.STEPS, target.step, "waits" if waits else str(summary["outcome"])): 1}
-        work = claimed.work_on(target)
-        if work is not None and work.attempts > 1:
-            counted[field(metric.RETRIES, target.step)] = 1
-        cause = summary.get("cause")
-        if cause is not None:
-            counted[field(metric.CAUSES, str(cause) if cause in KNOWN_CAUSES else "other")] = 1
+        """Steps of one claim have outcomes: what `tasks/step.py` says of each."""
+        counted: Counter[str] = Counter()
+        for target, summary in summaries.items():
+            waits = target.slot is not None and "next_attempt_at" in summary
+            counted[field(metric.STEPS, target.step, "waits" if waits else str(summary["outcome"]))] += 1
+            work = claimed.work_on(target)
+            if work is not None and work.attempts > 1:
+                counted[field(metric.RETRIES, target.step)] += 1
+            cause = summary.get("cause")
+            if cause is not None:
+                counted[field(metric.CAUSES, str(cause) if cause in KNOWN_CAUSES else "other")] += 1
+            if _was_repaired(target, recorded):
+                counted[field(metric.REPAIRS)] += 1
         if given_up := _newly_given_up(recorded):
             counted[field(metric.GIVEN_UP)] = given_up
-        if _was_repaired(target, recorded):
-            counted[field(metric.REPAIRS)] = 1
         self._add(counted)
+
+    def store_shared(self) -> None:
+        """A connection leads to a store that another merchant is connected to, and did not before."""
+        self._add({field(metric.SHARED): 1})
 
     def delivered(self, outcome: CallOutcome) -> None:
         """One delivery of an event to the receiver ended so."""
@@ -183,10 +179,10 @@ class Counts:
     def _write(self, counted: Mapping[str, int]) -> None:
         if self._client is None:
             # Never twice: the server may have counted what it did not confirm.
-            self._client = redis.Redis.from_url(
-                self._redis_url, socket_timeout=5, socket_connect_timeout=3, retry=Retry(NoBackoff(), 0)
+            self._client = client_of(
+                self._server, socket_timeout=5, socket_connect_timeout=3, retry=Retry(NoBackoff(), 0)
             )
-            self._add_script = self._client.register_script(_ADD)
+            self._add_script = self._client.register_script(lua_beside(__file__, "add_counts"))
         args = [part for name, number in counted.items() for part in (name, number)]
         try:
             self._add_script(keys=[TOTALS], args=args)

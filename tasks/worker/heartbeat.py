@@ -10,7 +10,7 @@ from pathlib import Path
 
 from celery import signals
 
-from tasks.wiring import wiring
+from integrations.settings import load_settings
 
 NAME = "worker-alive"
 """In the data folder, which such a worker has to itself."""
@@ -40,7 +40,7 @@ def _connect() -> None:
     def beat(**_: object) -> None:
         nonlocal heartbeat
         if heartbeat is None:
-            heartbeat = Heartbeat(wiring().settings.data_dir / NAME)
+            heartbeat = Heartbeat(load_settings().data_dir / NAME)
         heartbeat.beat()
 
     signals.worker_ready.connect(beat, weak=False, dispatch_uid="occ heartbeat: worker is ready")

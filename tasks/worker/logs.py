@@ -30,7 +30,19 @@ from tasks.worker.message_view import ids_of, named
 
 Format = Literal["auto", "json", "columns"]
 
-_FIRST = ("timestamp", "level", "event", "logger", "merchant_id", "run", "slot", "attempt", "task", "task_id")
+_FIRST = (
+    "timestamp",
+    "level",
+    "event",
+    "logger",
+    "merchant_id",
+    "run",
+    "slot",
+    "attempt",
+    "request_id",
+    "task",
+    "task_id",
+)
 
 log = structlog.get_logger(__name__)
 
@@ -59,6 +71,9 @@ def configure(level: str = "INFO", format: Format = "auto", stream: TextIO | Non
     )
     if level != "DEBUG":
         handler.addFilter(lambda record: not is_about_a_tick(record))
+    # That a task was received, and that it succeeded: a line of ours says what came of it.
+    for name in ("celery.worker.strategy", "celery.app.trace"):
+        logging.getLogger(name).setLevel("WARNING" if level == "INFO" else "NOTSET")
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)

@@ -15,9 +15,16 @@ from celery.worker.request import Request as CeleryRequest
 from structlog.contextvars import bound_contextvars
 
 from integrations.sealing.redaction import redact_text
+from tasks.worker.task_ends import SUCCEEDED, end_of, summary_in
 
-IDS = ("merchant_id", "run", "slot", "attempt")
+IDS = ("merchant_id", "run", "slot", "attempt", "request_id")
 """The arguments that are ids, and may be shown wherever a task is."""
+
+REQUESTS = frozenset({"occ.connect", "occ.revalidate", "occ.disconnect", "occ.heard"})
+"""Tasks that other systems send. What they were part of there is no page here, so each begins a chain."""
+
+ROOT = "root_id:"
+"""What stands before the root in a task's description: Flower's search finds a chain by it."""
 
 _LONGEST_ID = 128
 _PLAIN_URL = re.compile(r"(https?://)?[A-Za-z0-9.-]{1,200}(:\d{1,5})?/?", re.ASCII)
@@ -37,8 +44,24 @@ def ids_of(arguments: Mapping[Any, Any]) -> dict[str, str | int]:
     return ids
 
 
+def chain_id(task_id: object) -> str:
+    """The id of a task as it may be kept in a record and shown; "" if it is too long, or none."""
+    if not isinstance(task_id, str) or not task_id.isprintable() or len(task_id) > _LONGEST_ID:
+        return ""
+    return task_id if redact_text(task_id) == task_id else ""
+
+
+def description(arguments: Mapping[Any, Any]) -> str:
+    """What is shown of a task's arguments: the ids, and the store if it is a plain address."""
+    shown: dict[str, object] = dict(ids_of(arguments))
+    store_url = arguments.get("store_url")
+    if isinstance(store_url, str) and _PLAIN_URL.fullmatch(store_url):
+        shown["store_url"] = store_url
+    return repr(shown)
+
+
 def named(task: Any, args: Any, kwargs: Any) -> dict[Any, Any]:
-    """A task's arguments by name, as far as a message that may be malformed tells."""
+    """A task's arguments by name, as far as a message that may be malformed shows them."""
     arguments: dict[Any, Any] = {}
     if args and isinstance(args, list | tuple):
         # More arguments than parameters: whatever does not fit makes the call fail later, and is not shown here.
@@ -66,13 +89,11 @@ class Request(CeleryRequest):
         super().__init__(message, headers=real_name, **options)
         arguments = named(self.task, self.args, self.kwargs)
         self.ids = ids_of(arguments)
-        shown: dict[str, object] = dict(self.ids)
-        store_url = arguments.get("store_url")
-        if isinstance(store_url, str) and _PLAIN_URL.fullmatch(store_url):
-            shown["store_url"] = store_url
+        if self.name in REQUESTS and not isinstance(arguments.get("run"), int):
+            self._root_id, self._parent_id = self.id, None
         # The request's headers go on to the process that runs the task, and from there into its log lines.
-        self._argsrepr = self.request_dict["argsrepr"] = "()"
-        self._kwargsrepr = self.request_dict["kwargsrepr"] = repr(shown)
+        self._argsrepr = self.request_dict["argsrepr"] = ROOT + (chain_id(self.root_id) or "none")
+        self._kwargsrepr = self.request_dict["kwargsrepr"] = description(arguments)
         _requests[self.id] = self
 
     def on_failure(self, *args: Any, **kwargs: Any) -> Any:
@@ -103,6 +124,9 @@ class Request(CeleryRequest):
         return super().info(safe=True)
 
     def send_event(self, type: str, **fields: Any) -> None:  # noqa: A002 - as Celery calls it
-        """Tell Flower; texts of exceptions and results come from anywhere, and are redacted."""
+        """Tell Flower how a task ended; texts of exceptions and results come from anywhere, and are redacted."""
+        if type == SUCCEEDED:
+            type, reason = end_of(summary_in(fields.get("result")))  # noqa: A001
+            fields |= reason
         shown = {name: redact_text(value) if isinstance(value, str) else value for name, value in fields.items()}
         super().send_event(type, **shown)

@@ -37,15 +37,23 @@ CALL_SECONDS_BUCKETS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 35.0)
 UP = Metric("occ_up", Kind.GAUGE, "1 if the server with the records answered; if not, this is all there is")
 CONNECTIONS = Metric("occ_connections", Kind.GAUGE, "Connections by status", ("status",))
 STORES_LEFT = Metric("occ_stores_left", Kind.GAUGE, "Records of stores that merchants have moved away from")
-UNREADABLE = Metric("occ_records_unreadable", Kind.GAUGE, "Records that this release cannot read, at the last recount")
+UNREADABLE = Metric("occ_records_unreadable", Kind.GAUGE, "Records that this release cannot read, at the last listing")
 DUE = Metric("occ_due", Kind.GAUGE, "Unfinished work with a due time: waits, claims, re-validations to come")
 OVERDUE = Metric("occ_overdue", Kind.GAUGE, "Work whose due time has passed; some, between two ticks, is normal")
 OVERDUE_AGE = Metric(
-    "occ_overdue_oldest_seconds", Kind.GAUGE, "How long the oldest overdue work has been so: grows when nobody works"
+    "occ_overdue_oldest_seconds", Kind.GAUGE, "Age of the oldest overdue work: grows when nobody works"
 )
 QUEUE = Metric("occ_queue_messages", Kind.GAUGE, "Messages that wait in a queue", ("queue",))
 UNACKNOWLEDGED = Metric("occ_queue_unacknowledged", Kind.GAUGE, "Messages in workers' hands, of all queues")
 QUARANTINED = Metric("occ_quarantined_messages", Kind.GAUGE, "Messages set aside that nobody could handle, up to 1,000")
+LAST_TICK = Metric("occ_last_tick_seconds", Kind.GAUGE, "How long ago a tick last ended well; absent if none ever did")
+OLDEST = Metric(
+    "occ_oldest_message_seconds",
+    Kind.GAUGE,
+    "How long nobody has taken the oldest message of a queue, or request of the inbox; 0 if there is none",
+    ("queue",),
+)
+UNREAD = Metric("occ_unread_messages", Kind.GAUGE, "Messages where no worker of ours reads, at the last tick")
 REFUSED = Metric("occ_refused_requests", Kind.GAUGE, "Requests refused, about the last 10,000")
 INBOX = Metric("occ_inbox_requests", Kind.GAUGE, "Requests in the inbox, those just being taken included")
 INBOX_PENDING = Metric("occ_inbox_pending", Kind.GAUGE, "Requests a tick has taken from the inbox and not finished")
@@ -89,7 +97,7 @@ TOKENS = Metric(
 STEPS = Metric(
     "occ_steps_total",
     Kind.COUNTER,
-    "Messages about a step, by what came of it: nothing_to_do, stood_back, waits, or the outcome",
+    "Steps, by what came of them: nothing_to_do, stood_back, waits, or the outcome",
     ("step", "result"),
 )
 CAUSES = Metric(
@@ -100,6 +108,9 @@ CAUSES = Metric(
 )
 RETRIES = Metric("occ_retries_total", Kind.COUNTER, "Attempts that were not the first", ("step",), (tuple(Step),))
 REPAIRS = Metric("occ_repairs_total", Kind.COUNTER, "Times our callback URL was put back into a slot")
+SHARED = Metric(
+    "occ_stores_shared_total", Kind.COUNTER, "Times a connection was found to lead to another merchant's store"
+)
 TICKS = Metric("occ_ticks_total", Kind.COUNTER, "Ticks that ran")
 DISPATCHED = Metric(
     "occ_dispatched_total", Kind.COUNTER, "Due work that ticks started: retries, rescues, re-validations"
@@ -134,9 +145,10 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         metric.name: metric
         for metric in (
             UP, CONNECTIONS, STORES_LEFT, UNREADABLE, DUE, OVERDUE, OVERDUE_AGE, QUEUE, UNACKNOWLEDGED, QUARANTINED,
+            LAST_TICK, OLDEST, UNREAD,
             REFUSED, INBOX, INBOX_PENDING, EVENTS, EVENTS_LAG, EVENTS_PENDING, EVENTS_UNREAD_AGE, WAITING, UNDELIVERED,
             RECEIVER_FAILING, HELD, OUTAGE, SILENT,
-            CALLS, CALL_SECONDS, TOKENS, STEPS, CAUSES, RETRIES, REPAIRS, TICKS, DISPATCHED, INBOX_TAKEN,
+            CALLS, CALL_SECONDS, TOKENS, STEPS, CAUSES, RETRIES, REPAIRS, SHARED, TICKS, DISPATCHED, INBOX_TAKEN,
             DELIVERIES, EVENTS_MISSED, GIVEN_UP, HEARD,
         )
     }

@@ -8,12 +8,15 @@ from typing import Any
 import click
 
 from tests.bench import bulkheads as hung_stores
+from tests.bench import endless as endless_answers
 from tests.bench import peers as peers_
 from tests.bench import recheck as revalidating
 from tests.bench import silence as silences
+from tests.bench.churn import measure_churn
 from tests.bench.connect import measure_connect
 from tests.bench.due import SIZES, measure_due
 from tests.bench.heard import measure_heard
+from tests.bench.parts import measure_parts
 from tests.bench.revalidate import is_as_promised, measure_revalidate
 from tests.bench.status import measure_status
 from tests.bench.three_days import Plan, simulate
@@ -72,6 +75,19 @@ def bulkheads(kinds: tuple[str, ...], hung: int, deadline: float, threads: int, 
     sys.exit(not hung_stores.is_as_promised(rows))
 
 
+@bench.command(
+    help="What healthy stores notice of answers that never end, and the bytes those cost. Fails if too much."
+)
+@click.option("--endless", "count", default=200, show_default=True, help="Stores whose answers never end.")
+@click.option("--threads", default=64, show_default=True, help="OCC_CONCURRENCY of each of the two workers.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
+def endless(count: int, threads: int, *, as_json: bool) -> None:
+    """Print the figures beside endless answers."""
+    figures = endless_answers.measure_endless(endless=count, threads=threads)
+    _report(figures, as_json=as_json)
+    sys.exit(not endless_answers.is_as_promised(figures))
+
+
 @bench.command(help="A bulk recheck that is killed and resumed: each store once, at the rate. Fails if not.")
 @click.option("--connections", default=500, show_default=True, help="How many are looked at.")
 @click.option("--rate", default=20.0, show_default=True, help="How many are begun a second, at most.")
@@ -83,6 +99,15 @@ def recheck(connections: int, rate: float, kills: int, workers: int, *, as_json:
     figures = revalidating.measure_revalidations(connections=connections, rate=rate, kills=kills, workers=workers)
     _report(figures, as_json=as_json)
     sys.exit(not revalidating.is_as_promised(figures))
+
+
+@bench.command(help="Where the CPU of a connect and of a re-validation goes, in milliseconds, without Celery's part.")
+@click.option("--merchants", default=100, show_default=True, help="Connected and re-validated.")
+@click.option("--beside", default=0, show_default=True, help="Connections at rest in the same records.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
+def parts(merchants: int, beside: int, *, as_json: bool) -> None:
+    """Print the parts."""
+    _report(measure_parts(merchants=merchants, beside=beside), as_json=as_json)
 
 
 @bench.command(help="What a tick costs per due connection, with few connections and with many.")
@@ -151,6 +176,17 @@ def heard(merchants: int, connects: int, rate: int, seconds: float, workers: int
     """Print the figures of reports."""
     figures = measure_heard(merchants=merchants, connects=connects, rate=rate, seconds=seconds, workers=workers)
     _report(figures, as_json=as_json)
+
+
+@bench.command(help="Merchants who move, leave and come back each hour: what grows. Fails if anything does.")
+@click.option("--merchants", default=150, show_default=True, help="How many.")
+@click.option("--hours", default=24, show_default=True, help="How long, on a clock moved by hand.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
+def churn(merchants: int, hours: int, *, as_json: bool) -> None:
+    """Print what there is half-way and at the end."""
+    figures = measure_churn(merchants=merchants, hours=hours)
+    _report(figures, as_json=as_json)
+    sys.exit(figures["grown"] != "nothing")
 
 
 @bench.command(help="The same calls through other libraries, through us, and bare: cost, time, and what kills lose.")

@@ -59,32 +59,35 @@ def _measured(kind: str, hung: int, settings: dict[str, str]) -> dict[str, objec
             pipeline.await_workers()
             stores = pipeline.simulator.add_many(hung, f"{kind}-{{n}}")
             if kind == "revalidation":
-                _connect(pipeline, stores)
+                connect_all(pipeline, stores)
             for store in stores:
                 store.fail("*", {**FAULTS[kind], "times": "always"})
             warm = pipeline.simulator.add_many(HEALTHY, "warm-{n}")
-            _connect(pipeline, warm)
+            connect_all(pipeline, warm)
             first = pipeline.simulator.add_many(HEALTHY, "first-{n}")
             mixed = [*first, *stores]
             random.Random(_SEED).shuffle(mixed)  # noqa: S311 - dice
             began = time.monotonic()
-            times = _times(pipeline, mixed, first, 0.0, revalidated=set(stores) if kind == "revalidation" else set())
+            times = times_to_last_slot(
+                pipeline, mixed, first, 0.0, revalidated=set(stores) if kind == "revalidation" else set()
+            )
             pipeline_busy = time.monotonic() - began
             time.sleep(max(0.0, 8.0 - pipeline_busy))
             after = pipeline.simulator.add_many(HEALTHY, "after-{n}")
-            later = _times(pipeline, after, after, 1 / _AFTERWARDS_RATE, revalidated=set())
+            later = times_to_last_slot(pipeline, after, after, 1 / _AFTERWARDS_RATE, revalidated=set())
     return {
         "kind": kind,
         "hung": hung,
         "deadline": settings["OCC_CALL_DEADLINE"],
         "first_p50": round(statistics.median(times), 2),
-        "first_p95": round(_p95(times), 2),
+        "first_p95": round(p95(times), 2),
         "afterwards_p50": round(statistics.median(later), 2),
-        "afterwards_p95": round(_p95(later), 2),
+        "afterwards_p95": round(p95(later), 2),
     }
 
 
-def _connect(pipeline: Pipeline, stores: Sequence[SimulatedStore]) -> None:
+def connect_all(pipeline: Pipeline, stores: Sequence[SimulatedStore]) -> None:
+    """Connect these, and wait until all are active."""
     for store in stores:
         pipeline.send(pipeline.request(store))
     names = [store.name for store in stores]
@@ -96,7 +99,7 @@ def _connect(pipeline: Pipeline, stores: Sequence[SimulatedStore]) -> None:
     wait_until(active, within=300, what="the stores to be connected")
 
 
-def _times(
+def times_to_last_slot(
     pipeline: Pipeline,
     stores: Sequence[SimulatedStore],
     watched: Sequence[SimulatedStore],
@@ -104,6 +107,7 @@ def _times(
     *,
     revalidated: set[SimulatedStore],
 ) -> list[float]:
+    """Seconds from request to last slot of those that are watched; a request every `pause` seconds."""
     requests = [None if store in revalidated else pipeline.request(store) for store in stores]
     sent: dict[str, float] = {}
     began = time.monotonic()
@@ -127,5 +131,6 @@ def _last_write(store: SimulatedStore) -> float:
     return max(call.arrived_wall + (call.answered or call.arrived) - call.arrived for call in written)
 
 
-def _p95(values: Sequence[float]) -> float:
+def p95(values: Sequence[float]) -> float:
+    """Nineteen of twenty are no larger."""
     return statistics.quantiles(values, n=100, method="inclusive")[94]

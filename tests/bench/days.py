@@ -11,6 +11,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
+from integrations.connections import in_one_go
 from integrations.connections.change import Change, Moment, Stop
 from integrations.connections.commit import due_changes
 from integrations.connections.lifecycle import claims, outcomes, requests
@@ -170,6 +171,7 @@ class Days:
     def _send(self, connection: Connection, targets: Iterable[Target]) -> None:
         for target in sorted(targets, key=str):
             self.counts["messages"] += 1
+            self.counts["messages of re-validations"] += connection.is_onboarded
             self._queue.append(Message(connection.merchant_id, connection.run, target))
 
     def _dispatch(self) -> None:
@@ -205,9 +207,18 @@ class Days:
             self.counts["outcomes dropped"] += 1
             return
         change = self._outcome(before, message.target)
+        if in_one_go.may_take_all(before, message.target):
+            change = self._in_one_go(change, owner)
         self._commit(before, change)
         ready = change.connection.ready(self.now) - claimed_from.ready(self.now)
         self._send(change.connection, ready)
+
+    def _in_one_go(self, change: Change, owner: str) -> Change:
+        at = Moment(self.now, self.pace)
+        while (following := in_one_go.next_step(change.connection, set(), self.now)) is not None:
+            self.calls.append(self.now)
+            change = self._outcome(in_one_go.taken(change.connection, following, owner, self.now, at), following)
+        return change
 
     def _outcome(self, connection: Connection, target: Target) -> Change:
         at = Moment(self.now, self.pace)

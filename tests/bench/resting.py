@@ -7,13 +7,15 @@ from typing import Any
 import redis
 
 from integrations.connections.change import Moment
-from integrations.connections.commit import due_changes, record_text
+from integrations.connections.commit import due_changes
 from integrations.connections.lifecycle.requests import Desired
 from integrations.connections.record import DAY
-from integrations.connections.records import connection_key
+from integrations.connections.records import CONNECTIONS, connection_key
 from integrations.connections.schedule import spread_phase
+from integrations.connections.status_index import LISTING, status_key
+from integrations.connections.stored_record import record_text
 from integrations.oracle_commerce import drift
-from integrations.oracle_commerce.slot import callback_url_for
+from integrations.oracle_commerce.slot import Ours, callback_url_for
 from occ.local.server import EmbeddedServer
 from tests.bench.at_rest import SLOTS, connected, looked_at
 from tests.usual import PACE
@@ -62,7 +64,7 @@ def write_connections(client: redis.Redis, size: int) -> None:
         with client.pipeline(transaction=False) as pipe:
             for number, merchant_id in enumerate(ids[start : start + _PAGE], start):
                 urls = {name: callback_url_for(_CALLBACK_URL, merchant_id, name) for name in SLOTS}
-                seen = {name: drift.remember({"urls": [url], "headers": {}}, url) for name, url in urls.items()}
+                seen = {name: drift.remember({"urls": [url], "headers": {}}, Ours(url)) for name, url in urls.items()}
                 desired = Desired(
                     merchant_id,
                     f"https://ccadmin-{number}.oracleoutsourcing.com",
@@ -83,5 +85,7 @@ def write_connections(client: redis.Redis, size: int) -> None:
                 }
                 pipe.hset(connection_key(merchant_id), mapping=fields)
                 pipe.zadd("occ:due", {member: float(due) for member, due in due_changes(None, connection).items()})
-            pipe.zadd("occ:connections", dict.fromkeys(ids[start : start + _PAGE], 0))
+            for key in (CONNECTIONS, status_key(connection.status)):
+                pipe.zadd(key, dict.fromkeys(ids[start : start + _PAGE], 0))
             pipe.execute()
+    client.hset(LISTING, "finished_at", seconds)

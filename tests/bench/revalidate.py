@@ -15,7 +15,7 @@ from integrations.connections.record import DAY, Connection
 from integrations.connections.schedule import spread_phase
 from integrations.oracle_commerce import drift
 from integrations.oracle_commerce.application_key import expiry_of, fingerprint
-from integrations.oracle_commerce.slot import callback_url_for
+from integrations.oracle_commerce.slot import Ours, callback_url_for
 from integrations.sealing.keyring import seal
 from occ.simulator.process import SimulatorProcess
 from tests.bench.at_rest import SLOTS, connected
@@ -40,7 +40,7 @@ def measure_revalidate(*, connections: int, workers: int, simulators: int, laten
         "OCC_CONCURRENCY": "64",
         "OCC_LEASE": "60",
         "OCC_CALL_DEADLINE": "35",
-        "OCCSECOND_LOOK": f"{SECOND_LOOK:g}",
+        "OCC_SECOND_LOOK": f"{SECOND_LOOK:g}",
     }
     with ExitStack() as cleanup:
         folder = Path(cleanup.enter_context(tempfile.TemporaryDirectory()))
@@ -92,7 +92,9 @@ def write_at_rest(
         desired = replace(_desired(pipeline, store), phase=spread_phase(number))
         # As if a worker had connected it then: what is left to do is due by itself.
         at = Moment(due - SECOND_LOOK, pace)
-        seen = {name: drift.remember(content, callback_url_for(template, desired.merchant_id, name)) for name in SLOTS}
+        seen = {
+            name: drift.remember(content, Ours(callback_url_for(template, desired.merchant_id, name))) for name in SLOTS
+        }
         _write(pipeline, desired.merchant_id, connected(desired, at, seen=seen))
     return first_due
 
@@ -137,7 +139,7 @@ def _check_against_a_real_connect(pipeline: Pipeline, platform: SimulatorProcess
         real = pipeline.connection(store["name"])
         assert real is not None
         content = {"urls": [FOREIGN_URL], **_contents_of_a_slot()}
-        seen = {name: drift.remember(content, callback_url_for(template, store["name"], name)) for name in SLOTS}
+        seen = {name: drift.remember(content, Ours(callback_url_for(template, store["name"], name))) for name in SLOTS}
         at = Moment(real.updated_at, replace(PACE, second_look=SECOND_LOOK, revalidate_every=30 * DAY))
         ours = connected(replace(_desired(pipeline, store), phase=real.phase), at, seen=seen).connection
         assert _without_times(real) == _without_times(ours), "the records written here are not what a connect leaves"

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import redis
 
+from integrations.connections.status_index import status_key
 from occ.local.processes import PROJECT
 from tests.bench.due import SIZES
 from tests.bench.resting import Server, ids_of, write_connections
@@ -63,6 +64,9 @@ def measure_status(*, sizes: Sequence[int] = SIZES, runs: int) -> dict[str, obje
             figures |= _figures(f"{size}_all", call.to_the_end())
             figures |= _figures(f"{size}_one_merchant", call.to_the_end(ids_of(size)[-1]))
             figures |= _figures(f"{size}_filter_that_the_last_one_matches", call.to_the_end("--host", last))
+            client.zrem(status_key("active"), ids_of(size)[-1])  # as if it had another status
+            client.zadd(status_key("degraded"), {ids_of(size)[-1]: 0})
+            figures |= _figures(f"{size}_status_that_one_has", call.to_the_end("--status", "degraded"))
     return figures
 
 

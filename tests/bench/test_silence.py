@@ -2,9 +2,12 @@
 
 import random
 
+import pytest
+
 from tests.bench.silence import is_as_promised, measure_silence, orders
 
 
+@pytest.mark.long
 def test_some_stores_are_watched_for_weeks_and_hardly_ever_called_silent() -> None:
     figures = measure_silence(stores=25, weeks=12, seed=3, samples=4)
     assert figures["stores_with_a_rhythm"] >= 20  # type: ignore[operator]

@@ -182,6 +182,7 @@ def _course(plan: Plan, days: Days, *, took: float) -> Course:
     twice, skipped, latest = _by_period(plan, days, start, end)
     gaps = [later - earlier for moments in days.looks.values() for earlier, later in pairwise(moments)]
     statuses = Counter(str(connection.status) for connection in days.connections.values())
+    revalidations = sum(map(len, days.looks.values()))  # and a first look each, which is a run
     return Course(
         connections=len(days.connections),
         looks=len(looks),
@@ -194,7 +195,7 @@ def _course(plan: Plan, days: Days, *, took: float) -> Course:
         longest_gap=max(gaps),
         latest=latest,
         calls_per_revalidation=len(calls) / len(looks),
-        messages_per_revalidation=days.counts["messages"] / sum(map(len, days.looks.values())),
+        messages_per_revalidation=days.counts["messages of re-validations"] / (revalidations - len(days.looks)),
         statuses=dict(statuses),
         counts=dict(days.counts),
         seconds=took,

@@ -3,12 +3,12 @@
 from typing import Any
 
 from integrations.connections.records import EVENTS
-from integrations.quarantine import INBOX, INBOX_FIELD
+from integrations.messages.quarantine import INBOX, INBOX_FIELD
 from tasks.queues import REQUESTS
 from tests.contract.golden import TASKS
 from tests.contract.shapes import EVENT, EVENT_TYPES, Schema
 
-VERSION = "1.1.0"
+VERSION = "1.2.0"
 """The minor number grows with what is added. What takes something away is a new major, in a folder of its own."""
 
 _FORMAT = "application/schema+json;version=draft-2020-12"
@@ -53,8 +53,40 @@ def _event(kind: str) -> dict[str, Any]:
     }
 
 
-def _channel(address: str, description: str, messages: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    return {"address": address, "description": description, "messages": messages}
+def _delivery(kind: str) -> dict[str, Any]:
+    return {
+        "name": kind,
+        "title": EVENT["$defs"][kind]["title"],
+        "contentType": "application/cloudevents+json",
+        "headers": {"$ref": "#/components/schemas/deliveryHeaders"},
+        "payload": _payload({"$ref": f"./event.schema.json#/$defs/{kind}"}),
+    }
+
+
+_DELIVERY_HEADERS: Schema = {
+    "type": "object",
+    "properties": {
+        "webhook-id": {"type": "string", "minLength": 1, "description": "the event's id, the same each time it comes"},
+        "webhook-timestamp": {
+            "type": "string",
+            "pattern": "^[0-9]+$",
+            "description": "seconds since the epoch, of this attempt",
+        },
+        "webhook-signature": {
+            "type": "string",
+            "pattern": "^v1,[A-Za-z0-9+/]+=*( v1,[A-Za-z0-9+/]+=*)*$",
+            "description": "v1,<base64 of HMAC-SHA256 over id.timestamp.body>; several while a secret is changed",
+        },
+    },
+    "required": ["webhook-id", "webhook-timestamp", "webhook-signature"],
+}
+
+
+def _channel(
+    address: str, description: str, messages: dict[str, dict[str, Any]], *, server: str = "redis"
+) -> dict[str, Any]:
+    servers = [{"$ref": f"#/servers/{server}"}]
+    return {"address": address, "description": description, "servers": servers, "messages": messages}
 
 
 def _operation(action: str, channel: str, summary: str) -> dict[str, Any]:
@@ -75,7 +107,12 @@ ASYNCAPI: dict[str, Any] = {
             "host": "redis.example.com:6379",
             "protocol": "redis",
             "description": "The server of OCC_REDIS_URL; the queue is at OCC_BROKER_URL where that is another one.",
-        }
+        },
+        "receiver": {
+            "host": "crm.example.com",
+            "protocol": "https",
+            "description": "Yours, at OCC_RECEIVER_URL, if you would rather be called than read a stream.",
+        },
     },
     "channels": {
         "queue": _channel(
@@ -95,10 +132,22 @@ ASYNCAPI: dict[str, Any] = {
             "OCC_MAX_EVENTS. Every entry has one field, `event`.",
             {kind: _event(kind) for kind in EVENT_TYPES},
         ),
+        "deliveries": _channel(
+            "/",
+            "A POST for each event to the path of OCC_RECEIVER_URL, signed as Standard Webhooks has it: at least once, "
+            "in order per merchant. What is not answered with 2xx comes again.",
+            {kind: _delivery(kind) for kind in EVENT_TYPES},
+            server="receiver",
+        ),
     },
     "operations": {
         "takeFromQueue": _operation("receive", "queue", "Take requests from Celery producers"),
         "takeFromInbox": _operation("receive", "inbox", "Take requests from the inbox"),
         "tell": _operation("send", "events", "Tell other systems what has changed"),
+        "deliver": {
+            **_operation("send", "deliveries", "Tell the receiver, if there is one, the same"),
+            "bindings": {"http": {"method": "POST", "bindingVersion": "0.3.0"}},
+        },
     },
+    "components": {"schemas": {"deliveryHeaders": _payload(_DELIVERY_HEADERS)}},
 }

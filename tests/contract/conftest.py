@@ -79,7 +79,7 @@ def node_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(EXAMPLES / "node", folder, ignore=shutil.ignore_patterns("node_modules"))
     install = ["npm", "install", "--no-audit", "--no-fund", "--no-save", "--no-package-lock", "--ignore-scripts"]
     try:
-        subprocess.run([*install, SPECIFICATION], cwd=folder, capture_output=True, check=True, timeout=90)
+        subprocess.run([*install, SPECIFICATION], cwd=folder, capture_output=True, check=True, timeout=180)
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
         pytest.skip("npm cannot get the packages of the examples here")
     return folder

@@ -60,7 +60,7 @@ class Readers:
         reader = self.running.pop(name)
         assert reader.poll() is None, self.output(name).decode()
         reader.kill()
-        reader.wait(timeout=60)
+        reader.wait(timeout=180)
 
     def output(self, name: str) -> bytes:
         """Everything a reader has written."""

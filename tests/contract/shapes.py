@@ -13,7 +13,7 @@ from integrations.connections.drift import Drift
 from integrations.connections.events import TROUBLED
 from integrations.connections.record import ConnectionStatus, KeyVerdict, ShippingVerdict, SlotStatus
 from integrations.oracle_commerce.reports import MAX_SLOT_LENGTH, MOST_AT_ONCE
-from integrations.oracle_commerce.request import MAX_FIELD_LENGTH, MERCHANT_ID
+from integrations.oracle_commerce.request import MAX_FIELD_LENGTH, MAX_REQUEST_ID, MERCHANT_ID
 from integrations.oracle_commerce.store_url import MAX_STORE_URL
 from integrations.sealing.keyring import KEY_ID
 
@@ -82,6 +82,13 @@ _TRACEPARENT: Schema = {
     "examples": ["00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"],
 }
 
+_REQUEST_ID: Schema = {
+    "type": "string",
+    "minLength": 1,
+    "maxLength": MAX_REQUEST_ID,
+    "description": "by which you find the request again: in events, in `occ request`; a new one for each request",
+}
+
 # --- What producers send ----------------------------------------------------------------------------------------------
 
 CONNECT = document(
@@ -103,14 +110,15 @@ CONNECT = document(
                 "description": "sealed.v1.<key id>.<base64url of the box>, sealed for this merchant: docs/sealing.md",
             },
             "traceparent": _TRACEPARENT,
+            "request_id": _REQUEST_ID,
         },
-        optional=["traceparent"],
+        optional=["traceparent", "request_id"],
         additionalProperties=False,
     ),
 )
 
 REVALIDATE = document(
-    "Look at a connection now",
+    "Re-validate a connection now",
     _object(
         {
             "merchant_id": _MERCHANT,
@@ -119,14 +127,15 @@ REVALIDATE = document(
                 "description": "true: put back what somebody keeps undoing, accept changed settings as they are",
             },
             "traceparent": _TRACEPARENT,
+            "request_id": _REQUEST_ID,
         },
-        optional=["repair", "traceparent"],
+        optional=["repair", "traceparent", "request_id"],
         additionalProperties=False,
     ),
 )
 
 DISCONNECT = document(
-    "Leave a store",
+    "Disconnect a merchant",
     _object(
         {
             "merchant_id": _MERCHANT,
@@ -135,8 +144,9 @@ DISCONNECT = document(
                 "description": "now: forget the key at once, leave what is in the store; end: clean up first",
             },
             "traceparent": _TRACEPARENT,
+            "request_id": _REQUEST_ID,
         },
-        optional=["forget", "traceparent"],
+        optional=["forget", "traceparent", "request_id"],
         additionalProperties=False,
     ),
 )
@@ -158,8 +168,9 @@ _REPORT = _object(
             ],
             "description": "when the delivery came: seconds since the epoch, or ISO 8601; just now if left out",
         },
+        "request_id": _REQUEST_ID,
     },
-    optional=["at"],
+    optional=["at", "request_id"],
     additionalProperties=False,
 )
 
@@ -170,6 +181,11 @@ HEARD = document(
 
 # --- What other systems read ------------------------------------------------------------------------------------------
 
+_LAST_REQUEST: Schema = {
+    **_TEXT,
+    "maxLength": MAX_REQUEST_ID,
+    "description": "of the last accepted request that changed anything; missing if that carried none",
+}
 _FINDING = _object(
     {
         "code": _CODE,
@@ -211,6 +227,7 @@ STATUS = document(
             "store_url": _TEXT,
             "run": {"type": "integer", "minimum": 1},
             "status": _one_of(ConnectionStatus),
+            "request_id": _LAST_REQUEST,
             "credential": _object(
                 {
                     "verdict": _one_of(KeyVerdict),
@@ -225,7 +242,8 @@ STATUS = document(
             "findings": {"type": "array", "items": _FINDING},
             "due_at": _or_null(_TIME),
             "updated_at": _TIME,
-        }
+        },
+        optional=["request_id"],
     ),
     code=_CODES,
 )
@@ -234,6 +252,7 @@ _ABOUT: dict[str, Schema] = {
     "merchant_id": _TEXT,
     "store_url": _TEXT,
     "run": {"type": "integer", "minimum": 1},
+    "request_id": _LAST_REQUEST,
 }
 _EVENT_FINDING = _object({"code": _CODE, "slot": _or_null(_TEXT), "actor": _one_of(Actor)})
 _SILENCE: dict[str, Schema] = {
@@ -251,9 +270,14 @@ _OUTAGE: dict[str, Schema] = {
 }
 
 
+def _about(**data: Schema) -> Schema:
+    """What an event about a connection holds, which is also what it is about."""
+    return _object({**_ABOUT, **data}, optional=["request_id"])
+
+
 def _status_data(status: Schema, previous: Schema) -> Schema:
     findings = {"type": "array", "items": _EVENT_FINDING}
-    return _object({**_ABOUT, "status": status, "previous_status": previous, "findings": findings})
+    return _about(status=status, previous_status=previous, findings=findings)
 
 
 def _any_status() -> Schema:
@@ -274,43 +298,62 @@ _DATA: dict[str, tuple[str, Schema]] = {
     ),
     "occ.connection.key_expiring": (
         "The application key ends soon",
-        _object({**_ABOUT, "days": _COUNT, "expires_at": _TIME}),
+        _about(days=_COUNT, expires_at=_TIME),
     ),
     "occ.connection.reauthorised": (
         "A new application key has proven itself and taken the old one's place",
-        _object({**_ABOUT, "fingerprint": _TEXT}),
+        _about(fingerprint=_TEXT),
     ),
     "occ.connection.reauthorisation_failed": (
         "A new application key was turned down; the old one goes on working",
-        _object({**_ABOUT, "fingerprint": _TEXT, "code": _CODE}),
+        _about(fingerprint=_TEXT, code=_CODE),
     ),
     "occ.connection.drifted": (
         "A slot is no longer as we left it",
-        _object(
-            {
-                **_ABOUT,
-                "slot": _TEXT,
-                "drift": {"type": "array", "items": _one_of_at_least(Drift), "minItems": 1},
-                "repaired": {"type": "boolean"},
-                "missed_events": _or_null(_COUNT),
-            }
+        _about(
+            slot=_TEXT,
+            drift={"type": "array", "items": _one_of_at_least(Drift), "minItems": 1},
+            repaired={"type": "boolean"},
+            missed_events=_or_null(_COUNT),
+        ),
+    ),
+    "occ.connection.store_shared": (
+        "Other connections of ours lead to the same store, or none does any more",
+        _about(
+            **{"with": {"type": "array", "items": _TEXT, "description": "merchant ids, four at most; empty: no more"}}
         ),
     ),
     "occ.slot.heard": (
         "A delivery of the slot was received: the first since the connect, or the first after a silence",
-        _object({**_ABOUT, "slot": _TEXT, "heard_at": _TIME, "silent_since": _or_null(_TIME)}),
+        _about(slot=_TEXT, heard_at=_TIME, silent_since=_or_null(_TIME)),
     ),
     "occ.slot.silent": (
         "A slot is not heard from for far longer than ever before; evidence, no verdict",
-        _object({**_ABOUT, "slot": _TEXT, "heard_last": _TIME, "longest_pause": _COUNT}),
+        _about(slot=_TEXT, heard_last=_TIME, longest_pause=_COUNT),
     ),
     "occ.slot.deliveries_failing": (
         "The store has given up deliveries to our callback URL",
-        _object({**_ABOUT, "slot": _TEXT, "given_up": _COUNT, "first_at": _TIME, "last_at": _TIME, "error": _TEXT}),
+        _about(slot=_TEXT, given_up=_COUNT, first_at=_TIME, last_at=_TIME, error=_TEXT),
     ),
     "occ.slot.deliveries_cleared": (
         "Nothing that was given up is left: it was sent again, or is a week old",
-        _object({**_ABOUT, "slot": _TEXT}),
+        _about(slot=_TEXT),
+    ),
+    "occ.request.refused": (
+        "A request was refused; nothing of it was done",
+        _object(
+            {
+                "request": _one_of_at_least(("connect", "revalidate", "disconnect", "heard")),
+                "door": _one_of_at_least(("celery", "inbox")),
+                "merchant_id": _or_null({**_MERCHANT, "description": "if the request named one"}),
+                "request_id": _or_null({**_REQUEST_ID, "description": "if the request carried one that can be taken"}),
+                "stream_id": _or_null({**_TEXT, "description": "of the entry, as XADD answered it"}),
+                "message_id": _or_null({**_TEXT, "description": "of the Celery message"}),
+                "field": {**_TEXT, "description": "of the request; request: the whole of it"},
+                "code": {**_TEXT, "description": "what is wrong; stable, more may come"},
+                "remedy": {**_TEXT, "description": "for people; may be reworded"},
+            }
+        ),
     ),
     "occ.operator.outage_started": ("Many stores fail alike: it is us, or all of Oracle", _object(_OUTAGE)),
     "occ.operator.outage_ended": (
@@ -331,7 +374,12 @@ def _attributes(kind: Schema, data: Schema) -> dict[str, Schema]:
     return {
         "specversion": {"const": "1.0"},
         "id": {"type": "string", "minLength": 1, "description": "the same however often the event is delivered"},
-        "source": {"const": "occ-connect"},
+        "source": {
+            "type": "string",
+            "format": "uri-reference",
+            "minLength": 1,
+            "description": "occ-connect, unless OCC_EVENT_SOURCE names the environment",
+        },
         "type": kind,
         "subject": {"type": "string", "description": "the merchant id, or operator"},
         "time": _TIME,

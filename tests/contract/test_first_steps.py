@@ -84,7 +84,7 @@ class Terminal:
                 env=self.environment,
                 capture_output=True,
                 text=True,
-                timeout=60,
+                timeout=180,
                 check=False,
             ).stdout
             return bool(json.loads(told).get("status") == status)

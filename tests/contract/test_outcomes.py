@@ -13,6 +13,8 @@ from integrations.connections.causes import CAUSES, OutageKind
 from integrations.connections.change import Change, Moment, Stop
 from integrations.connections.commit import commit_of
 from integrations.connections.drift import Drift
+from integrations.connections.events import refused_event
+from integrations.connections.known_request import KnownRequest
 from integrations.connections.lifecycle import disconnection, requests
 from integrations.connections.record import (
     Candidate,
@@ -34,7 +36,7 @@ from integrations.connections.record import (
 )
 from integrations.connections.rhythm import Rhythm
 from integrations.connections.status import status_object
-from integrations.errors import CredentialRejected, IntegrationError, PermanentError, TransientError
+from integrations.errors import CredentialRejected, IntegrationError, PermanentError, RequestRefused, TransientError
 from integrations.outages.outage import Outage, ended_event, started_event
 from integrations.silence import many
 from integrations.silence.many import Tally
@@ -90,6 +92,7 @@ connections = st.builds(
     candidate=st.none() | st.builds(Candidate, st.sampled_from("ab"), st.none() | times),
     key_refusal=st.none() | causes,
     disconnection=st.none() | st.builds(Disconnection, times, times),
+    request_id=st.sampled_from(("", "signup 4711", "r" * 128)),
 )
 
 
@@ -104,7 +107,8 @@ def hold(events: Iterable[dict[str, object] | None]) -> None:
 
 def events_of(before: Connection | None, after: Connection, version: int, now: float) -> list[dict[str, object]]:
     """What a commit tells other systems."""
-    return commit_of(after.merchant_id, before, Change(after), version_read=version - 1, now=now).all_events
+    read = int(now * 1000) + version - 1
+    return commit_of(after.merchant_id, before, Change(after), version_read=read, now=now).all_events
 
 
 rhythms = st.builds(
@@ -223,6 +227,23 @@ def test_what_operators_are_told_of_silence_fits_the_schemas(
     hold([many.started_event(tally, number, now), many.ended_event(tally, number, now, since=since)])
 
 
+@given(
+    refused=st.builds(
+        KnownRequest,
+        request=st.sampled_from(("connect", "revalidate", "disconnect", "heard")),
+        door=st.sampled_from(("celery", "inbox")),
+        request_id=st.just("") | st.text(min_size=1, max_size=128),
+        reference=st.sampled_from(("", "1795464352864-0")),
+        merchant_id=st.none() | st.just("m-1"),
+        at=times,
+    ),
+    number=st.integers(1, 10**14),
+)
+def test_what_a_producer_is_told_of_a_refusal_fits_the_schemas(refused: KnownRequest, number: int) -> None:
+    told = refused.refused(RequestRefused("store_url", "missing", "send store_url"))
+    hold([refused_event(told, f"{number:012d}")])
+
+
 def one_of_each_kind() -> dict[str, dict[str, object]]:
     """Type -> an event of it, out of changes made for that."""
     active = Connection(
@@ -254,6 +275,7 @@ def one_of_each_kind() -> dict[str, dict[str, object]]:
         (proving, replace(active, credential=Credential("b", verdict=KeyVerdict.VALID))),
         (proving, replace(active, key_refusal=Cause("key_rejected"))),
         (active, replace(active, slots={"order-submit": drifted})),
+        (active, replace(active, shares_store_with=("m-2",))),
         (active, replace(active, slots={"order-submit": replace(drifted, heard_at=NOON)})),
         (active, replace(active, slots={"order-submit": failing})),
         (replace(active, slots={"order-submit": failing}), active),
@@ -264,6 +286,8 @@ def one_of_each_kind() -> dict[str, dict[str, object]]:
     events += [started_event(outage, 1), ended_event(outage, 2, NOON, held=3)]
     silent = Tally(20, 40)
     events += [many.started_event(silent, 3, NOON), many.ended_event(silent, 4, NOON, since=NOON)]
+    refused = KnownRequest("connect", "inbox", at=NOON).refused(RequestRefused("store_url", "missing", "send it"))
+    events += [refused_event(refused, "000000000007")]
     return {str(event["type"]): event for event in events}
 
 

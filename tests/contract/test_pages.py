@@ -1,5 +1,6 @@
 """What the pages show is what runs: code stands in the examples, JSON fits its schema, and links lead somewhere."""
 
+import ast
 import json
 import re
 from collections.abc import Iterator
@@ -62,3 +63,29 @@ def test_links_lead_somewhere(page: str) -> None:
     for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", (DOCS / page).read_text(encoding="utf-8")):
         if not target.startswith("https:"):
             assert Path(DOCS / target).exists(), target
+
+
+def test_every_code_of_a_refusal_is_in_the_table() -> None:
+    """Those that stand where requests are read; each has something to be done about it."""
+    text = (DOCS / "producers.md").read_text(encoding="utf-8")
+    table = text.partition("| `code` of a refusal |")[2].partition("\n\n")[0]
+    listed = set(re.findall(r"`([a-z_]+)`", "".join(line.split("|")[1] for line in table.splitlines()[2:])))
+    sources = [
+        *(REPOSITORY / "integrations" / "oracle_commerce").glob("*.py"),
+        REPOSITORY / "integrations" / "sealing" / "keyring.py",
+        REPOSITORY / "integrations" / "messages" / "scheduled.py",
+        REPOSITORY / "integrations" / "connections" / "request_ids.py",
+    ]
+    codes = {code for source in sources for code in codes_in(source.read_text(encoding="utf-8"))}
+    assert codes == listed
+
+
+def codes_in(source: str) -> Iterator[str]:
+    """The codes of the refusals that a module raises: whatever constant may stand in that place."""
+    for call in ast.walk(ast.parse(source)):
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
+            continue
+        place = {"RequestRefused": 1, "_refused": 0}.get(call.func.id)
+        if place is not None and len(call.args) > place:
+            constants = (part for part in ast.walk(call.args[place]) if isinstance(part, ast.Constant))
+            yield from (str(part.value) for part in constants if isinstance(part.value, str))

@@ -1,11 +1,9 @@
 """The example readers: killed again and again, they miss nothing, repeat nothing, and keep each merchant's order."""
 
-import contextlib
 import json
 import os
 import random
 import signal
-import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
@@ -25,6 +23,7 @@ from occ.local.server import EmbeddedServer
 from tests.contract.conftest import EXAMPLES
 from tests.contract.readers import TOLD, Readers, node_command, python_command
 from tests.integrations.oracle_commerce.fakes import started
+from tests.ledgers import entries_in
 from tests.secrets.test_acl import PASSWORD, documented_users
 from tests.usual import PACE
 from tests.waiting import wait_until
@@ -65,17 +64,9 @@ def client(redis_url: str) -> Iterator[redis.Redis]:
 
 def written(ledger: Path) -> list[Row]:
     """What the readers made of events, in the order they did."""
-    if not ledger.exists():
-        return []
-    content = ledger.read_bytes()  # once: what is empty now may hold a database in a moment
-    if content[:6] == b"SQLite":
-        with contextlib.closing(sqlite3.connect(ledger, timeout=30)) as database:
-            if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'changes'").fetchall():
-                return []  # the reader has only just begun
-            return database.execute("SELECT merchant_id, sequence, id, type FROM changes ORDER BY rowid").fetchall()
-    lines = [line.split("\t") for line in content.decode().splitlines()]
-    rows = [(event_id, json.loads(row)) for event_id, row in lines]
-    return [(row["merchant_id"], row["sequence"], event_id, row["type"]) for event_id, row in rows]
+    rows, lines = entries_in(ledger, "changes", "merchant_id", "sequence", "id", "type")
+    noted = [(event_id, json.loads(row)) for event_id, row in lines]
+    return [*rows, *((row["merchant_id"], row["sequence"], event_id, row["type"]) for event_id, row in noted)]
 
 
 def await_written(ledger: Path, count: int) -> None:

@@ -1,13 +1,8 @@
 """The example receivers: they take what is signed, once, and are killed and started again while it comes."""
 
-import os
-import socket
-import sqlite3
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
@@ -16,45 +11,30 @@ import pytest
 import redis
 
 from integrations.deliveries.receiver import Receiver, Verdict
+from integrations.egress.addresses import DevStore
 from integrations.egress.deadline import Deadline
 from integrations.egress.session import GuardedSession
-from integrations.settings import DevStore
-from integrations.signing import SigningSecret
+from integrations.sealing.signing import SigningSecret
 from tests.contract.conftest import EXAMPLES
+from tests.example_receiver import ExampleReceiver
 from tests.integrations.deliveries.test_deliveries import PACE, Stage
-from tests.ports import free_port
+from tests.ledgers import entries_in
 from tests.receiving import SECRET
-from tests.waiting import wait_until
 
 pytestmark = pytest.mark.server
 
 OTHER = "whsec_" + "b" * 44
 
 
-class Example:
-    """One receiver in a process of its own, always at the same port."""
+class Example(ExampleReceiver):
+    """One receiver of events."""
 
     def __init__(self, command: list[str], folder: Path, ledger: Path) -> None:
-        self.port = free_port()
-        self.command, self.folder, self.ledger = [*command, str(self.port), str(ledger)], folder, ledger
+        super().__init__(command, folder, ledger)
         self.session = GuardedSession(dev_stores=(DevStore(ip_network("127.0.0.0/8"), None),))
-        self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
-        environment = {"PATH": os.environ["PATH"], "RECEIVER_SECRETS": f"{OTHER} {SECRET}"}
-        with self.ledger.with_suffix(".log").open("ab") as log:
-            self._process = subprocess.Popen(self.command, cwd=self.folder, env=environment, stdout=log, stderr=log)
-        wait_until(self._listens, what="the receiver to listen")
-
-    def _listens(self) -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
-
-    def kill(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-        self._process = None
+    def environment(self) -> dict[str, str]:
+        return {"RECEIVER_SECRETS": f"{OTHER} {SECRET}"}
 
     def receiver(self, secret: str = SECRET) -> Receiver:
         """As the pipeline calls it."""
@@ -62,10 +42,8 @@ class Example:
 
     def rows(self) -> list[tuple[str, str]]:
         """Merchant and id of what it made of events."""
-        if self.ledger.read_bytes()[:6] == b"SQLite":
-            with closing(sqlite3.connect(self.ledger)) as database:
-                return database.execute("SELECT merchant_id, id FROM changes ORDER BY rowid").fetchall()
-        return [(line.split("\t")[1], line.split("\t")[0]) for line in self.ledger.read_text().splitlines()]
+        rows, lines = entries_in(self.ledger, "changes", "merchant_id", "id")
+        return [*rows, *((merchant_id, event_id) for event_id, merchant_id, *_ in lines)]
 
 
 @pytest.fixture(params=["python", "node"])

@@ -63,7 +63,8 @@ def is_well_formed(request: object) -> bool:
 
 
 connects = altered(
-    {"merchant_id": merchant_ids, "store_url": store_urls, "application_key": sealed_keys}, (*GOOD, "traceparent")
+    {"merchant_id": merchant_ids, "store_url": store_urls, "application_key": sealed_keys},
+    (*GOOD, "traceparent", "request_id"),
 )
 
 
@@ -74,6 +75,12 @@ connects = altered(
 @example(GOOD | {"application_key": "sealed.v1.k.A"})
 @example(GOOD | {"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"})
 @example(GOOD | {"traceparent": ["malformed"]})
+@example(GOOD | {"request_id": "signup 4711: \u00e4\n"})
+@example(GOOD | {"request_id": "\U0001f600" * 128})
+@example(GOOD | {"request_id": "r" * 129})
+@example(GOOD | {"request_id": ""})
+@example(GOOD | {"request_id": None})
+@example(GOOD | {"request_id": 7})
 @example(GOOD | {"store_url": "x" * (MAX_FIELD_LENGTH + 1)})
 def test_a_connect_request_fits_the_schema_just_when_it_is_well_formed(request: object) -> None:
     fits = CONNECT.is_valid(request)
@@ -101,7 +108,7 @@ def test_a_wish_fits_the_schema_just_when_it_is_taken(kind: str, data: st.DataOb
     option, choices = FOLLOW_UPS[kind]
     schema = of_file(f"{kind}.schema.json")
     good: dict[str, st.SearchStrategy[object]] = {"merchant_id": merchant_ids, option: st.sampled_from(choices)}
-    request = data.draw(altered(good, ("merchant_id", option, "traceparent", "run")) | json_values)
+    request = data.draw(altered(good, ("merchant_id", option, "traceparent", "request_id", "run")) | json_values)
     fits = schema.is_valid(request)
     event(f"fits: {fits}")
     assert fits == taken(lambda: parse_follow_up(request, option, choices)), problems(schema, request)
@@ -113,7 +120,7 @@ reports = altered(
         "slot": st.sampled_from(("order-submit", "", "x" * 129)),
         "at": st.none() | st.integers(-1, 4 * 10**11) | st.just("2026-11-23T15:02:00Z"),
     },
-    ("merchant_id", "slot", "at", "run"),
+    ("merchant_id", "slot", "at", "request_id", "run"),
 )
 
 

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,14 @@ UNITS = ROOT / "deploy" / "systemd"
 SCRIPTS = ROOT / "deploy" / "image"
 
 
+@cache
+def _documents(file: Path) -> list[dict[str, Any]]:
+    return list(yaml.safe_load_all(file.read_text(encoding="utf-8")))  # slow: once for all tests
+
+
 def compose() -> dict[str, Any]:
     """docker-compose.yml, with its anchors resolved."""
-    document: dict[str, Any] = yaml.safe_load(COMPOSE.read_text(encoding="utf-8"))
+    (document,) = deepcopy(_documents(COMPOSE))
     return document
 
 
@@ -30,7 +37,7 @@ def services(*, ours_only: bool = False) -> dict[str, dict[str, Any]]:
 def manifests() -> Iterator[tuple[str, dict[str, Any]]]:
     """Every Kubernetes object, with the name of its file."""
     for file in sorted(KUBERNETES.glob("*.yaml")):
-        for document in yaml.safe_load_all(file.read_text(encoding="utf-8")):
+        for document in deepcopy(_documents(file)):
             yield file.name, document
 
 

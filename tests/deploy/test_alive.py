@@ -100,7 +100,8 @@ def test_the_command_in_the_image_tells_of_overdue_work(tmp_path: Path) -> None:
 
         assert asked() == 0
         pipeline.redis.zadd("occ:due", {"m-1": time.time() - 600})
-        assert asked() == 1
+        # On a machine so busy that the answer takes too long, nobody is started again.
+        wait_until(lambda: asked() == 1, what="overdue work to be told of")
         told = subprocess.run(
             [SCRIPTS / "occ", "health", "--no-workers", "--json"],
             env=environment,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from integrations.settings import Settings
+from integrations.settings import KeylessSettings, Settings
 from occ.cli.operate import METRICS_PORT
 from occ.local.commands import flower_command
 from tasks.queues import QUARANTINE, QUEUES
@@ -99,7 +99,9 @@ def test_every_variable_is_a_setting_and_no_secret_is_among_them() -> None:
         for variable, value in service.get("environment", {}).items():
             setting = variable.removeprefix("OCC_").removesuffix("_FILE").lower()
             assert setting in Settings.model_fields, (name, variable)
-            if setting in {"redis_url", "broker_url", "sealing_keys"}:
+            if setting == "broker_url":
+                assert value == "${OCC_BROKER_URL:-}"  # of a server of one's own
+            if setting in {"redis_url", "sealing_keys"}:
                 assert variable.endswith("_FILE")
                 assert value.removeprefix("/run/secrets/") in service["secrets"], (name, variable)
 
@@ -112,7 +114,9 @@ def test_only_workers_hold_sealing_keys_and_only_they_can_leave() -> None:
         "demo-worker",
     }
     for name in ("beat", "flower", "metrics"):
-        assert set(found[name]["environment"]) == {"OCC_REDIS_URL_FILE", "OCC_LOG_FORMAT"}
+        assert {
+            variable.removeprefix("OCC_").removesuffix("_FILE").lower() for variable in found[name]["environment"]
+        } <= (KeylessSettings.model_fields.keys())
     assert {name for name, one in found.items() if "stores" in one.get("networks", [])} == {"worker", "quarantine"}
     assert compose()["networks"]["server"]["internal"] is True
     assert services()["redis"]["networks"] == ["server"]
@@ -121,6 +125,7 @@ def test_only_workers_hold_sealing_keys_and_only_they_can_leave() -> None:
 
 def test_the_server_forgets_nothing_and_asks_who_is_there() -> None:
     command = command_of(services()["redis"])
+    assert "--hash-max-listpack-value 4096 --stream-node-max-bytes 1536" in command, "as the embedded server has it"
     for option in ("--aclfile /run/secrets/redis_users", "--appendonly yes", "--maxmemory-policy noeviction"):
         assert option in command
 

@@ -28,14 +28,14 @@ def test_the_settings_take_what_was_made(secrets_folder: Path) -> None:
             "OCC_CALLBACK_URL": "https://hooks.example.com/{merchant_id}/{slot}",
         }
     )
-    assert settings.redis_url.endswith("@redis:6379/0")
+    assert settings.redis_url.text.endswith("@redis:6379/0")
     metrics = load_keyless_settings({"OCC_REDIS_URL_FILE": str(secrets_folder / "redis_url_metrics")})
-    assert metrics.redis_url.startswith("redis://occ-metrics:")
+    assert metrics.redis_url.username == "occ-metrics"
 
 
 def test_passwords_are_long_different_and_in_the_list_of_users_as_hashes_only(secrets_folder: Path) -> None:
     passwords = [read(secrets_folder, file.name) for file in secrets_folder.glob("redis_*password*")]
-    assert len(set(passwords)) == len(passwords) == 5
+    assert len(set(passwords)) == len(passwords) == 6
     assert all(len(password) == 40 for password in passwords)
     users = read(secrets_folder, "redis_users")
     assert not any(password in users for password in passwords)
@@ -56,7 +56,7 @@ def test_a_server_takes_the_users_and_lets_nobody_else_in(secrets_folder: Path, 
             if user != "default":  # that one is the test's own way in
                 admin.execute_command("ACL", "SETUSER", user, "reset", *rules)
         path = server.url.partition("@")[2]
-        for user in ("occ", "occ-inbox", "occ-events", "occ-metrics"):
+        for user in ("occ", "occ-inbox", "occ-celery", "occ-events", "occ-metrics"):
             password = read(secrets_folder, f"redis_password_{user}")
             with redis.Redis.from_url(f"unix://{user}:{password}@{path}") as client:
                 assert client.ping()

@@ -1,15 +1,31 @@
 """What gets lost on the way is found again: a worker, the queue, messages in hand. The full suite is `./run faults`."""
 
+import json
+import os
 import signal
 import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
 from kombu.exceptions import OperationalError
 
+from occ.simulator.store import SimulatedStore
+from tests.end_to_end.requests import (
+    CARRYING_THEIRS,
+    SLOTS,
+    ask,
+    assert_nothing_foreign_was_lost,
+    assert_only_theirs_are_in,
+    await_forgotten,
+    await_true,
+    calls,
+    history,
+    slot_statuses,
+)
 from tests.pipeline import Pipeline, running
 from tests.waiting import wait_until
 
@@ -118,3 +134,78 @@ def test_a_full_server_refuses_requests_at_both_doors_and_takes_them_when_there_
     assert pipeline.redis.xlen("occ:inbox") == 0
     assert pipeline.connection("refused") is None
     assert all(process.poll() is None for process in pipeline.processes.values())
+
+
+def test_writes_that_a_failover_has_lost_leave_nobody_with_what_no_record_says(pipeline: Pipeline) -> None:
+    stores = pipeline.simulator.add_many(4, f"{uuid.uuid4()}-{{n}}")
+    merchants = [store.name for store in stores]
+    for store in stores:
+        pipeline.post(pipeline.request(store))
+    pipeline.await_end(*merchants)
+    files = list((pipeline.server.folder / "appendonlydir").glob("*.incr.aof"))
+    file = max(files, key=lambda path: path.stat().st_mtime)
+    kept = file.stat().st_size
+    for store in stores:
+        store.change(shipping_methods=[{"repositoryId": "ground", "enabled": False}], filters_enabled=False)
+        pipeline.redis.xadd("occ:inbox", {"revalidate": json.dumps({"merchant_id": store.name})})
+    wait_until(lambda: statuses_of(pipeline, merchants) == {"degraded"}, what="the trouble")
+    heard = [event for _, event in pipeline.records.events(count=100_000)]
+    for store in stores:
+        store.change(shipping_methods=[{"repositoryId": "ground", "enabled": True}])
+    assert pipeline.server.pid is not None
+    os.kill(pipeline.server.pid, signal.SIGKILL)
+    wait_until(lambda: pipeline.server.pid is None, what="the server to be gone")
+    with file.open("r+b") as opened:
+        opened.truncate(kept)
+    pipeline.server.start()
+    wait_until(lambda: latest_heard(pipeline, heard, merchants) == {"active"}, what="corrections")
+    assert statuses_of(pipeline, merchants) == {"active"}
+    contents: dict[object, object] = {}
+    for event in (*heard, *(event for _, event in pipeline.records.events(count=100_000))):
+        assert contents.setdefault(event["id"], event) == event
+
+
+def statuses_of(pipeline: Pipeline, merchants: list[str]) -> set[str]:
+    """What the records say."""
+    found = pipeline.records.load_many(merchants)
+    return {str(snapshot.connection.status) for snapshot in found if snapshot.connection}
+
+
+def latest_heard(pipeline: Pipeline, heard: list[dict[str, Any]], merchants: list[str]) -> set[str]:
+    """What a system takes the statuses to be that has heard this, and all that is in the stream."""
+    latest: dict[str, tuple[str, str]] = {}
+    try:
+        written = [event for _, event in pipeline.records.events(count=100_000)]
+    except redis.RedisError:
+        return set()
+    for event in (*heard, *written):
+        if event["subject"] in merchants and event["sequence"] >= latest.get(event["subject"], ("", ""))[0]:
+            latest[event["subject"]] = event["sequence"], event["data"].get("status", "")
+    return {status for _, status in latest.values()}
+
+
+def test_a_worker_killed_amid_disconnections_costs_nobody_a_url(pipeline: Pipeline) -> None:
+    stores = [pipeline.simulator.add(f"amid-{number}", slots=CARRYING_THEIRS) for number in range(6)]
+    requests = [pipeline.request(store) for store in stores]
+    for request in requests:
+        pipeline.send(request)
+    pipeline.await_end(*(store.name for store in stores))
+    for store in stores:
+        ask(pipeline, "occ.disconnect", merchant_id=store.name)
+    await_true(lambda: any(calls(store)["write_slot"] > 4 for store in stores), "a first removal")
+    pipeline.kill(pipeline.running_workers()[0], signal.SIGKILL)
+    assert any(len(store.urls(slot)) == 2 for store in stores for slot in SLOTS), "some is yet to be done"
+    for store in stores:  # a wish that was on its way to the worker is lost with it
+        ask(pipeline, "occ.disconnect", merchant_id=store.name)
+    await_true(lambda: all(pipeline.status(store.name)["status"] == "disconnected" for store in stores), "all")
+    for store, request in zip(stores, requests, strict=True):
+        await_true(lambda store=store: slots_are_clear(pipeline, store), "all slots to be clear")  # type: ignore[misc]
+        assert_only_theirs_are_in(store)
+        await_forgotten(pipeline, store.name, str(request["application_key"]))
+        assert len(history(pipeline, store.name, "slot_removed")) == 4, "each outcome is recorded once"
+    assert_nothing_foreign_was_lost(stores)
+
+
+def slots_are_clear(pipeline: Pipeline, store: SimulatedStore) -> bool:
+    """Whether our callback URL is recorded as out of every slot."""
+    return set(slot_statuses(pipeline.status(store.name)).values()) == {"removed"}

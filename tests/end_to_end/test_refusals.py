@@ -1,5 +1,6 @@
 """Wrong requests, through both doors: a clear refusal where an operator sees it, and nothing of a key anywhere."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -59,6 +60,55 @@ def await_refusal(shared: Pipeline, door: str, field: str, code: str) -> dict[st
     return found[0]
 
 
+def await_event(shared: Pipeline, door: str, field: str, code: str) -> dict[str, Any]:
+    """What its sender hears of the latest refusal of that kind."""
+    wanted = {"door": door, "field": field, "code": code}
+    found: list[dict[str, Any]] = []
+
+    def seen() -> bool:
+        told = [event["data"] for _, event in shared.records.events() if event["type"] == "occ.request.refused"]
+        found.extend(data for data in told if wanted.items() <= data.items())
+        return bool(found)
+
+    wait_until(seen, what=f"the event that {field} was refused at the {door}")
+    return found[-1]
+
+
+def test_who_sends_a_request_with_an_id_hears_what_became_of_it(shared: Pipeline) -> None:
+    """Through both doors, at once or later: refused, accepted, done once; and its id is in events, logs and status."""
+    store = shared.simulator.add("with-an-id")
+    wrong = shared.request(store, store_url="https://www.shop.example", request_id="order 66: \u00e4")
+    shared.post(wrong)
+    event = await_event(shared, "inbox", "store_url", "host_not_allowed")
+    wait_until(lambda: known(shared, "order 66: \u00e4") == "refused", what="it to be known as refused")
+    assert event["stream_id"]
+    assert known(shared, event["stream_id"]) == "refused"
+
+    right = shared.request(store, request_id="order 67")
+    shared.producer.send_task("occ.connect", kwargs=right, queue="occ", countdown=2)
+    wait_until(lambda: known(shared, "order 67") == "scheduled", what="it to be kept for later")
+    shared.await_end(store.name)
+    assert known(shared, "order 67") == "accepted"
+    assert shared.status(store.name)["request_id"] == "order 67"
+    told = [event["data"] for _, event in shared.records.events() if event["subject"] == store.name]
+    assert {data["request_id"] for data in told} == {"order 67"}
+    lines = b"\n".join(shared.output(name) for name in shared.running_workers()).splitlines()
+    steps = [json.loads(line) for line in lines if b'"recorded"' in line and store.name.encode() in line]
+    assert [line["request_id"] for line in steps] == ["order 67"] * 6
+
+    shared.post(shared.request(store, request_id="order 67", store_url=f"{store.url}/occs-admin"))
+    shared.redis.xadd("occ:inbox", {"disconnect": json.dumps({"merchant_id": store.name, "request_id": "order 67"})})
+    await_event(shared, "inbox", "request_id", "request_id_reused")
+    assert shared.status(store.name)["status"] == "active"
+    assert len([call for call in store.calls.endpoints.elements() if call == "login"]) == 1
+
+
+def known(shared: Pipeline, name: str) -> str:
+    """What became of a request."""
+    request = shared.records.request_ids.find(name)
+    return request.outcome if request else ""
+
+
 @pytest.mark.parametrize("case", WRONG)
 def test_a_wrong_request_is_refused_by_both_doors(shared: Pipeline, store: SimulatedStore, case: str) -> None:
     changes, field, code = WRONG[case]
@@ -69,6 +119,9 @@ def test_a_wrong_request_is_refused_by_both_doors(shared: Pipeline, store: Simul
     for door in ("celery", "inbox"):
         refusal = await_refusal(shared, door, field, code)
         assert refusal["remedy"]
+        event = await_event(shared, door, field, code)
+        assert event["remedy"] == refusal["remedy"]
+        assert [event["stream_id"] is None, event["message_id"] is None] == [door == "celery", door == "inbox"]
     if case != "bad_merchant_id":
         assert shared.connection(merchant_id) is None
     assert sum(store.calls.endpoints.values()) == 0

@@ -111,17 +111,17 @@ def assert_no_secret(collector: Collector, store: SimulatedStore) -> None:
     assert not [text for span in collector.spans() for text in (span.name, *span.facts.values()) if "?" in str(text)]
 
 
-@pytest.mark.parametrize("pool", ["threads", "prefork"])
-def test_one_trace_covers_a_run_and_another_the_look_that_follows(
-    tmp_path: Path, collector: Collector, pool: str
-) -> None:
-    with pipeline_that_traces(tmp_path, collector, OCC_POOL=pool) as pipeline:
-        for number in range(2):
-            start_worker(pipeline, f"w-{number}")
+POOLS = ("threads", "prefork")
+
+
+def test_one_trace_covers_a_run_and_another_the_look_that_follows(tmp_path: Path, collector: Collector) -> None:
+    with pipeline_that_traces(tmp_path, collector) as pipeline:
+        for pool in POOLS:
+            start_worker(pipeline, pool, f"--pool={pool}")
         pipeline.start_beat()
         pipeline.await_workers()
         for door in ("celery", "inbox"):
-            store = stores.add(pipeline.simulator, f"{door}-{pool}")
+            store = stores.add(pipeline.simulator, door)
             store.fail("write_slot:order-submit", 503)
             trace_id, span_id = Producer(pipeline).ask(door, store)
             pipeline.await_end(store.name)
@@ -156,27 +156,52 @@ def test_one_trace_covers_a_run_and_another_the_look_that_follows(
         def of_the_look() -> list[Span]:
             return [span for span in collector.of_merchant(store.name) if span.trace_id != trace_id]
 
+        assert_malformed_is_ignored_and_not_repeated(pipeline, collector)
         wait_until(lambda: calls(of_the_look()) == Counter(store.calls.endpoints), what="the look's calls")
         assert len({span.trace_id for span in of_the_look()}) == 1
         assert_no_secret(collector, store)
-    assert steps(of_the_look()).total() == 6
+    assert steps(of_the_look()) == {
+        ("occ.validate_key", None, 1, "done", None): 1,
+        ("occ.register_slot", "order-update", 1, "registered", None): 1,
+    }
 
 
-@pytest.mark.parametrize("pool", ["threads", "prefork"])
-def test_what_waits_to_be_sent_is_sent_when_workers_end(tmp_path: Path, collector: Collector, pool: str) -> None:
-    settings = {"OCC_POOL": pool, "OTEL_BSP_SCHEDULE_DELAY": "3600000"}
-    with pipeline_that_traces(tmp_path, collector, **settings) as pipeline:
-        start_worker(pipeline, "w")
+def assert_malformed_is_ignored_and_not_repeated(pipeline: Pipeline, collector: Collector) -> None:
+    store = stores.add(pipeline.simulator, "malformed")
+    for key in ("in-the-field", "in-the-header"):
+        clear = canaries.application_key(key, canaries.CLEAR)
+        request = pipeline.request(store, merchant_id=key, **({"traceparent": clear} if "field" in key else {}))
+        header = {} if "field" in key else {"traceparent": clear}
+        pipeline.producer.send_task("occ.connect", kwargs=request, queue="occ", headers=header)
+        pipeline.await_end(key)
+        assert pipeline.status(key)["status"] == "active"
+        wait_until(lambda key=key: steps(collector.of_merchant(key)).total() == 6, what="its steps")  # type: ignore[misc]
+        assert len({span.trace_id for span in collector.of_merchant(key)}) == 1
+    kept = b"".join(str(pipeline.redis.hgetall(key)).encode() for key in pipeline.redis.keys("occ:connection:*"))
+    assert canaries.CLEAR.encode() not in kept
+    for name in pipeline.processes:
+        assert canaries.CLEAR.encode() not in pipeline.output(name)
+
+
+def test_what_waits_to_be_sent_is_sent_when_workers_end(tmp_path: Path, collector: Collector) -> None:
+    with pipeline_that_traces(tmp_path, collector, OTEL_BSP_SCHEDULE_DELAY="3600000") as pipeline:
+        for pool in POOLS:
+            start_worker(pipeline, pool, f"--pool={pool}")
         pipeline.start_beat()
         pipeline.await_workers()
-        store = stores.add(pipeline.simulator, "waits")
-        trace_id, _ = Producer(pipeline).ask("celery", store)
-        pipeline.await_end(store.name)
+        asked: dict[str, SimulatedStore] = {}
+        while not all(b'"recorded"' in pipeline.output(name) for name in pipeline.running_workers()):
+            store = stores.add(pipeline.simulator, f"waits-{len(asked)}")
+            trace_id, _ = Producer(pipeline).ask("celery", store)
+            asked[trace_id] = store
+            pipeline.await_end(store.name)
         assert collector.received == []
-    spans = collector.of_merchant(store.name)
-    assert {span.trace_id for span in spans} == {trace_id}
-    assert calls(spans) == Counter(store.calls.endpoints)
-    assert steps(spans).total() == 6
+    for trace_id, store in asked.items():
+        spans = collector.of_merchant(store.name)
+        assert {span.trace_id for span in spans} == {trace_id}
+        assert calls(spans) == Counter(store.calls.endpoints)
+        assert steps(spans).total() == 6
+    assert {span.worker for span in collector.spans()} == {*POOLS}
 
 
 def test_what_a_killed_worker_left_is_done_in_the_same_trace(tmp_path: Path, collector: Collector) -> None:
@@ -214,28 +239,6 @@ def test_what_a_killed_worker_left_is_done_in_the_same_trace(tmp_path: Path, col
     in_hand = 4  # calls that were on their way when their worker was killed
     assert (made - calls(of_the_heir())).total() <= in_hand
     assert_no_secret(collector, store)
-
-
-def test_what_is_no_trace_context_is_ignored_and_not_repeated(tmp_path: Path, collector: Collector) -> None:
-    with pipeline_that_traces(tmp_path, collector) as pipeline:
-        start_worker(pipeline, "w")
-        pipeline.start_beat()
-        pipeline.await_workers()
-        store = stores.add(pipeline.simulator, "malformed")
-        for key in ("in-the-field", "in-the-header"):
-            clear = canaries.application_key(key, canaries.CLEAR)
-            request = pipeline.request(store, merchant_id=key, **({"traceparent": clear} if "field" in key else {}))
-            header = {} if "field" in key else {"traceparent": clear}
-            pipeline.producer.send_task("occ.connect", kwargs=request, queue="occ", headers=header)
-            pipeline.await_end(key)
-            assert pipeline.status(key)["status"] == "active"
-            wait_until(lambda key=key: steps(collector.of_merchant(key)).total() == 6, what="its steps")  # type: ignore[misc]
-            assert len({span.trace_id for span in collector.of_merchant(key)}) == 1
-        kept = b"".join(str(pipeline.redis.hgetall(key)).encode() for key in pipeline.redis.keys("occ:connection:*"))
-        assert canaries.CLEAR.encode() not in kept
-        for name in pipeline.processes:
-            assert canaries.CLEAR.encode() not in pipeline.output(name)
-        assert_no_secret(collector, store)
 
 
 def test_a_collector_that_is_down_is_told_of_once_per_process_and_harms_nothing(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from integrations.connections.record import (
     KeyVerdict,
     ShippingVerdict,
     SlotStatus,
+    Step,
     Target,
 )
 from tests.fault_matrix.stand import Stand, Wait
@@ -87,7 +88,7 @@ class Course:
                 for target in ready:
                     wait = self._try(target)
                     if wait is not None:
-                        waits.setdefault(target.slot, []).append(wait)
+                        waits.setdefault(self._waiting(target).slot, []).append(wait)
             due = stand.connection.due_at
             if due is None or self._rests():
                 break
@@ -132,13 +133,21 @@ class Course:
         stand.retry.taken()
         stand.work_on(target)
         by_policy = stand.retry.taken()
-        work = any_work(stand.connection, target)
+        work = any_work(stand.connection, self._waiting(target))
         if work is None or work.claim is not None or work.not_before <= stand.now:
             return None
         wait = work.not_before - stand.now
         if self._rests() or (stand.connection.disconnection is not None and wait >= _SHORTEST_REST):
             return None
         return by_policy if by_policy is not None and abs(wait - by_policy.longest) < _EXACT else Wait(wait, wait)
+
+    def _waiting(self, tried: Target) -> Target:
+        """What an attempt has left waiting: in a re-validation in one go, perhaps not what it began with."""
+        connection = self.stand.connection
+        if tried.step is not Step.VALIDATE_KEY or connection.step is Step.VALIDATE_KEY:
+            return tried
+        waiting = (target for target, work in connection.unfinished() if work.not_before > self.stand.now)
+        return next(waiting, tried)
 
     def _rests(self) -> bool:
         """Whether nothing is under way: what is due next is a look."""

@@ -1,5 +1,6 @@
 """The faults: a name for people, how a store or the way to it comes by them, and how they end."""
 
+import codecs
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -10,6 +11,8 @@ from integrations.errors import IntegrationError
 from integrations.settings import SlotSpec
 from occ.simulator import make_application_key
 from occ.simulator.faults import fault_from
+from occ.simulator.rivals import Rival
+from occ.simulator.webhooks import Change, Slot
 from tests.fault_matrix.on_the_wire import WIRE
 from tests.fault_matrix.stand import OTHERS_HEADERS, OTHERS_LOGIN, OTHERS_URL, Stand
 from tests.integrations.oracle_commerce.by_hand import ours
@@ -125,6 +128,12 @@ ANY_CALL = (
     scripted("huge body", "huge"),
     scripted("huge header", "huge_head", size=70_000),
     scripted("gzip bomb", "gzip_bomb", size=3_000_000),
+    scripted("interim answers without end", "endless", of="interim"),
+    scripted("headers without end", "endless", of="headers"),
+    scripted("chunks without end", "endless", of="chunks"),
+    scripted("trailers without end", "endless", of="trailers"),
+    scripted("gzip blocks without end", "endless", of="gzip"),
+    scripted("103 ahead of the answer", "early_hints"),
     scripted("answers after 3 s", "slow"),
     scripted("closes without notice", "close"),
     scripted("list without `items`", "bare_array"),
@@ -304,6 +313,44 @@ WRITE_SLOT = (
         frozenset({Occasion.ONBOARDING}),
     ),
 )
+
+# --- What a store makes of what it is sent ---
+
+
+class Habit(Rival):
+    """What a store does to the list of the slot before it answers a write."""
+
+    def __init__(self, habit: Callable[[list[str]], list[str]]) -> None:
+        super().__init__("", when="after_write", slot=FAULTY, times=None, seen_in_answer=True)
+        self._habit = habit
+
+    def write(self, slot: Slot, ours: Change | None = None) -> None:  # noqa: ARG002 - it comes with every write
+        slot.replace_urls(self._habit(slot.urls))
+
+
+def habit(name: str, made: Callable[[list[str]], list[str]]) -> Fault:
+    """A store with a habit, as long as it has it."""
+    return Fault(
+        name,
+        lambda stand: stand.store._endpoints.disturbances.rivals.append(Habit(made)),
+        lambda stand: stand.store.change(rivals=[]),
+    )
+
+
+def _each(spell: Callable[[str], str]) -> Callable[[list[str]], list[str]]:
+    return lambda urls: [url if url == OTHERS_URL else spell(url) for url in urls]
+
+
+HABITS = (
+    habit("store adds a slash to URLs", _each(lambda url: f"{url.rstrip('/')}/")),
+    habit("store adds a slash to everybody's URLs", lambda urls: [f"{url.rstrip('/')}/" for url in urls]),
+    habit("store keeps URLs as http", _each(lambda url: url.replace("https:", "http:"))),
+    habit("store cuts URLs off after 40 characters", _each(lambda url: url[:40])),
+    habit("store keeps our URL in a form that nobody can read", _each(lambda url: codecs.encode(url, "rot13"))),
+    habit("store holds every URL twice", lambda urls: [url for url in urls for _ in range(2)]),
+    habit("store keeps the last URL only", lambda urls: urls[-1:]),
+)
+"""Found when we write. What is somebody else's stays, unless the store itself drops, doubles or changes it."""
 
 # --- What others do -------------------------------------------------------------------------------------------------
 

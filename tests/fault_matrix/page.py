@@ -21,9 +21,12 @@ NO_FAULT_OF_A_STORE: Mapping[str, str] = MappingProxyType(
         "credential_unusable": "The private key that the application key was sealed for is gone from our settings.",
         "made_way": "So many stores were slow at once that nobody could wait for one more.",
         "out_of_resources": "As many files, threads or bytes of memory were in use as the system lets us have.",
+        "slot_being_written": "Merchants of ours share a store, and one of them was just writing to the slot.",
+        "store_shared": "Two merchants of ours were connected to the same store.",
         "token_renewal_pending": "Two of our workers wanted an access token at the same moment.",
         "deliveries_failing": "What receives the store's deliveries failed, or could not be reached.",
         "slot_silent": "Nobody reported a delivery for far longer than ever. Why, cannot be told from here.",
+        "not_shown_yet": "We were asked to disconnect within 20 seconds of a registration.",
         "worker_lost": "A worker of ours died with the work, again and again.",
         "record_unreadable": "A newer release of ours wrote the record.",
         "internal_error": "A defect of ours, or our server was not there.",
@@ -197,7 +200,8 @@ are, against the simulated store, until nothing changed any more. Settings are t
   new status carry the findings, each with code and actor.
 * **Who acts**: the actor of each finding in the end.
 * **Once it is over**: what the next look after the end of the fault finds. During disconnect: the next try after the
-  first that failed.
+  first that failed. A slot that was written three times within a day, also if nobody saw the end of it, is written
+  again when that day is over, or when somebody requests a repair.
 
 When many stores fail alike at the same time it is not the stores: events about them are held, and operators get one.
 """

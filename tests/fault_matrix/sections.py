@@ -63,7 +63,7 @@ SECTIONS = (
         "writes only what somebody has taken out, as here.",
         f"write_slot:{FAULTY}",
         _SLOTS,
-        (*faults.WRITE_SLOT, *faults.TOKEN, *faults.ANY_CALL),
+        (*faults.WRITE_SLOT, *faults.HABITS, *faults.TOKEN, *faults.ANY_CALL),
         needs_write=True,
         of_slot=True,
     ),

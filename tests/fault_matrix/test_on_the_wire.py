@@ -15,8 +15,8 @@ import trustme
 from integrations.egress.deadline import Deadline
 from integrations.egress.guard import Resolve
 from integrations.egress.session import GuardedSession
+from integrations.egress.url import EgressProxy
 from integrations.errors import IntegrationError
-from integrations.settings import EgressProxy
 from tests.fault_matrix.on_the_wire import WIRE
 from tests.integrations.wire_servers import (
     LOOPBACK,

@@ -19,14 +19,6 @@ pytestmark = pytest.mark.long
 IN_ORDER = {ConnectionStatus.ACTIVE, ConnectionStatus.DISCONNECTED}
 LOSSES = {
     "somebody adds a URL at the moment of our write": "a write knows no condition, and no later answer shows it",
-    **dict.fromkeys(
-        (
-            "404 and 405 for the list of slots",
-            "404 and 403 for the list of slots",
-            "405 and 405 for the list of slots",
-        ),
-        "a slot that can be read in no way: one write decides whether it is offered",
-    ),
 }
 """The faults that cost somebody else their URL, and why."""
 

@@ -43,7 +43,7 @@ def faults(  # noqa: PLR0917 - click calls it
             return
         jobs = [
             Job(name, which, seed, is_long)
-            for name in names or SCENARIOS
+            for name in names or (name for name, scenario in SCENARIOS.items() if not scenario.named_only)
             for which in ((pool,) if pool else SCENARIOS[name].pools)
         ]
         rows = Campaign(folder, at_once).run(jobs, click.echo)

@@ -270,9 +270,9 @@ class Established:
         self.lives: dict[str, Life] = {}
         self._looked = 0.0
 
-    def connect(self, each: int) -> None:
-        """So many of each kind, shuffled; returns when all of them are connected."""
-        kinds = [kind for kind in STORIES for _ in range(each)]
+    def connect(self, each: int, *, without: str = "") -> None:
+        """So many of each kind but one, shuffled; returns when all of them are connected."""
+        kinds = [kind for kind in STORIES if kind != without for _ in range(each)]
         self._rig.trial.dice.shuffle(kinds)
         self.connect_named({f"{kind.replace('_', '-')}-{number}": kind for number, kind in enumerate(kinds, 1)})
 

@@ -91,6 +91,7 @@ def _wrap_points() -> None:
     from integrations.oracle_commerce.access_token import AccessTokens
     from integrations.oracle_commerce.client import CommerceCloud
     from tasks import dispatch, doors, step, tick
+    from tasks.claimed_step import ClaimedStep
 
     _around(Acceptance, "accept", _accept)
     _around(Acceptance, "revalidate", _ask_for("ask_revalidate"))
@@ -102,12 +103,14 @@ def _wrap_points() -> None:
     _around(step, "run_step", _run_step)
     for sender in (doors, step, tick):
         _around(sender, "dispatch", _start)
-    _around(step._ClaimedStep, "attempt", _attempt)
+    _around(ClaimedStep, "attempt", _attempt)
     _around(Records, "take_due", _take_due)
-    _around(AccessTokens, "_share", _before_and_after("share"))
+    _around(AccessTokens, "_end", _before_and_after("share"))
     for call in ("login", "shipping_methods", "read_slot", "write_slot"):
         _around(CommerceCloud, call, _before_and_after(call))
     _around(dispatch, "send", _send)
+    _around(ClaimedStep, "hand_on", _hand_on)
+    _around(dispatch.FreeThreads, "take", _take)
 
 
 def _accept(accept: Callable[..., Any], acceptance: object, request: object, *args: Any, **kwargs: Any) -> Any:
@@ -207,6 +210,18 @@ def _send(send: Callable[..., Any], task: str, arguments: Mapping[str, Any], *ar
         _reached(f"{here.doing}:sent/{arguments.get('slot', '')}")
 
 
+def _hand_on(hand_on: Callable[..., Any], *args: Any) -> None:
+    """What is claimed for threads of this worker is recorded, and nobody has been told of it."""
+    _reached(f"{here.doing}:recorded")
+    hand_on(*args)
+
+
+def _take(take: Callable[..., Any], threads: object, connection: Any, target: Any, **claimed: Any) -> Any:
+    taken = take(threads, connection, target, **claimed)
+    _reached(f"{here.doing}:sent/{target.slot or ''}")
+    return taken
+
+
 def _take_due(take_due: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     due = take_due(*args, **kwargs)
     for merchant_id, _ in due.work:
@@ -216,30 +231,39 @@ def _take_due(take_due: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 
 def _wrap_deadly(prefix: str) -> None:
     from integrations.oracle_commerce.accept import Acceptance
-    from tasks import step
+    from tasks.claimed_step import ClaimedStep
 
-    def attempt(original: Callable[..., Any], claimed_step: Any, snapshot: Any, connection: Any) -> Any:
+    def attempt(original: Callable[..., Any], step: Any, snapshot: Any, connection: Any, lease: Any) -> Any:
         if connection.merchant_id.startswith(prefix):
             _die()
-        return original(claimed_step, snapshot, connection)
+        return original(step, snapshot, connection, lease)
 
     def accept(original: Callable[..., Any], acceptance: object, request: object, *args: Any, **kwargs: Any) -> Any:
         if isinstance(request, dict) and str(request.get("merchant_id")).startswith(f"request-of-{prefix}"):
             _die()
         return original(acceptance, request, *args, **kwargs)
 
-    _around(step._ClaimedStep, "attempt", attempt)
+    _around(ClaimedStep, "attempt", attempt)
     _around(Acceptance, "accept", accept)
 
 
 def _wrap_sending(copies: int) -> None:
     from tasks import dispatch
 
-    def send_several(send: Callable[..., Any], *args: Any) -> None:
+    def send_more(send: Callable[..., Any], *args: Any) -> None:
         for _ in range(copies - 1):
             later = threading.Timer(random.uniform(0, 2), send, args)  # noqa: S311 - dice
             later.daemon = True
             later.start()
+
+    def send_several(send: Callable[..., Any], *args: Any) -> None:
+        send_more(send, *args)
         send(*args)
 
+    def take_and_send(take: Callable[..., Any], threads: object, connection: Any, target: Any, **claimed: Any) -> Any:
+        send_more(send, *dispatch.message_for(connection, target), connection.chain)
+        return take(threads, connection, target, **claimed)
+
+    send = dispatch.send
     _around(dispatch, "send", send_several)
+    _around(dispatch.FreeThreads, "take", take_and_send)

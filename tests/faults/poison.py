@@ -1,7 +1,7 @@
 """Messages nobody can handle, and merchants whose work kills its process."""
 
 from integrations.connections.findings import findings_of
-from integrations.quarantine import list_quarantine
+from integrations.messages.quarantine import list_quarantine
 from tests.faults.established import SLOTS
 from tests.faults.report import Report
 from tests.faults.rig import HEALS_WITHIN, Rig

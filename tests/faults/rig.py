@@ -67,6 +67,7 @@ class Rig(Pipeline):
         self.last_fault = time.monotonic()
         self.is_server_away = False
         self.recorded_once = True
+        self.loses_writes = False
         self.may_repeat = False
         self.established = Established(self)
         self._lane = ""
@@ -332,7 +333,11 @@ class Rig(Pipeline):
         report.foreign_urls_lost = sum(len(store.losses.urls) for store in stores)
         known = list(self.established.lives)
         connections |= {name: one.connection for name, one in zip(known, self.records.load_many(known), strict=True)}
-        disorder = [name for name, one in connections.items() if one is not None and not _in_order(told[name], one)]
+        disorder = [
+            name
+            for name, one in connections.items()
+            if one is not None and not _in_order(told[name], one, corrected=self.loses_writes)
+        ]
         twice = self._recorded_twice() if self.recorded_once else []
         report.own |= {"events_in_disorder": len(disorder), "outcomes_recorded_twice": len(twice), "exits": self.exits}
         names = {*wrong, *disorder, *twice, *unfinished, *(self.expected.keys() - terminal.keys())}
@@ -430,7 +435,8 @@ def _repeated_puts(store: SimulatedStore) -> int:
     return sum(max(0, count - 1) for slot, count in store.calls.slots.items() if slot.startswith("write_slot:"))
 
 
-def _in_order(events: Sequence[Mapping[str, object]], connection: Connection) -> bool:
+def _in_order(events: Sequence[Mapping[str, object]], connection: Connection, *, corrected: bool = False) -> bool:
+    """Whether they tell every change, each once. `corrected`: where events were lost, the status is told anew."""
     before: object = None
     sequence = ""
     for event in events:
@@ -438,7 +444,9 @@ def _in_order(events: Sequence[Mapping[str, object]], connection: Connection) ->
         assert isinstance(data, dict)
         if "previous_status" not in data:
             continue  # tells something else than a change of status
-        if data["previous_status"] != before or data["status"] == before or str(event["sequence"]) <= sequence:
+        is_correction = corrected and data["previous_status"] is None
+        follows = data["previous_status"] == before and data["status"] != before
+        if str(event["sequence"]) <= sequence or not (follows or is_correction):
             return False
         before, sequence = data["status"], str(event["sequence"])
     return before == connection.status

@@ -19,7 +19,7 @@ def server_kills(trial: Trial) -> Report:
     None lost, calls to stores go on within 10 s of the restart, no worker ends.
     """
     kills = trial.size(4, 20)
-    report, resumed = trial.report(), []
+    report, seconds = trial.report(), []
     with Rig(trial, latency=LATENCY) as rig:
         rig.start()
         rig.established.connect(trial.size(1, 8))
@@ -32,9 +32,9 @@ def server_kills(trial: Trial) -> Report:
             rig.kill_server()
             rig.go_on(trial.dice.uniform(0.2, 1.5))
             rig.start_server()
-            resumed.append(_resumed(rig))
-        report.own |= {"kills": kills, "resumed_within": _longest(resumed)}
-        report.hold("resumed_within", _longest(resumed), RESUMES_WITHIN)
+            seconds.append(resumed(rig))
+        report.own |= {"kills": kills, "resumed_within": longest(seconds)}
+        report.hold("resumed_within", longest(seconds), RESUMES_WITHIN)
         return rig.finish(report, repeated_puts=kills / 2, heals_within=HEALS_WITHIN + RESUMES_WITHIN)
 
 
@@ -48,7 +48,7 @@ def power_loss(trial: Trial) -> Report:
     losses = trial.size(2, 10)
     report, gone, cut = trial.report(), 0, 0
     with Rig(trial, latency=LATENCY) as rig:
-        rig.recorded_once, rig.may_repeat = False, True
+        rig.recorded_once, rig.may_repeat, rig.loses_writes = False, True, True
         rig.start()
         rig.established.connect(trial.size(1, 8))
         stores = []
@@ -68,7 +68,7 @@ def power_loss(trial: Trial) -> Report:
             if again:
                 rig.feed(again, within=0.5)
             rig.established.ask_again()
-            _resumed(rig)
+            resumed(rig)
         report.own |= {"losses": losses, "accepted_and_gone": gone, "bytes_forgotten": cut}
         report.hold("accepted_and_gone", gone, 0)
         return rig.finish(report, repeated_puts=4 * losses, heals_within=HEALS_WITHIN + RESUMES_WITHIN)
@@ -79,8 +79,8 @@ def client_kills(trial: Trial) -> Report:
 
     None lost, at most half a repeated PUT per cut, calls go on within 25 s of a thaw, no worker ends.
     """
-    kills, freezes, seconds = trial.size(6, 50), trial.size(1, 3), trial.size(4, 30)
-    report, resumed = trial.report(), []
+    kills, freezes, frozen = trial.size(6, 50), trial.size(1, 3), trial.size(4, 30)
+    report, seconds = trial.report(), []
     with Rig(trial, latency=LATENCY) as rig:
         rig.start()
         rig.established.connect(trial.size(1, 8))
@@ -93,20 +93,20 @@ def client_kills(trial: Trial) -> Report:
             rig.established.ask(kills + turn, kills + freezes)
             rig.feed(rig.add_merchants(20, f"frozen-{turn}-{{n}}"), within=2)
             rig.go_on(1)
-            rig.freeze_server(seconds)
-            resumed.append(_resumed(rig, 40))
-        report.own |= {"cuts": kills, "freezes": freezes, "resumed_within": _longest(resumed)}
-        report.hold("resumed_within", _longest(resumed), 25)
+            rig.freeze_server(frozen)
+            seconds.append(resumed(rig, 40))
+        report.own |= {"cuts": kills, "freezes": freezes, "resumed_within": longest(seconds)}
+        report.hold("resumed_within", longest(seconds), 25)
         return rig.finish(report, repeated_puts=(kills + freezes) / 2, heals_within=HEALS_WITHIN + 25)
 
 
-def _resumed(rig: Rig, within: float = 20) -> float | None:
+def resumed(rig: Rig, within: float = 20) -> float | None:
     """Seconds until the stores are called again; nothing to do counts as at once."""
     calls = rig.calls()
     return rig.until(lambda: rig.calls() > calls or not rig.unfinished(), within)
 
 
-def _longest(resumed: list[float | None]) -> float | None:
+def longest(resumed: list[float | None]) -> float | None:
     known = [one for one in resumed if one is not None]
     return round(max(known), 1) if len(known) == len(resumed) else None
 

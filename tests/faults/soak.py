@@ -4,16 +4,20 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from integrations.connections.status_index import STATUSES, status_key
+from integrations.messages.progress import PROBE
 from tasks.inbox import STREAM
 from tasks.queues import QUARANTINE, QUEUES
 from tests.faults.report import Report
 from tests.faults.rig import HEALS_WITHIN, Rig
 from tests.faults.trial import Trial
 
-KEYS_PER_MERCHANT = 3  # connection, timeline, and for a while the access token
+KEYS_PER_MERCHANT = 4  # connection, timeline, who shares the store, and for a while the access token
 MEMORY_GROWS_BY = 1.2
 FILES_GROW_BY = 10
-_COMES_AND_GOES = {*QUEUES, QUARANTINE, "unacked", "unacked_index", "unacked_mutex", "occ:tick"}
+_COMES_AND_GOES = {
+    *QUEUES, QUARANTINE, "unacked", "unacked_index", "unacked_mutex", "occ:tick", *map(status_key, STATUSES),
+}  # fmt: skip
 
 
 def soak(trial: Trial) -> Report:
@@ -45,12 +49,13 @@ def soak(trial: Trial) -> Report:
         rig.struck()
         rig.finish(report, repeated_puts=sum(done.values()) / 2, heals_within=HEALS_WITHIN)
         rig.until(lambda: not rig.redis.hlen("unacked"), 30)
+        rig.until(lambda: not rig.redis.exists(PROBE), 90)  # left by whoever asked for the health; it lives a minute
         is_alive = rig.processes.get(spared) is process
         grown = _resident(process.pid) / memory if is_alive else None
         opened = _open_files(process.pid) - files if is_alive else None
-        gone = int(rig.redis.exists(*_COMES_AND_GOES))
-        each = (int(rig.redis.dbsize()) - len(_keys(rig)) - gone) / len(rig.merchant_ids)
-        new, inbox = sorted(_keys(rig) - keys), rig.redis.xlen(STREAM)
+        others = _keys(rig)
+        each = len(_lasting(rig) - others) / len(rig.merchant_ids)
+        new, inbox = sorted(others - keys), rig.redis.xlen(STREAM)
         report.own |= {"faults": done, "memory_grown_to": grown and round(grown, 2), "files_more": opened}
         report.own |= {"keys_each": round(each, 2), "other_new_keys": new[:8], "left_in_inbox": inbox}
         report.own["unacked"] = rig.redis.hlen("unacked")
@@ -101,10 +106,16 @@ FAULTS: tuple[Callable[[Rig, Sequence[str]], None], ...] = (
 
 
 def _keys(rig: Rig) -> set[str]:
-    """Keys that belong to no merchant and do not come and go."""
-    keys = {str(key) for key in rig.redis.scan_iter(count=1000)}
+    """Keys that belong to no merchant or store, and do not come and go."""
     merchants = set(rig.merchant_ids)
-    return {key for key in keys - _COMES_AND_GOES if key.rsplit(":", 1)[-1] not in merchants}
+    others = {key for key in _lasting(rig) if not key.startswith("occ:stores:")}
+    return {key for key in others if key.rsplit(":", 1)[-1] not in merchants}
+
+
+def _lasting(rig: Rig) -> set[str]:
+    """Keys that do not come and go."""
+    keys = {str(key) for key in rig.redis.scan_iter(count=1000)} - _COMES_AND_GOES
+    return {key for key in keys if not key.startswith("occ:writer:")}  # the leases of seconds
 
 
 def _open_files(pid: int) -> int:

@@ -43,6 +43,13 @@ def test_events_that_do_not_are_seen(told: list[dict[str, object]]) -> None:
     assert not _in_order(told, DISCONNECTED)
 
 
+def test_a_status_that_is_told_anew_is_in_order_only_where_events_were_lost() -> None:
+    told = events((None, "onboarding"), (None, "onboarding"), ("onboarding", "disconnected"))
+    assert _in_order(told, DISCONNECTED, corrected=True)
+    assert not _in_order(events((None, "onboarding"), ("active", "disconnected")), DISCONNECTED, corrected=True)
+    assert not _in_order(told[:2], DISCONNECTED, corrected=True)
+
+
 def history(*outcomes: str) -> list[dict[str, object]]:
     """A timeline of these, each with a slot behind a slash if it is one's."""
     split = [outcome.partition("/") for outcome in outcomes]

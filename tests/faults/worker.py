@@ -3,6 +3,7 @@
     FAULTS_POOL=prefork      the pool (Celery's own --pool=prefork does not override a configured pool)
     FAULTS_CLOCK=300         the worker's wall clock is wrong by so many seconds (its monotonic clock goes on)
     FAULTS_POINTS=1          the worker kills its process where a crash point is armed (see points.py)
+    FAULTS_FILES=110         the worker may open so many files
     FAULTS_DEADLY=poison-    work of merchants whose id starts so kills its process; before that, if it starts with
                              request-of-poison-, their request does
     FAULTS_COPIES=3          each task message is sent so many times, the copies at random moments
@@ -47,6 +48,11 @@ def main() -> None:
     """`python -m tests.faults.worker ARGUMENTS OF CELERY`."""
     if "FAULTS_CLOCK" in os.environ:
         _shift_clock(float(os.environ["FAULTS_CLOCK"]))
+    if "FAULTS_FILES" in os.environ:
+        import resource
+
+        most = int(os.environ["FAULTS_FILES"])
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     from celery.__main__ import main as celery
 
     from tests.faults import points

@@ -11,6 +11,7 @@ from kombu.transport.redis import Channel
 
 from integrations.errors import SettingsError
 from integrations.sealing.keyring import SealingKey
+from integrations.server.url import server_url
 from integrations.setting_values import duration
 from integrations.settings import (
     DevStore,
@@ -58,7 +59,7 @@ def the_problem_with(**changes: str) -> str:
 
 def test_three_settings_are_enough() -> None:
     settings = load()
-    assert settings.redis_url == settings.broker_url == "redis://:pw@records:6379/0"
+    assert settings.redis_url == settings.broker_url == server_url("redis://:pw@records:6379/0")
     assert settings.sealing_keys == (KEY,)
     assert settings.callback_url == CALLBACK
     assert settings.slots == {name: SlotSpec(name) for name in settings.slots}
@@ -76,7 +77,7 @@ def test_three_settings_are_enough() -> None:
 
 def test_what_opens_no_key_needs_only_the_server() -> None:
     settings = load_keyless_settings({"OCC_REDIS_URL": REQUIRED["OCC_REDIS_URL"], "OCC_LEASE": "90"})
-    assert settings.redis_url == settings.broker_url == REQUIRED["OCC_REDIS_URL"]
+    assert settings.redis_url == settings.broker_url == server_url(REQUIRED["OCC_REDIS_URL"])
     assert settings.lease == 90
     everything = load(OCC_LEASE="90")
     assert {name: getattr(everything, name) for name in KeylessSettings.model_fields} == dict(settings)
@@ -87,7 +88,7 @@ def test_what_opens_no_key_does_not_look_at_the_secrets_of_others() -> None:
     receiver = {f"receiver_{name}" for name in ("url", "secrets", "networks", "patience")}
     assert others == {"sealing_keys", "callback_url", "former_callback_urls", "egress_proxy"} | receiver
     unreadable = {f"OCC_{name.upper()}_FILE": "/nowhere" for name in others}
-    assert load_keyless_settings({"OCC_REDIS_URL": "redis://r", **unreadable}).redis_url == "redis://r"
+    assert load_keyless_settings({"OCC_REDIS_URL": "redis://r", **unreadable}).redis_url.host == "r"
 
 
 def test_what_opens_no_key_tells_of_what_is_wrong_with_the_rest() -> None:
@@ -423,7 +424,7 @@ def test_a_redis_url_that_could_not_be_used_is_refused(url: str) -> None:
 def test_a_socket_of_the_records_is_told_to_the_broker_in_its_own_words(
     redis_url: str, user: str | None, password: str | None, database: str | None
 ) -> None:
-    broker_url = load(OCC_REDIS_URL=redis_url).broker_url
+    broker_url = load(OCC_REDIS_URL=redis_url).broker_url.celery_settings()["broker_url"]
     channel: Any = Channel.__new__(Channel)  # without dialling
     channel.connection = SimpleNamespace(client=Connection(broker_url), default_port=6379)
     told = channel._connparams()
@@ -436,7 +437,7 @@ def test_a_socket_of_the_records_is_told_to_the_broker_in_its_own_words(
 
 
 def test_a_broker_of_its_own_is_used_as_given() -> None:
-    assert load(OCC_BROKER_URL="rediss://broker:6380/1").broker_url == "rediss://broker:6380/1"
+    assert load(OCC_BROKER_URL="rediss://broker:6380/1").broker_url == server_url("rediss://broker:6380/1")
     assert the_problem_with(OCC_BROKER_URL="broker").startswith("OCC_BROKER_URL: ")
 
 
@@ -564,3 +565,11 @@ def test_the_home_of_nobody_is_no_folder() -> None:
     assert the_problem_with(OCC_DATA_DIR="~nobody-of-that-name/data") == (
         "OCC_DATA_DIR: nobody's home is known under that name; write the path without ~"
     )
+
+
+def test_the_source_of_events_is_a_name_or_a_url() -> None:
+    assert load().event_source == "occ-connect"
+    for source in ("occ-connect/staging", "https://staging.example.com/occ"):
+        assert load(OCC_EVENT_SOURCE=source).event_source == source
+    for source in ("two words", "/", "x" * 201, "a?b"):
+        assert the_problem_with(OCC_EVENT_SOURCE=source).startswith("OCC_EVENT_SOURCE: write a short name")

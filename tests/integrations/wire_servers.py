@@ -13,11 +13,11 @@ from typing import Self
 import pytest
 import trustme
 
+from integrations.egress.addresses import DevStore
 from integrations.egress.deadline import Deadline
 from integrations.egress.guard import Resolve
 from integrations.egress.session import Answer, GuardedSession
 from integrations.errors import TransientError
-from integrations.settings import DevStore
 
 STORE = "ccadmin-z1a2.oracleoutsourcing.com"
 TOKEN = "canary-7f3a"

@@ -6,7 +6,6 @@ celery -A tests.secrets.crashing_app worker
 import logging
 import os
 import signal
-import sys
 import threading
 import warnings
 from collections.abc import Callable, Mapping
@@ -100,7 +99,7 @@ def _in_a_log_line(secret: str) -> None:
 def _by_being_killed(secret: str) -> None:
     """Takes its process along, once; only where the pool is made of processes."""
     killed = Path(os.environ["OCC_DATA_DIR"]) / "killed-once"
-    if "--pool=prefork" in sys.argv and not killed.exists():
+    if os.environ.get("OCC_POOL") == "prefork" and not killed.exists():
         killed.touch()
         os.kill(os.getpid(), signal.SIGKILL)
     _quoted(secret)

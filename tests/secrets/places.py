@@ -55,6 +55,10 @@ class Wiretap:
         wait_until(lambda: mark in self.heard, what="the server to tell what was said")
         return bytes(self.heard)
 
+    def forget(self) -> None:
+        """What was said until now was looked at."""
+        self.heard.clear()
+
     def close(self) -> None:
         """Hang up."""
         with contextlib.suppress(OSError):
@@ -104,7 +108,7 @@ class Flower:
 
     def get(self, path: str, login: tuple[str, str] | None = FLOWER_LOGIN) -> requests.Response:
         """One page."""
-        return requests.get(f"{self.url}{path}", auth=login, timeout=30)
+        return requests.get(f"{self.url}{path}", auth=login, timeout=180)
 
     def tasks(self) -> dict[str, dict[str, Any]]:
         """All tasks it has seen, by id."""
@@ -178,7 +182,7 @@ def celery_report(pipeline: Pipeline, app: str = "tasks", **environment: str) ->
     """`celery report`: versions and settings, made to be pasted into bug reports."""
     command = [sys.executable, "-m", "celery", "-A", app, "report"]
     environ = {**pipeline.environment, **environment}
-    return subprocess.run(command, env=environ, cwd=REPOSITORY, capture_output=True, check=True, timeout=60).stdout
+    return subprocess.run(command, env=environ, cwd=REPOSITORY, capture_output=True, check=True, timeout=240).stdout
 
 
 def command_lines() -> bytes:

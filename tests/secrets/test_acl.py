@@ -22,7 +22,7 @@ from tests.receiving import ReceiverServer
 from tests.secrets import places
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.end_to_end, pytest.mark.server, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.end_to_end, pytest.mark.server]
 
 PASSWORD = "acl-test-password"
 USER = re.compile(r"^user (\S+) on >PASSWORD (.+)$", re.MULTILINE)
@@ -56,7 +56,7 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
         pipeline._settings["OCC_REDIS_URL"] = as_user(pipeline, "occ", pipeline.server.url)
         pipeline._settings["OCC_BROKER_URL"] = as_user(pipeline, "occ", pipeline.server.broker_url)
         for pool in ("threads", "prefork"):
-            pipeline.start_worker(f"--pool={pool}")
+            pipeline.start_worker(environment={"OCC_POOL": pool})
         pipeline.start_beat()
         pipeline.await_workers()
         yield pipeline

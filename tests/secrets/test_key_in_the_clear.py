@@ -12,7 +12,7 @@ from tests.secrets import places
 from tests.secrets.canaries import CLEAR, Search, application_key
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.end_to_end, pytest.mark.server, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.end_to_end, pytest.mark.server]
 
 SEARCH = Search([CLEAR])
 

@@ -12,16 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from requests.structures import CaseInsensitiveDict
 
-from integrations.egress.answer import Answer
+from integrations.egress.answer import Answer, retry_after
 from integrations.egress.deadline import Deadline
-from integrations.egress.retry_after import retry_after
 from integrations.egress.session import GuardedSession
 from integrations.errors import IntegrationError, RequestRefused
+from integrations.messages.quarantine import holds_clear_key
 from integrations.oracle_commerce import answers
 from integrations.oracle_commerce.application_key import check_application_key, expiry_of, fingerprint
 from integrations.oracle_commerce.request import parse_request
 from integrations.oracle_commerce.store_url import normalise_store_url
-from integrations.quarantine import holds_clear_key
 from integrations.sealing.keyring import Keyring, SealingKey, seal
 from integrations.sealing.redaction import REDACTED, redact, redact_text
 from tasks.worker.message_view import ids_of
@@ -31,7 +30,7 @@ from tests.secrets.canaries import KEY, TOKEN, Search, application_key
 
 CANARY = application_key("law")
 SEARCH = Search([KEY, TOKEN])
-pytestmark = pytest.mark.timeout(900)  # in the long form
+pytestmark = pytest.mark.timeout(1800)  # in the long form
 
 KEYRING = Keyring([SealingKey("law", b"l" * 32)])
 

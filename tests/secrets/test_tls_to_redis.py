@@ -3,10 +3,7 @@
 The server that comes with the package speaks no TLS itself, so a relay does it for it, as stunnel would.
 """
 
-import contextlib
-import socket
 import ssl
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,64 +12,9 @@ import redis
 import trustme
 
 from tests.pipeline import Pipeline
+from tests.tls_relay import TlsRelay
 
-pytestmark = [pytest.mark.end_to_end, pytest.mark.server, pytest.mark.timeout(240)]
-
-
-class TlsRelay:
-    """Takes TLS connections on loopback and hands on what is inside to a server's socket."""
-
-    def __init__(self, context: ssl.SSLContext, server_socket: Path) -> None:
-        self._context = context
-        self._server_socket = str(server_socket)
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=200)
-        self.port = self._listener.getsockname()[1]
-        self.connections = 0
-        self._open: list[socket.socket] = []
-        self._threads = [threading.Thread(target=self._accept, daemon=True)]
-        self._threads[0].start()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                plain, _ = self._listener.accept()
-                self._threads.append(threading.Thread(target=self._serve, args=(plain,), daemon=True))
-                self._threads[-1].start()
-
-    def _serve(self, plain: socket.socket) -> None:
-        self._open.append(plain)
-        with (
-            contextlib.suppress(OSError),
-            plain,
-            socket.socket(socket.AF_UNIX) as server,
-            self._context.wrap_socket(plain, server_side=True) as client,
-        ):
-            self.connections += 1
-            server.connect(self._server_socket)
-            self._open += [client, server]
-            back = threading.Thread(target=_hand_on, args=(server, client), daemon=True)
-            back.start()
-            _hand_on(client, server)
-            back.join()
-
-    def close(self) -> None:
-        """Hang up everywhere."""
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        for sock in self._open:
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join(5)
-
-
-def _hand_on(source: socket.socket, target: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while data := source.recv(1 << 16):
-            target.sendall(data)
-    with contextlib.suppress(OSError):
-        target.shutdown(socket.SHUT_WR)
+pytestmark = [pytest.mark.end_to_end, pytest.mark.server]
 
 
 @pytest.fixture

@@ -79,12 +79,12 @@ def test_without_a_receiver_what_waits_is_kept_and_not_dispatched_again_and_agai
 def test_a_broker_that_does_not_say_how_much_waits_keeps_no_work_back() -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("OCC_")}
     asked = subprocess.run(
-        [sys.executable, "-c", "from tasks.backlog import room_for_steps; print(room_for_steps(7))"],
+        [sys.executable, "-c", "from tasks.waiting import room_for_steps; print(room_for_steps(7))"],
         env={**environment, "PYTHONPATH": str(REPOSITORY), "OCC_REDIS_URL": "redis://127.0.0.1:1/0"},
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=False,
     )
     assert asked.stdout.splitlines()[-1:] == ["7"], asked.stderr

@@ -104,7 +104,7 @@ def test_work_that_a_tick_has_sent_is_due_again_only_after_a_lease(redis_url: st
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=True,
     )
     assert json.loads(done.stdout.splitlines()[-1]) == {"requests": 0, "due": 1}

@@ -19,7 +19,7 @@ from tests.pipeline import REPOSITORY
 
 
 def task(**headers: object) -> Any:
-    return SimpleNamespace(request=SimpleNamespace(**headers))
+    return SimpleNamespace(request=SimpleNamespace(**{"id": "task-1", **headers}))
 
 
 @pytest.mark.parametrize("error", [TransientError("server_full"), redis.ConnectionError("gone")])
@@ -36,13 +36,16 @@ def test_a_request_comes_with_the_trace_of_its_producer() -> None:
     trace = "00-" + "1" * 32 + "-" + "2" * 16 + "-01"
     taken: list[object] = []
 
-    def answer(request: object, door: Door, traceparent: str) -> dict[str, object]:
-        taken.append((request, door, traceparent))
+    def answer(request: object, origin: doors.Origin) -> dict[str, object]:
+        taken.append((request, origin))
         return {}
 
-    doors.from_queue(answer, task(traceparent=trace), (), {"merchant_id": "m-1"})
-    doors.from_queue(answer, task(traceparent="nonsense"), ("a", "b"), {})
-    assert taken == [({"merchant_id": "m-1"}, Door.CELERY, trace), (["a", "b"], Door.CELERY, "")]
+    doors.from_queue(answer, task(traceparent=trace, id="a-message"), (), {"merchant_id": "m-1"})
+    doors.from_queue(answer, task(traceparent="nonsense", id="\n"), ("a", "b"), {})
+    assert taken == [
+        ({"merchant_id": "m-1"}, doors.Origin(Door.CELERY, trace, "a-message")),
+        (["a", "b"], doors.Origin(Door.CELERY)),
+    ]
 
 
 CALLS = """
@@ -72,6 +75,23 @@ calls = [
 ]
 print(json.dumps([task.run(*args, **report) for task, (args, report) in ((tasks.heard, call) for call in calls)]))
 """
+
+
+OF_TOMORROW = """
+import json
+from tasks import tasks
+steps = [tasks.validate_key, tasks.revalidate_key, tasks.check_shipping_methods]
+steps += [tasks.register_slot, tasks.disconnect_slot]
+about = {"merchant_id": "m-1", "run": 1, "attempt": 1, "of_tomorrow": {"x": 1}}
+slots = {"occ.register_slot", "occ.disconnect_slot"}
+print(json.dumps([it.run(**about, **({"slot": "order-update"} if it.name in slots else {})) for it in steps]))
+"""
+
+
+@pytest.mark.server
+def test_what_a_newer_release_adds_to_a_message_is_ignored(redis_url: str) -> None:
+    nothing = {"outcome": "nothing_to_do", "reason": "unknown_connection"}
+    assert answers_of(OF_TOMORROW, redis_url) == [nothing] * 5
 
 
 @pytest.mark.server
@@ -108,7 +128,7 @@ def answers_of(calls: str, redis_url: str) -> list[dict[str, Any]]:
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
         check=True,
     )
     answers: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])

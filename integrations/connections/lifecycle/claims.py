@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from integrations.connections.change import Change, Moment, Stop, any_work, with_work
+from integrations.connections.change import Change, Moment, Stop, any_work, claimed_work, with_work
 from integrations.connections.lifecycle.outcomes import give_up
 from integrations.connections.record import Cause, Claim, Connection, Step, Target
 from integrations.connections.schedule import days_left_to_report
@@ -53,6 +53,35 @@ def stand_back(connection: Connection, target: Target, share: float, at: Moment)
     again = at.now + share * min(_LONGEST_STAND_BACK, 2.0 ** min(work.stood_back, 30))
     waiting = replace(work.with_death_counted(), not_before=again, due_at=again, stood_back=work.stood_back + 1)
     return Change(with_work(connection, target, waiting))
+
+
+def claim_ahead(connection: Connection, target: Target, owner: str, at: Moment) -> Connection | None:
+    """Take work for a free thread, together with the change that makes it ready; None if it is not to be taken so.
+
+    Work that was tried before, had to make way, or took a worker down is left to whoever begins it.
+    """
+    work = connection.work_on(target)
+    if work is None or (work.attempts, work.deaths, work.deaths_alone, work.stood_back) != (0, 0, 0, 0):
+        return None
+    claimed = claim(connection, connection.run, target, owner, at)
+    if isinstance(claimed, Stop) or not is_mine(claimed.connection, connection.run, target, owner):
+        return None
+    return claimed.connection
+
+
+def give_back(
+    connection: Connection | None,
+    now: float,  # noqa: ARG001 - as all that decides about a record has it
+    *,
+    run: int,
+    target: Target,
+    owner: str,
+) -> Change | Stop:
+    """Nobody begins what was claimed ahead: it is as it was before, for whoever gets a message."""
+    if connection is None or not is_mine(connection, run, target, owner):
+        return Stop("superseded")
+    work = claimed_work(connection, target)
+    return Change(with_work(connection, target, replace(work, claim=None, attempts=work.attempts - 1)))
 
 
 def is_mine(connection: Connection, run: int, target: Target, owner: str) -> bool:

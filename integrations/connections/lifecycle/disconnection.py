@@ -19,7 +19,17 @@ from integrations.connections.change import (
     claimed_work,
     slot_name,
 )
-from integrations.connections.record import Cause, Connection, Disconnection, Slot, SlotStatus, Step, Target, Work
+from integrations.connections.record import (
+    FOR_PEOPLE_TO_DECIDE,
+    Cause,
+    Connection,
+    Disconnection,
+    Slot,
+    SlotStatus,
+    Step,
+    Target,
+    Work,
+)
 
 _FORGET_ALL = Keys(forget_current=True, forget_candidate=True)
 
@@ -57,7 +67,8 @@ def begin(connection: Connection, at: Moment) -> Connection:
 def _to_remove(slot: Slot, at: Moment) -> Slot:
     if slot.verdict is SlotStatus.REMOVED:
         return slot
-    return replace(slot, work=_work(slot, at), last_attempts=slot.attempts, cause=None)
+    forgiven = replace(slot, repairs=(), unanswered=(), writes_in_vain=0)
+    return replace(forgiven, work=_work(slot, at), last_attempts=slot.attempts, cause=None)
 
 
 def _work(slot: Slot, at: Moment) -> Work:
@@ -75,19 +86,23 @@ def slot_removed(connection: Connection, target: Target, details: Mapping[str, o
 def left_behind(
     connection: Connection, target: Target, cause: Cause, at: Moment, *, until: float = 0.0, soon: bool = False
 ) -> Change:
-    """The store did not let us take our callback URL out: told at once, and tried again, not before `until`.
+    """The store did not let us take our callback URL out: reported at once, and tried again, not before `until`.
 
     `soon`: it may pass, so the first attempts follow each other at the retry policy's pace.
     """
     work = claimed_work(connection, target)
     if _never_there(connection.slots[slot_name(target)]):
         return _finished(connection, target, SlotStatus.REMOVED, at, details={"never_there": True})
-    again = until if soon and work.attempts < at.pace.retry_attempts else max(until, _next_try(work.attempts, at))
+    at_once = soon and work.attempts < at.pace.retry_attempts
+    again = until if at_once else max(until, _next_try(work.attempts, at))
     if connection.disconnection is None or again > connection.disconnection.until:
-        return _finished(connection, target, SlotStatus.LEFT_BEHIND, at, cause=cause)
+        if cause.code not in FOR_PEOPLE_TO_DECIDE:
+            return _finished(connection, target, SlotStatus.LEFT_BEHIND, at, cause=cause)
+        again = at.now + at.pace.revalidate_every
     slot = connection.slots[slot_name(target)]
     waiting = replace(work, claim=None, not_before=again, due_at=again, deaths=0, deaths_alone=0)
-    kept = replace(slot, verdict=SlotStatus.LEFT_BEHIND, work=waiting, cause=cause)
+    vain = slot.writes_in_vain if at_once else 0
+    kept = replace(slot, verdict=SlotStatus.LEFT_BEHIND, work=waiting, cause=cause, writes_in_vain=vain)
     line = Note("slot_left_behind", target, work.attempts, cause, begun_at(work), {"until": again})
     return Change(_with_slot(connection, target, kept, at), (line,))
 

@@ -15,16 +15,16 @@ WEEK = 7 * 86400.0
 
 @dataclass(frozen=True, slots=True)
 class LogRead:
-    """What the log said at a time, slot by slot, where there is something. None: the store did not tell."""
+    """What the log said at a time, slot by slot, where there is something. None: the store did not say."""
 
     at: float
     given_up: Mapping[str, GivenUp] | None
 
 
 def is_due(connection: Connection, after: float, now: float) -> bool:
-    """Whether to look into the log with this re-validation. `after`: seconds since the last time; 0 for never.
+    """Whether to read the log with this re-validation. `after`: seconds since the last time; 0 for never.
 
-    While something is reported, each re-validation looks, so that it goes as soon as it is mended.
+    While something is reported, each re-validation reads it, so that the finding goes as soon as it is fixed.
     """
     if not after or connection.disconnection is not None or connection.candidate is not None:
         return False

@@ -1,6 +1,7 @@
 """What it means that the store said no to an application key. Pure.
 
-One no is a doubt; a second, some minutes later, is a verdict. A no to a new key never harms the one that works.
+One no is a doubt; a second, some minutes later, is a verdict. A no to a new key never harms the one that works. While
+it may be everybody's key that is refused, a verdict waits, for a day at most, and the key is tried less and less often.
 """
 
 from dataclasses import replace
@@ -18,6 +19,7 @@ from integrations.connections.change import (
     with_work,
 )
 from integrations.connections.record import (
+    DAY,
     Candidate,
     Cause,
     Connection,
@@ -28,14 +30,19 @@ from integrations.connections.record import (
     Target,
 )
 
+_LONGEST_WAIT = DAY
+_ASKED_AGAIN_AFTER = 0.2  # of the age of the doubt: some 40 exchanges in a day
 
-def key_refused(connection: Connection, target: Target, cause: Cause, at: Moment) -> Change:
+
+def key_refused(
+    connection: Connection, target: Target, cause: Cause, at: Moment, *, verdict_waits: bool = False
+) -> Change:
     """The store said no to the application key.
 
     Whichever step met it, the connection goes back to validating the key; unfinished slots wait for the answer.
     """
     if connection.candidate is not None:
-        return _candidate_refused(connection, target, cause, at)
+        return _candidate_refused(connection, target, cause, at, verdict_waits=verdict_waits)
     work = claimed_work(connection, target)
     doubted_since = connection.credential.doubted_since
     if doubted_since is None:
@@ -44,6 +51,10 @@ def key_refused(connection: Connection, target: Target, cause: Cause, at: Moment
     if asked_at - doubted_since < at.pace.confirm_rejection:
         # Asked before the doubt was old enough, told only now: the same no once more.
         return _held_back(connection, target, cause, doubted_since + at.pace.confirm_rejection, at)
+    known = connection.credential.verdict is KeyVerdict.REJECTED
+    if verdict_waits and not known and asked_at - doubted_since < _LONGEST_WAIT:
+        again = _once_more(doubted_since, at)
+        return _back_to_the_key(connection, target, Cause("key_doubted", cause.detail), again, at)
     again = at.now + at.pace.revalidate_every
     rejected = replace(
         connection,
@@ -59,7 +70,7 @@ def key_refused(connection: Connection, target: Target, cause: Cause, at: Moment
 
 
 def candidate_turned_down(connection: Connection, target: Target, cause: Cause, at: Moment) -> Change:
-    """The new key is not good enough. The old one goes on, beginning with a look at how things are."""
+    """The new key is not good enough. The old one stays in use, beginning with a re-validation."""
     line = Note("new_key_rejected", target, claimed_work(connection, target).attempts, cause)
     kept = replace(
         connection,
@@ -73,14 +84,18 @@ def candidate_turned_down(connection: Connection, target: Target, cause: Cause, 
     return Change(kept, (line,), Keys(forget_candidate=True))
 
 
-def _candidate_refused(connection: Connection, target: Target, cause: Cause, at: Moment) -> Change:
+def _candidate_refused(
+    connection: Connection, target: Target, cause: Cause, at: Moment, *, verdict_waits: bool
+) -> Change:
     candidate = connection.candidate or Candidate("")
     asked_at = begun_at(claimed_work(connection, target)) or at.now
-    if candidate.doubted_since is not None and asked_at - candidate.doubted_since >= at.pace.confirm_rejection:
-        return candidate_turned_down(connection, target, cause, at)
     doubted_since = candidate.doubted_since or at.now
-    doubted = replace(connection, candidate=replace(candidate, doubted_since=doubted_since))
     until = doubted_since + at.pace.confirm_rejection
+    if candidate.doubted_since is not None and asked_at >= until:
+        if not verdict_waits or asked_at - doubted_since >= _LONGEST_WAIT:
+            return candidate_turned_down(connection, target, cause, at)
+        until = _once_more(doubted_since, at)
+    doubted = replace(connection, candidate=replace(candidate, doubted_since=doubted_since))
     held = _held_back(doubted, target, Cause("new_key_doubted", cause.detail), until, at)
     return replace(held, connection=replace(held.connection, step=Step.VALIDATE_KEY))
 
@@ -93,10 +108,20 @@ def _doubt(connection: Connection, target: Target, cause: Cause, at: Moment) -> 
         credential=replace(connection.credential, verdict=KeyVerdict.DOUBTED, doubted_since=at.now),
         updated_at=at.now,
     )
-    held = _held_back(doubted, target, Cause("key_doubted", cause.detail), again, at)
+    return _back_to_the_key(doubted, target, Cause("key_doubted", cause.detail), again, at)
+
+
+def _once_more(doubted_since: float, at: Moment) -> float:
+    """When a key is tried again whose verdict waits."""
+    wait = max(at.now - doubted_since, at.pace.confirm_rejection) * _ASKED_AGAIN_AFTER
+    return at.now + min(wait, at.pace.recheck_degraded)
+
+
+def _back_to_the_key(connection: Connection, target: Target, doubt: Cause, until: float, at: Moment) -> Change:
+    held = _held_back(connection, target, doubt, until, at)
     if target.step is Step.VALIDATE_KEY:
         return held
-    return replace(held, connection=replace(held.connection, step=Step.VALIDATE_KEY, work=at_time(again)))
+    return replace(held, connection=replace(held.connection, step=Step.VALIDATE_KEY, work=at_time(until)))
 
 
 def _held_back(connection: Connection, target: Target, doubt: Cause, until: float, at: Moment) -> Change:

@@ -41,6 +41,7 @@ from integrations.connections.record import (
     Trouble,
     Work,
 )
+from integrations.learnt import Learnt, Spelling
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ class ShippingMethodsChecked:
     """The store has so many enabled shipping methods.
 
     `slots`: name -> required, as the settings want them now. `log`: what the store's log of failed deliveries said, if
-    it was looked into.
+    it was read.
     """
 
     enabled: int
@@ -83,6 +84,7 @@ class SlotRegistered:
     seen: Seen | None = None
     lost: tuple[str, ...] = ()
     missed: int | None = None
+    spelling: Spelling | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +111,16 @@ class SlotRemoved:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The attempt did not succeed. `retry_in`: seconds until the next, if the cause may pass."""
+    """The attempt did not succeed. `retry_in`: seconds until the next, if the cause may pass.
+
+    `verdict_waits`: a refused key is no verdict yet, for those of others may be refused as well. `learnt`: what the
+    attempt learnt of the slot all the same.
+    """
 
     cause: Cause
     retry_in: float = 0.0
+    verdict_waits: bool = False
+    learnt: Learnt | None = None
 
 
 Outcome = KeyProven | NewKeyTurnedDown | ShippingMethodsChecked | SlotRegistered | SlotContested | SlotRemoved | Failed
@@ -139,7 +147,10 @@ def record(connection: Connection, target: Target, outcome: Outcome, at: Moment)
             given |= {name: True for name, is_so in more.items() if is_so}
             return disconnection.slot_removed(connection, target, given, at)
         case Failed(cause, retry_in):
-            return _failed(connection, target, cause, at.now + retry_in, at)
+            known = _with_learnt(connection, target, outcome.learnt, at)
+            if outcome.verdict_waits and cause.code == "key_rejected" and target.step is not Step.DISCONNECT:
+                return key_verdicts.key_refused(known, target, cause, at, verdict_waits=True)
+            return _failed(known, target, cause, at.now + retry_in, at)
 
 
 def _failed(connection: Connection, target: Target, cause: Cause, until: float, at: Moment) -> Change:
@@ -231,6 +242,7 @@ def _slot_registered(connection: Connection, target: Target, found: SlotRegister
         drift=found.drift,
         repairs=(*slot.recent_repairs(at.now), *([at.now] if repaired else [])),
         missed=found.missed if repaired else slot.missed,
+        spelling=found.spelling,
     )
     details: dict[str, object] = {"wrote": found.wrote}
     details |= {"changed_meanwhile": True} if found.rival else {}
@@ -244,7 +256,7 @@ def _slot_registered(connection: Connection, target: Target, found: SlotRegister
 
 
 def _slot_contested(connection: Connection, target: Target, found: SlotContested, at: Moment) -> Change:
-    """From now on we look, and write no more until people have decided."""
+    """From now on we read, and write no more until people have decided."""
     slot = connection.slots[slot_name(target)]
     if (slot.verdict, slot.repairs) != (found.slot.verdict, found.slot.repairs):
         # Somebody requested a repair meanwhile: this was no attempt at one.
@@ -261,8 +273,6 @@ def _waits(connection: Connection, target: Target, cause: Cause, until: float, a
     What a store wants left alone for longer than we are patient is reported now, and re-validated when it allows.
     """
     work = claimed_work(connection, target)
-    if cause.code == "registration_not_kept":
-        connection = _with_repair_counted(connection, target, at)
     if work.attempts >= at.pace.retry_attempts or until > at.now + at.pace.patience:
         return give_up(connection, target, cause, at, until=until)
     again = replace(work, not_before=until, due_at=until, stood_back=min(work.stood_back, 1))
@@ -270,12 +280,17 @@ def _waits(connection: Connection, target: Target, cause: Cause, until: float, a
 
 
 def _gives_way(connection: Connection, target: Target, cause: Cause, until: float, at: Moment) -> Change:
-    """It ended for a reason of our own, so this was no attempt: come back at `until`."""
+    """It ended for a reason of our own, so this was no attempt: come back at `until`.
+
+    Whoever waits for a slot that many of ours write to comes back often, so that leaves one line in the timeline.
+    """
     work = claimed_work(connection, target)
     again = replace(work, not_before=until, due_at=until, attempts=work.attempts - 1)
     if cause.code == "made_way":
         again = replace(again, stood_back=again.stood_back + 1)
-    return _waiting(connection, target, cause, again, at)
+    waiting = _waiting(connection, target, cause, again, at)
+    is_known = target.slot is not None and connection.slots[target.slot].cause == cause
+    return replace(waiting, notes=()) if is_known and cause.code == "slot_being_written" else waiting
 
 
 def _ended(connection: Connection, target: Target, cause: Cause, at: Moment) -> Change:
@@ -302,7 +317,7 @@ def _advance(connection: Connection, target: Target, at: Moment, details: Mappin
     advanced = replace(connection, step=flow.after(target.step), cause=None, updated_at=at.now)
     if advanced.step is not Step.REGISTER_SLOT:  # trouble stays until what comes before the slots is all well
         return Change(replace(advanced, work=at_once(at)), (line,))
-    slots = {name: replace(slot, work=_opened(slot, at)) for name, slot in advanced.slots.items()}
+    slots = {name: replace(slot, work=_opened(slot, at), writes_in_vain=0) for name, slot in advanced.slots.items()}
     return Change(replace(advanced, trouble=None, work=None, slots=slots, wrote_to_store=False), (line,))
 
 
@@ -311,18 +326,35 @@ def _with_slots(connection: Connection, wanted: Mapping[str, bool]) -> Connectio
     kept = {
         name: replace(slot, required=wanted.get(name, False), wanted=name in wanted)
         for name, slot in connection.slots.items()
-        if name in wanted or slot.in_order_at is not None
+        if name in wanted or slot.in_order_at is not None or slot.spelling is not None
     }
     return replace(connection, slots={**kept, **{name: Slot(wanted[name]) for name in wanted if name not in kept}})
 
 
-def _with_repair_counted(connection: Connection, target: Target, at: Moment) -> Connection:
-    """A write that was undone at once is a repair too: whoever fights over a slot must not make us write for ever."""
-    slot = connection.slots[slot_name(target)]
-    if slot.in_order_at is None:
+def _with_learnt(connection: Connection, target: Target, learnt: Learnt | None, at: Moment) -> Connection:
+    """What an attempt that failed has to say of its slot.
+
+    A write in vain counts as a repair: whoever undoes it at once, or whatever the store does with it, must not make us
+    write for ever. One that nobody saw the end of counts by itself.
+    """
+    if learnt is None or target.slot is None:
         return connection
-    counted = replace(slot, repairs=(*slot.recent_repairs(at.now), at.now))
-    return replace(connection, slots={**connection.slots, slot_name(target): counted})
+    slot = connection.slots[target.slot]
+    spelling = learnt.spelling if learnt.spelling != Spelling() else None
+    is_sent = (
+        spelling is not None and spelling.before is not None and spelling.before != (slot.spelling or spelling).before
+    )
+    if spelling is not None and (learnt.writes or learnt.unseen or is_sent):
+        spelling = replace(spelling, at=at.now)
+    known = replace(
+        slot,
+        spelling=spelling,
+        writes_in_vain=slot.writes_in_vain + learnt.writes + learnt.unseen,
+        repairs=(*slot.recent_repairs(at.now), *[at.now] * learnt.writes) if learnt.writes else slot.repairs,
+        unanswered=(*slot.recent_unanswered(at.now), *[at.now] * learnt.unseen) if learnt.unseen else slot.unanswered,
+        store_id=learnt.store_id or slot.store_id,
+    )
+    return replace(connection, slots={**connection.slots, target.slot: known})
 
 
 def _opened(slot: Slot, at: Moment) -> Work | None:
@@ -388,7 +420,7 @@ def _slot_finished(
 
 
 def _rest(connection: Connection, at: Moment) -> Connection:
-    """All slots have an outcome: look at the connection again when there is reason to."""
+    """All slots have an outcome: re-validate the connection when there is reason to."""
     again = at.pace.next_revalidation(connection, at.now)
     in_trouble = 0 if connection.status is ConnectionStatus.ACTIVE else connection.failed_revalidations + 1
     return replace(connection, step=flow.FIRST, work=at_time(again), failed_revalidations=in_trouble)

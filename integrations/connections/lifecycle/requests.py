@@ -9,9 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from integrations.connections.change import Change, Keys, Moment, Note, Stop, at_once, at_time
+from integrations.connections.drift import Seen
 from integrations.connections.lifecycle import disconnection, flow
 from integrations.connections.record import (
+    NO_CHAIN,
     Candidate,
+    Chain,
     Connection,
     ConnectionStatus,
     Credential,
@@ -21,6 +24,7 @@ from integrations.connections.record import (
     Work,
     former_id,
 )
+from integrations.learnt import Spelling
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,8 @@ class Desired:
     slots: Mapping[str, bool]  # slot name -> required
     phase: float | None = None  # of a connection that is new
     traceparent: str = ""
+    chain: Chain = NO_CHAIN
+    request_id: str = ""
 
 
 def begin(connection: Connection | None, desired: Desired, at: Moment, *, replace_key: bool = False) -> Change | Stop:
@@ -50,8 +56,8 @@ def begin(connection: Connection | None, desired: Desired, at: Moment, *, replac
     if connection is None or connection.disconnection is not None or _lacks_its_key(connection):
         return _start(connection, desired, at)
     if connection.credential.fingerprint == desired.fingerprint and replace_key:
-        again = replace(connection, updated_at=at.now)
-        return Change(again, (Note("key_replaced"),), Keys(current=desired.sealed_key))
+        again = replace(connection, updated_at=at.now, request_id=desired.request_id)
+        return Change(again, (Note("key_replaced", details=_named(desired)),), Keys(current=desired.sealed_key))
     if desired.fingerprint in _fingerprints(connection):
         return Stop("unchanged")
     if connection.credential.verdict in {KeyVerdict.VALID, KeyVerdict.DOUBTED}:
@@ -60,7 +66,7 @@ def begin(connection: Connection | None, desired: Desired, at: Moment, *, replac
 
 
 def revalidate_now(connection: Connection | None, at: Moment, *, repair: bool = False) -> Change | Stop:
-    """Re-validate at once instead of at the next look. A wait the store has asked for is kept.
+    """Re-validate at once instead of when it is due. A wait the store has asked for is kept.
 
     `repair`: people have decided: slots that were given up as contested are written again, and what had changed in a
     slot is accepted as it is now.
@@ -95,7 +101,7 @@ def go_on(connection: Connection | None, at: Moment) -> Change | Stop:
 
 
 def is_at_rest(connection: Connection) -> bool:
-    """Whether a run or a look has ended: what begins next is a look of its own, or nothing."""
+    """Whether a run or a re-validation has ended: what begins next is another, or nothing."""
     work = connection.work
     if work is None:
         return not any(slot.work for slot in connection.slots.values())
@@ -120,9 +126,11 @@ def _start(connection: Connection | None, desired: Desired, at: Moment) -> Chang
         slots=_slots_of(desired, connection if connection and connection.store_url == desired.store_url else None),
         phase=connection.phase if connection else desired.phase,
         traceparent=desired.traceparent,
+        chain=desired.chain,
+        request_id=desired.request_id,
     )
     details: dict[str, object] = {"store_url": desired.store_url, "fingerprint": desired.fingerprint}
-    line = Note("run_started", details=details)
+    line = Note("run_started", details=details | _named(desired))
     return Change(started, (line,), Keys(current=desired.sealed_key, forget_candidate=True))
 
 
@@ -138,8 +146,10 @@ def _reauthorise(connection: Connection, desired: Desired, at: Moment) -> Change
         cause=None,
         slots={name: _idle(slot, at) for name, slot in connection.slots.items()},
         traceparent=desired.traceparent,
+        chain=desired.chain,
+        request_id=desired.request_id,
     )
-    line = Note("reauthorisation_started", details={"fingerprint": desired.fingerprint})
+    line = Note("reauthorisation_started", details={"fingerprint": desired.fingerprint} | _named(desired))
     return Change(proving, (line,), Keys(candidate=desired.sealed_key))
 
 
@@ -152,7 +162,14 @@ def _move(connection: Connection, desired: Desired, at: Moment) -> Change:
     if connection.disconnection is None and connection.credential.verdict is KeyVerdict.PENDING and not were_there:
         return started  # nothing of ours ever got there
     renamed = former_id(connection.merchant_id, connection.run)
-    former = disconnection.begin(replace(connection, merchant_id=renamed, traceparent=desired.traceparent), at)
+    leaving = replace(
+        connection,
+        merchant_id=renamed,
+        traceparent=desired.traceparent,
+        chain=desired.chain,
+        request_id=desired.request_id,
+    )
+    former = disconnection.begin(leaving, at)
     waiting = replace(started.connection, work=at_time(at.now + at.pace.lease))
     return replace(started, connection=waiting, former=former)
 
@@ -164,6 +181,11 @@ def _after_disconnection(connection: Connection | None, at: Moment) -> Work:
     claims = [slot.work.claim for slot in connection.slots.values() if slot.work and slot.work.claim]
     until = max((claim.until for claim in claims), default=at.now)
     return at_time(until) if until > at.now else at_once(at)
+
+
+def _named(desired: Desired) -> dict[str, object]:
+    """The id of the request, for the timeline."""
+    return {"request_id": desired.request_id} if desired.request_id else {}
 
 
 def _fingerprints(connection: Connection) -> set[str]:
@@ -182,11 +204,18 @@ def _slots_of(desired: Desired, connection: Connection | None) -> dict[str, Slot
     """The slots of a new run. `connection`: what we were to the same store before: where we may be is not forgotten."""
     slots = {name: Slot(required=required) for name, required in desired.slots.items()}
     for name, slot in connection.slots.items() if connection else ():
-        if slot.in_order_at is None or slot.verdict is SlotStatus.REMOVED:
+        was_left = connection is not None and connection.disconnection is not None
+        if was_left and name in slots:
+            slots[name] = replace(slots[name], seen=_crowd_of(slot))
+        if (slot.in_order_at is None and slot.spelling is None) or slot.verdict is SlotStatus.REMOVED:
             continue
         if name not in slots:
             slots[name] = replace(slot, required=False, wanted=False, work=None)
-        elif connection is not None and connection.disconnection is None:
+        elif was_left:  # behind
+            slots[name] = replace(
+                slots[name], not_before=slot.not_before, store_id=slot.store_id, spelling=slot.spelling
+            )
+        else:
             slots[name] = replace(
                 slots[name],
                 not_before=slot.not_before,
@@ -194,14 +223,27 @@ def _slots_of(desired: Desired, connection: Connection | None) -> dict[str, Slot
                 seen=slot.seen,
                 in_order_at=slot.in_order_at,
                 repairs=slot.repairs,
+                unanswered=slot.unanswered,
+                spelling=slot.spelling,
             )
     return slots
 
 
+def _crowd_of(slot: Slot) -> Seen | None:
+    """Where we have been, one answer that shows fewer others than there were, or none at all, is not believed.
+
+    None where we never were. Nothing else of what was seen is ours to watch yet.
+    """
+    if slot.seen is None and slot.spelling is None and slot.in_order_at is None:
+        return None
+    return Seen(others=slot.seen.others if slot.seen else 0)
+
+
 def _forgiven(slot: Slot) -> Slot:
-    if slot.verdict is SlotStatus.CONTESTED:
-        return replace(slot, verdict=SlotStatus.FAILED, repairs=(), seen=None)
-    return replace(slot, repairs=(), seen=None)
+    known = slot.spelling
+    kept = Spelling(ours=known.ours, bent=known.bent) if known is not None and (known.ours or known.bent) else None
+    forgiven = replace(slot, repairs=(), unanswered=(), writes_in_vain=0, seen=None, spelling=kept)
+    return replace(forgiven, verdict=SlotStatus.FAILED) if slot.verdict is SlotStatus.CONTESTED else forgiven
 
 
 def _lacks_its_key(connection: Connection) -> bool:

@@ -12,7 +12,7 @@ from integrations.egress.deadline import Deadline
 from integrations.errors import CredentialRejected, IntegrationError, PermanentError, RequestRefused, TransientError
 from integrations.oracle_commerce.accept import Asked, Door
 from integrations.oracle_commerce.missed_events import Replayed, replay
-from integrations.oracle_commerce.slot import callback_url_for
+from integrations.oracle_commerce.steps import ours_in
 from occ.cli.bulk.results import Result, failed, failed_at_store, result
 from occ.cli.bulk.selection import Chosen
 from occ.cli.explanation import REPLAYED, repairs_of
@@ -170,8 +170,7 @@ class Replaying:
         working = replace(chosen.connection, candidate=None)
         deadline = Deadline.after(self._services.settings.lease)
         store = self._services.store(chosen.snapshot, working, deadline)
-        callback_url = callback_url_for(self._services.wanted.callback_url, chosen.merchant_id, slot)
-        return replay(store, callback_url, since)
+        return replay(store, ours_in(self._services.wanted, chosen.connection, slot), since)
 
     def _times(self, chosen: Chosen) -> dict[str, float]:
         """Since when to request the events of each slot that ever had our callback URL."""

@@ -13,6 +13,7 @@ import click
 
 from integrations.connections.record import Connection, merchant_of
 from integrations.connections.records import Records, Snapshot
+from integrations.connections.status_index import StatusIndex
 from integrations.errors import PermanentError, RequestRefused
 from integrations.oracle_commerce.request import is_merchant_id
 from occ.cli.bulk.results import Result, failed, failed_at_store, not_a_merchant, result
@@ -61,7 +62,8 @@ class Selection:
         self._records = records
         self._named = named
         self._filters = filters
-        self.total = records.count() if named is None else total
+        self._index = StatusIndex(records)
+        self.total = self._index.count(filters.statuses) if named is None else total
         self.examined = 0
 
     def __iter__(self) -> Iterator[Chosen | Result]:
@@ -69,7 +71,7 @@ class Selection:
         return self._among_all() if self._named is None else self._among(self._named())
 
     def _among_all(self) -> Iterator[Chosen | Result]:
-        for snapshot in self._records.all(page=_PAGE):
+        for snapshot in self._index.snapshots(self._filters.statuses, page=_PAGE):
             self.examined += 1
             connection = snapshot.connection
             # A former store is being disconnected already.

@@ -9,11 +9,18 @@
 
 from kombu import transport as kombu_transport
 
-_TRANSPORT = "tasks.worker.broker.transport:Transport"
+_TRANSPORTS = {  # kombu reads redis+socket://... as the alias redis
+    "redis": "tasks.worker.broker.transport:Transport",
+    "rediss": "tasks.worker.broker.transport:Transport",
+    "sentinel": "tasks.worker.broker.transport:SentinelTransport",
+}
 
 
 def install() -> None:
-    """Make `redis://`, `rediss://` and `redis+socket://` brokers use the hardened transport. Twice is harmless."""
-    for alias in ("redis", "rediss"):  # kombu reads redis+socket://... as the alias redis
-        kombu_transport.TRANSPORT_ALIASES[alias] = _TRANSPORT
+    """Make `redis://`, `rediss://`, `redis+socket://` and `sentinel://` brokers use the hardened transport.
+
+    Twice is harmless.
+    """
+    for alias, transport in _TRANSPORTS.items():
+        kombu_transport.TRANSPORT_ALIASES[alias] = transport
         getattr(kombu_transport, "_transport_cache").pop(alias, None)  # noqa: B009 - the stubs leave it out

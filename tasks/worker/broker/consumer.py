@@ -19,7 +19,7 @@ from kombu.utils.json import dumps
 
 from integrations.sealing.redaction import redact
 from tasks.worker.broker.envelope import content_problem, task_problem
-from tasks.worker.broker.options import settle_options
+from tasks.worker.broker.options import request_set_aside, settle_options
 from tasks.worker.broker.transport import Channel
 
 log = structlog.get_logger(__name__)
@@ -43,9 +43,10 @@ class TolerantConsumer(Consumer):
         handle = super().create_task_handler(*args, **kwargs)
 
         def on_task_received(message: Any) -> None:
-            problem = _problem(message) or settle_options(message.headers, message.payload, time.time())
+            problem = _problem(message) or settle_options(message.headers, message.payload, _now(message))
             if problem:
                 self._set_aside(message, problem)
+                request_set_aside.send(sender=self, message=message, reason=problem)
             else:
                 handle(message)
 
@@ -78,6 +79,11 @@ class TolerantConsumer(Consumer):
             log.error("message_dropped", queue=queue, reason=reason)
         message.reject_log_error(get_logger(__name__), self.connection_errors)
         signals.task_rejected.send(sender=self, message=message, exc=exc)
+
+
+def _now(message: Any) -> float:
+    """By the server's clock: a worker whose own is ahead must not let a request expire."""
+    return message.channel.clock.now() if isinstance(message.channel, Channel) else time.time()
 
 
 def _problem(message: Any) -> str | None:

@@ -7,6 +7,12 @@ for a time limit of the producer's, and send what is linked from here. None of t
 from collections.abc import MutableMapping
 from datetime import datetime
 
+from celery.utils.dispatch import Signal
+
+request_set_aside = Signal(name="request_set_aside", providing_args=["message", "reason"])
+"""Sent for a message that is not carried out, once it is in the quarantine. What a receiver raises is logged."""
+
+
 NOT_BEFORE = "not_before"
 """The header in which a task of ours finds the eta of its message."""
 

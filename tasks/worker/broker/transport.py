@@ -8,13 +8,16 @@ Three overrides of kombu 5.7, each with the upstream report it answers:
   connection; what it cannot do is a connection error. Kombu raises AttributeError ('NoneType' object has no attribute
   'hostname'), which ends workers that lose their broker while they hold messages (as in kombu#582 and kombu#970).
 
-And three habits:
+And these habits:
 
 * Where a message was found is where it goes back to. Kombu restores a message to the exchange it names, and drops it if
   a foreign producer named one that nobody declared; it files it under the tag it brings, and forgets one of two that
   brought the same. So both are set on arrival.
 * What was taken and could not be filed, because the server is full or gone, is returned before anything else is taken.
 * The lock on looking for orphans is short (see below).
+* What a worker has handed on to itself (`handing_on.py`) counts as one of the messages it may have in hand.
+* What is taken is filed under the server's time. Kombu takes the worker's: one whose clock is an hour ahead would keep
+  what it had in hand for an hour after its death, one that is behind would have it sent twice.
 
 Known hole, Kombu's design and not closed here: between BRPOP and its entry in `unacked` or in the quarantine, a message
 exists only in this process, or on its way to it; if that dies, it is gone. That is why the record is the work.
@@ -29,12 +32,17 @@ from uuid import uuid4
 import redis
 import structlog
 from kombu.transport import redis as stock
-from kombu.utils.json import loads
+from kombu.transport import virtual
+from kombu.utils.json import dumps, loads
 from redis.exceptions import ConnectionError as BrokerConnectionError
 from redis.exceptions import OutOfMemoryError, ResponseError
 
-from integrations.quarantine import quarantine
+from integrations.clock import SET_BY, Clock
+from integrations.messages.quarantine import quarantine
+from tasks.queues import STEPS
 from tasks.worker.broker.envelope import message_problem
+from tasks.worker.broker.turns import Turns
+from tasks.worker.handing_on import handed_on
 
 log = structlog.get_logger(__name__)
 
@@ -49,7 +57,10 @@ if TYPE_CHECKING:
         _in_poll: Any
         _queue_cycle: Any
 
+        from_transport_options: tuple[str, ...]
+
         def _brpop_start(self, timeout: float | None = None) -> None: ...
+        def _connparams(self, asynchronous: bool = False) -> dict[str, Any]: ...  # noqa: FBT001, FBT002
         def _create_client(self, asynchronous: bool = False) -> Any: ...  # noqa: FBT001, FBT002
         def _deliver_fanout_message(self, message: Any, exchange: str) -> bool: ...
         def _flush_brpop_reauth(self) -> None: ...
@@ -59,14 +70,51 @@ else:
     _StockChannel = stock.Channel
 
 
+class QoS(stock.QoS):
+    """Files messages in `unacked` by the time of the server, as nobody can set it (`integrations/clock.py`)."""
+
+    channel: "Channel"
+
+    def append(self, message: Any, delivery_tag: str) -> None:
+        """File a message that was taken. As in kombu but for the time."""
+        info = message.delivery_info
+        filed = dumps([message._raw, info["exchange"], info["routing_key"]])  # noqa: SLF001 - as kombu does
+        with self.pipe_or_acquire() as pipe:
+            pipe.zadd(self.unacked_index_key, {delivery_tag: self.channel.clock.now()})
+            pipe.hset(self.unacked_key, delivery_tag, filed).execute()
+            virtual.QoS.append(self, message, delivery_tag)
+
+    def restore_visible(self, start: int = 0, num: int = 10, interval: int = 10) -> None:
+        """Return what was taken too long ago."""
+        with self.channel.conn_or_acquire() as client:
+            now = self.channel.clock.now()
+            # By the clock of a worker of an earlier release that is ahead: taken just now, at the latest.
+            ahead = client.zrangebyscore(self.unacked_index_key, now + SET_BY, "+inf", start=0, num=100)
+            if ahead:
+                client.zadd(self.unacked_index_key, dict.fromkeys(ahead, now), xx=True)
+        super().restore_visible(start, num, interval)
+
+    @property
+    def visibility_timeout(self) -> float:  # type: ignore[override]
+        """Kombu takes it off the worker's time; here that comes out as taken off the server's."""
+        return self.channel.visibility_timeout + (time.time() - self.channel.clock.now())
+
+
 class Channel(_StockChannel):
     """A channel that lives through whatever it finds in a queue."""
 
     # The lock of a worker or server that was killed while looking for orphans: until it ends, nobody looks for them.
     # Kombu lets it last 300 s; losing it early is harmless.
     unacked_mutex_expire = 10
+    from_transport_options = (*_StockChannel.from_transport_options, "protocol")
+    protocol: int | None = None
+    """Of Redis, 2 or 3; None for redis-py's choice."""
     _unfiled: ClassVar[deque[tuple[bytes, bytes]]] = deque()  # key and message; outlives the channel
     _shared_client: Any = None
+    _count_steps_at = 0.0
+    QoS = QoS
+    # By server: what time it is there, for as long as this process lives.
+    _clocks: ClassVar[dict[str, Clock]] = {}
     # By server: one client for what all closed channels still have to acknowledge. Each with its own would leave a
     # connection open after every reconnection.
     _late_clients: ClassVar[dict[str, Any]] = {}
@@ -94,9 +142,15 @@ class Channel(_StockChannel):
             log.warning("message_quarantined", queue=queue, reason=reason, size=len(message))
 
     def _brpop_start(self, timeout: float | None = None) -> None:
+        room = self.qos.can_consume_max_estimate()
+        if room is not None and room <= handed_on():
+            return  # a thread for each message in hand, and for what the worker has handed on to itself
         while self._unfiled:
             self._create_client().rpush(*self._unfiled[0])  # the end that is taken from
             self._unfiled.popleft()
+        if time.monotonic() >= self._count_steps_at and isinstance(self._queue_cycle, Turns):
+            self._queue_cycle.steps_waiting = self._create_client().llen(STEPS)
+            self._count_steps_at = time.monotonic() + 1
         super()._brpop_start(timeout)
 
     def _brpop_read(self, **options: Any) -> bool:
@@ -165,9 +219,26 @@ class Channel(_StockChannel):
         return self._late_client() if self.closed else self._shared_client
 
     def _late_client(self) -> Any:
-        to = self._shared_client.connection_pool.connection_kwargs
-        server = ":".join(str(to.get(part)) for part in ("host", "port", "path", "db"))
-        return self._late_clients.setdefault(server, self._shared_client)
+        return self._late_clients.setdefault(self._server, self._shared_client)
+
+    @property
+    def _server(self) -> str:
+        to = self._create_client().connection_pool.connection_kwargs if self._shared_client is None else {}
+        to = to or self._shared_client.connection_pool.connection_kwargs
+        return ":".join(str(to.get(part)) for part in ("host", "port", "path", "db"))
+
+    @property
+    def clock(self) -> Clock:
+        """The time of the server with the queues."""
+        server = self._server
+        if server not in self._clocks:
+            plain = redis.Redis(connection_pool=self._create_client().connection_pool)  # keys take no prefix
+            self._clocks[server] = Clock(plain)
+        return self._clocks[server]
+
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:  # noqa: FBT001, FBT002 - as in kombu
+        arguments = super()._connparams(asynchronous=asynchronous)
+        return arguments if self.protocol is None else {**arguments, "protocol": self.protocol}
 
     def _get_pool(self, asynchronous: bool = False) -> Any:  # noqa: FBT001, FBT002 - as in kombu
         if self.connection is None or self.connection.client is None:
@@ -187,3 +258,15 @@ class Transport(stock.Transport):
     """The Redis transport with hardened channels."""
 
     Channel = Channel
+
+
+class SentinelChannel(Channel, stock.SentinelChannel):
+    """The same for a server that sentinels are asked for."""
+
+    from_transport_options = tuple({*Channel.from_transport_options, *stock.SentinelChannel.from_transport_options})
+
+
+class SentinelTransport(stock.SentinelTransport):
+    """The transport through sentinels with hardened channels."""
+
+    Channel = SentinelChannel

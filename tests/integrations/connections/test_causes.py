@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from integrations.call_outcome import CallOutcome
 from integrations.connections.causes import CAUSES, Actor, Evidence, IfNew, Meaning, OutageKind, Passing, explain
+from integrations.egress.answer import CallOutcome
 
 ROOT = Path(__file__).parents[3]
 SUBTREES = [ast.parse(path.read_text()) for name in ("integrations", "tasks") for path in (ROOT / name).rglob("*.py")]

@@ -4,10 +4,13 @@ import json
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from integrations.connections.change import Change, Keys, Note
-from integrations.connections.commit import Commit, commit_of, record_in
+from integrations.connections.commit import Commit, commit_of, next_version
 from integrations.connections.record import Connection, Slot, Step, Work
+from integrations.connections.stored_record import record_in
 from tests.integrations.connections.test_record import healthy
 from tests.integrations.oracle_commerce.fakes import NOON
 
@@ -16,7 +19,7 @@ REGISTERING = replace(healthy(slots={"order-submit": WAITS}), step=Step.REGISTER
 
 
 def commit(before: Connection | None, change: Change, *, version_read: int = 6) -> Commit:
-    return commit_of("m-1", before, change, version_read=version_read, now=NOON)
+    return commit_of("m-1", before, change, version_read=version_read, now=NOON, change_id="0123456789abcdef")
 
 
 def document(made: Commit) -> dict[str, object]:
@@ -57,9 +60,11 @@ def test_a_new_status_is_told_with_the_version_that_is_written() -> None:
     made = commit(None, Change(healthy(), (Note("run_started"),)), version_read=0)
     assert made.news is not None
     assert (made.news.was, made.news.status, made.news.trouble) == ("", "active", False)
-    assert [event["id"] for event in made.all_events] == ["m-1.1"]
+    assert [event["id"] for event in made.all_events] == ["m-1.1700000000000.01234567"]
     assert [entry["what"] for entry in made.timeline] == ["run_started"]
-    assert document(made)["timeline"] == [json.dumps(entry) for entry in made.timeline]
+    written = document(made)["timeline"]
+    assert isinstance(written, list)
+    assert [json.loads(entry) for entry in written] == made.timeline
 
 
 @pytest.mark.parametrize("keys", [Keys(), Keys(promote=True), Keys(current="sealed", forget_candidate=True)])
@@ -72,3 +77,13 @@ def test_keys_that_stay_as_they_are_are_not_named(keys: Keys) -> None:
 
 def test_no_key_is_shown_with_the_commit() -> None:
     assert "sealed-secret" not in repr(commit(healthy(), Change(healthy(), keys=Keys(current="sealed-secret"))))
+
+
+@given(st.integers(0, 10**13), st.floats(0, 10**10), st.floats(0, 3600))
+def test_a_version_passes_those_that_were_lost_though_it_begins_before_them(
+    read: int, now: float, lost_for: float
+) -> None:
+    lost = next_version(read, now)
+    assert lost > read
+    assert next_version(read, now + lost_for + 0.001) >= lost
+    assert next_version(lost, now) > lost

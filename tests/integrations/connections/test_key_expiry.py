@@ -101,7 +101,7 @@ def test_a_lease_that_ends_and_is_claimed_again_tells_nothing_twice() -> None:
 
 def test_a_key_that_does_not_end_is_never_told_of() -> None:
     desk, _ = connected(None)
-    desk.wait(40 * DAY)
+    desk.wait(10 * DAY)
     assert told(desk) == []
     assert desk.connection.credential.expires_at is None
     assert desk.findings() == []
@@ -136,20 +136,20 @@ def test_a_new_key_that_is_turned_down_leaves_the_warning_as_it_was() -> None:
 
 
 def test_a_connection_that_is_being_left_warns_nobody() -> None:
-    desk, store = connected(7.5)
+    desk, store = connected(7.2)
     told(desk)
     store.fail("write_slot", {"fault": "bad_request", "times": "always"})
     desk.disconnect()
-    desk.wait(7 * DAY)
+    desk.wait(DAY)
     assert desk.events() == ["disconnected"]
 
 
 def test_a_store_that_was_moved_away_from_warns_nobody() -> None:
-    desk, store = connected(7.5)
+    desk, store = connected(7.2)
     told(desk)
     store.fail("write_slot", {"fault": "bad_request", "times": "always"})
     desk.connect(desk.store(SECOND))
-    desk.wait(7 * DAY)
+    desk.wait(DAY)
     assert told(desk) == []
 
 

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from integrations.connections.change import Change, Keys, Moment, Stop, any_work
-from integrations.connections.commit import record_in, record_text
 from integrations.connections.drift import Drift
 from integrations.connections.events import other_events, status_event
 from integrations.connections.findings import findings_of
@@ -25,6 +24,8 @@ from integrations.connections.record import (
 )
 from integrations.connections.schedule import Pace
 from integrations.connections.status import status_object
+from integrations.connections.stored_record import record_in, record_text
+from integrations.learnt import Learnt
 from tests.examples import examples
 from tests.integrations.oracle_commerce.fakes import (
     NOON,
@@ -332,7 +333,7 @@ class ConnectionMachine(RuleBasedStateMachine):
         assert work is not None
         change = outcomes.record(self.connection, target, Failed(CAUSE, wait), self.at)
         left = any_work(change.connection, target)
-        if work.attempts < PACE.retry_attempts:
+        if work.attempts < PACE.retry_attempts and wait <= PACE.patience:  # longer waits are left to a re-validation
             assert left is not None
             assert left.not_before == left.due_at == self.now + wait
         return change
@@ -343,9 +344,10 @@ class ConnectionMachine(RuleBasedStateMachine):
         repairs = len(record.recent_repairs(self.now))
         if record.verdict is SlotStatus.CONTESTED or repairs >= PACE.repairs_per_day:
             return outcomes.record(self.connection, target, SlotContested((Drift.URL_MISSING,), record), self.at)
-        change = outcomes.record(self.connection, target, Failed(Cause("registration_not_kept"), wait), self.at)
+        undone = Failed(Cause("registration_not_kept"), wait, learnt=Learnt(writes=1))
+        change = outcomes.record(self.connection, target, undone, self.at)
         after = change.connection.slots[target.slot or ""]
-        assert len(after.recent_repairs(self.now)) == repairs + (record.in_order_at is not None)
+        assert len(after.recent_repairs(self.now)) == repairs + 1
         return change
 
     # --- What always holds

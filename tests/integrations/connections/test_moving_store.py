@@ -75,9 +75,9 @@ def test_a_look_that_is_asked_for_does_not_hurry_the_new_run() -> None:
 
 def test_a_worker_at_the_former_store_is_waited_for_and_its_outcome_counts_nowhere() -> None:
     desk, first, second = connected_beside_another()
+    first.fail("read_slot:order-submit", 503)  # so that the other slots are left to tasks of their own
     desk.revalidate()
     desk.message("m-1", 1, VALIDATE)
-    desk.one()
     desk.hold(slot("order-update"))
     held_until = desk.now + desk.pace.lease
     desk.connect(second)
@@ -202,16 +202,21 @@ def test_moving_there_and_back_ends_where_the_merchant_is() -> None:
     assert all(it.due_at is None for name, it in records(desk) if name != "m-1")
 
 
-def test_moving_back_while_the_former_store_still_refuses_ends_registered_there() -> None:
-    """A leftover that is cleared late takes our URL out once more; the next look puts it back."""
+def test_what_was_left_behind_stays_in_a_store_the_merchant_has_come_back_to() -> None:
     desk, first, second = connected_beside_another()
-    first.fail("write_slot:order-update", {"fault": "unavailable", "times": 3})
+    first.fail("write_slot", {"fault": "forbidden_role", "times": "always"})
     desk.connect(second)
     desk.wait(600)
+    assert {slot.status for slot in desk.record(FORMER).slots.values()} == {"left_behind"}
     desk.connect(first)
+    desk.wait(600)
+    first.heal()
+    first.reset_counts()
     desk.wait(3 * 86400)
-    assert there(first) == set(SLOTS)
-    assert there(second) == set()
+    assert (there(first), there(second)) == (set(SLOTS), set())
+    assert first.calls.endpoints["write_slot"] == 0, "nothing was taken out in between"
+    assert {str(slot.status) for slot in desk.record(FORMER).slots.values()} == {"removed"}
+    assert sum("moved_back" in note.details for _, _, note in desk.records.lines) == len(SLOTS)
     assert desk.status == "active"
 
 

@@ -9,10 +9,10 @@ import pytest
 
 from integrations.connections import change
 from integrations.connections.change import Moment, Stop
-from integrations.connections.findings import findings_of
 from integrations.connections.lifecycle import claims, outcomes, requests
 from integrations.connections.lifecycle.outcomes import Failed, SlotRegistered
 from integrations.connections.record import (
+    Candidate,
     Cause,
     Connection,
     ConnectionStatus,
@@ -21,9 +21,10 @@ from integrations.connections.record import (
     Step,
     Target,
     Trouble,
+    Work,
 )
 from integrations.connections.schedule import Pace
-from integrations.errors import CredentialRejected
+from tests.integrations.connections.test_record import healthy
 from tests.integrations.oracle_commerce.fakes import (
     NOON,
     SHIPPING,
@@ -36,7 +37,6 @@ from tests.integrations.oracle_commerce.fakes import (
     claimed,
     desired,
     disconnected_one,
-    says,
     slot,
     started,
     success,
@@ -68,11 +68,6 @@ def active(moment: Moment | None = None) -> Connection:
         connection = done(connection, slot(name), moment or at())
     assert connection.status is ConnectionStatus.ACTIVE
     return connection
-
-
-def has_status(run: Drive, status: str) -> bool:
-    """Whether the connection has it now."""
-    return run.connection.status == status
 
 
 def drive(script: Script, pace: Pace = PACE, wait: float = 2.0) -> Drive:
@@ -192,34 +187,6 @@ def test_deaths_and_failures_together_are_bounded_by_the_attempts() -> None:
 # --- The key ---------------------------------------------------------------------------------------------------------
 
 
-def test_one_rejection_is_a_doubt_and_the_next_exchange_settles_it() -> None:
-    refused = changed(outcomes.record(claimed(started(at()), VALIDATE, at()), VALIDATE, Failed(REFUSED), at()))
-    assert refused.credential.verdict is KeyVerdict.DOUBTED
-    assert refused.status is ConnectionStatus.ONBOARDING
-    assert refused.due() == {None: NOON + PACE.confirm_rejection}
-    proven = done(refused, VALIDATE, at(PACE.confirm_rejection))
-    assert proven.credential.verdict is KeyVerdict.VALID
-    assert proven.credential.doubted_since is None
-
-
-def test_two_rejections_far_enough_apart_ask_for_a_new_key() -> None:
-    run = drive(says(CredentialRejected("HTTP 401")))
-    run.until(NOON + PACE.confirm_rejection)
-    assert [time for time, _ in run.attempts] == [NOON, NOON + PACE.confirm_rejection]
-    assert run.connection.status is ConnectionStatus.NEEDS_REAUTHORISATION
-    assert run.connection.due() == {None: run.now + PACE.revalidate_every}
-    again = changed(requests.begin(run.connection, desired(key="key-2"), Moment(run.now, PACE)))
-    assert again.status is ConnectionStatus.ONBOARDING
-
-
-def test_a_rejected_key_that_works_again_is_noticed() -> None:
-    run = drive(says(CredentialRejected()))
-    run.until(NOON + PACE.confirm_rejection)
-    run.script = all_is_well
-    run.until(run.now + PACE.revalidate_every)
-    assert run.connection.status is ConnectionStatus.ACTIVE
-
-
 def test_four_slots_that_meet_a_rejection_at_once_are_one_doubt() -> None:
     connection = registering()
     for name in SLOTS:
@@ -254,14 +221,6 @@ def test_a_slot_that_is_still_under_way_when_the_key_is_proven_is_not_started_tw
     assert claims.claim(connection, 1, slot("order-update"), "c", at(11, pace)) == Stop("held_by_another")
     assert claims.is_mine(connection, 1, slot("order-update"), "b")
     assert connection.due()["order-update"] == NOON + 60
-
-
-def test_a_doubt_met_by_a_slot_is_not_told_as_a_rejection() -> None:
-    """The merchant would read "create a new key" after a single no."""
-    connection = claimed(registering(), slot("order-submit"), at())
-    doubted = outcomes.record(connection, slot("order-submit"), Failed(REFUSED), at()).connection
-    assert doubted.credential.verdict is KeyVerdict.DOUBTED
-    assert "key_rejected" not in {finding.code for finding in findings_of(doubted)}
 
 
 def test_a_slot_that_waits_for_the_key_does_not_announce_an_attempt_in_the_past() -> None:
@@ -334,3 +293,33 @@ def test_an_attempt_that_did_not_get_as_far_as_the_store_is_none(code: str) -> N
     work = connection.work_on(VALIDATE)
     assert work is not None
     assert work.attempts == 0
+
+
+def test_a_new_key_too_waits_while_it_may_be_everybodys_that_is_refused_but_a_day_at_most() -> None:
+    connection = healthy(candidate=Candidate("new", doubted_since=NOON), work=Work(NOON, NOON))
+    no = Failed(Cause("key_rejected", "HTTP 401"), verdict_waits=True)
+    now, asked = NOON + PACE.confirm_rejection, 0
+    while connection.candidate is not None:
+        connection = outcomes.record(
+            claimed(connection, VALIDATE, Moment(now, PACE)), VALIDATE, no, Moment(now, PACE)
+        ).connection
+        asked += 1
+        if connection.candidate is not None:
+            assert connection.due_at is not None
+            assert now < connection.due_at <= now + PACE.recheck_degraded
+            now = connection.due_at
+    assert 86400 <= now - NOON <= 86400 + PACE.recheck_degraded
+    assert asked < 60
+
+
+def test_waiting_for_a_slot_that_another_of_ours_writes_spends_no_attempt_and_leaves_one_line() -> None:
+    connection, target, lines = registering(), slot("order-submit"), 0
+    for number in range(3 * PACE.retry_attempts):
+        moment = at(10.0 * number)
+        mine = claimed(connection, target, moment)
+        change = outcomes.record(mine, target, Failed(Cause("slot_being_written"), 1), moment)
+        connection, lines = change.connection, lines + len(change.notes)
+    work = connection.work_on(target)
+    assert work is not None
+    assert (work.attempts, lines) == (0, 1)
+    assert connection.slots["order-submit"].status is SlotStatus.RETRYING

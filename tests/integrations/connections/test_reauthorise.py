@@ -126,33 +126,6 @@ def test_a_further_new_key_takes_the_place_of_the_one_that_is_being_proven() -> 
     assert desk.findings() == []
 
 
-def test_a_new_key_brings_a_connection_back_whose_key_was_rejected() -> None:
-    desk, store = connected()
-    store.change(revoke_keys=True, kill_tokens=True)
-    desk.revalidate()
-    desk.wait(600)
-    assert desk.events() == ["needs_reauthorisation"]
-    store.change(application_key=new_key())
-    desk.connect(store)
-    desk.at_once()
-    assert desk.events() == ["onboarding", "active"]
-    assert desk.slots == REGISTERED
-
-
-def test_what_went_missing_while_the_key_was_rejected_is_told_when_it_is_back() -> None:
-    """Where we were is not forgotten with the key."""
-    desk, store = connected()
-    store.change(revoke_keys=True, kill_tokens=True)
-    desk.revalidate()
-    desk.wait(600)
-    store.change(application_key=new_key(), slots={"order-update": {"urls": [THEIRS]}})
-    desk.events()
-    desk.connect(store)
-    desk.at_once()
-    assert desk.events() == ["onboarding", "drifted", "active"]
-    assert desk.connection.slots["order-update"].repairs == (desk.now,)
-
-
 # --- A new key that does not prove itself ----------------------------------------------------------------------------
 
 
@@ -228,30 +201,6 @@ def test_a_store_without_the_first_slot_does_not_speak_against_the_new_key(statu
     assert desk.kept_key() == new
 
 
-def test_three_minutes_of_refusals_do_not_speak_against_the_new_key() -> None:
-    desk, store = connected()
-    store.change(accept_keys=[new := new_key()])
-    store.fail("login", {"fault": "unauthorized", "seconds": 180})
-    desk.connect(store, new)
-    desk.at_once()
-    assert desk.findings() == [("new_key_doubted", None)]
-    desk.wait(desk.pace.confirm_rejection)
-    assert desk.events() == ["reauthorised"]
-    assert (desk.kept_key(), desk.status, desk.findings()) == (new, "active", [])
-
-
-def test_an_outage_does_not_speak_against_the_new_key() -> None:
-    desk, store = connected()
-    store.change(accept_keys=[new := new_key()], reachable=False)
-    desk.connect(store, new)
-    desk.wait(86400)
-    assert desk.status == "unreachable"
-    store.change(reachable=True)
-    desk.wait(6 * 3600)
-    assert (desk.kept_key(), desk.status) == (new, "active")
-    assert sorted(desk.events()) == ["reauthorised", "recovered", "unreachable"]
-
-
 def test_a_new_key_that_can_no_longer_be_opened_harms_nothing() -> None:
     """Its sealing key was retired in the minutes between."""
     desk, store = connected()
@@ -275,40 +224,6 @@ def test_a_new_key_that_is_refused_in_a_way_we_do_not_know_harms_nothing(call: s
     is_unharmed(desk, store)
     assert dict(store.calls.endpoints) == SIX
     assert desk.events() == ["reauthorisation_failed"]
-
-
-@pytest.mark.parametrize("accepted", [True, False])
-def test_a_connection_in_trouble_is_not_called_recovered_because_a_new_key_was_sent(accepted: bool) -> None:
-    desk, store = connected()
-    store.fail("shipping_methods", NARROW)
-    desk.revalidate()
-    desk.at_once()
-    assert desk.events() == ["degraded"]
-    new = new_key()
-    if accepted:
-        store.change(accept_keys=[new])
-    desk.connect(store, new)
-    desk.at_once()
-    assert desk.status == "degraded"
-    desk.wait(600)
-    assert desk.events() == ["reauthorisation_failed"]
-    store.heal()
-    desk.wait(86400)
-    assert desk.events() == ["recovered"]
-
-
-def test_a_new_key_whose_role_may_do_what_the_old_one_may_not_mends_the_connection() -> None:
-    desk, store = connected()
-    store.fail("shipping_methods", NARROW)
-    desk.revalidate()
-    desk.at_once()
-    assert desk.events() == ["degraded"]
-    store.heal()
-    store.change(application_key=new_key())
-    desk.connect(store)
-    desk.at_once()
-    assert sorted(desk.events()) == ["reauthorised", "recovered"]
-    assert (desk.status, desk.findings()) == ("active", [])
 
 
 def test_a_wait_the_store_asked_for_outlasts_a_new_key() -> None:

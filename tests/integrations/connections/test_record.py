@@ -185,3 +185,10 @@ def test_the_edges_of_a_lease_and_of_a_wait_belong_to_the_next_worker() -> None:
     waiting = Work(NOON + 9, NOON + 9)
     assert not waiting.is_ready(NOON + 8.999)
     assert waiting.is_ready(NOON + 9)
+
+
+def test_a_hint_is_not_too_early_for_a_reader_whose_time_is_behind() -> None:
+    """Else nobody would take the work up before its lease has passed."""
+    hinted = Work(not_before=NOON, due_at=NOON + 60)
+    assert hinted.is_ready(NOON - 0.05)
+    assert not replace(hinted, claim=Claim("worker", until=NOON + 60, since=NOON)).is_ready(NOON - 0.05)

@@ -12,7 +12,7 @@ from integrations.connections.record import Cause, KeyVerdict, SlotStatus, Step,
 from occ.simulator.store import SimulatedStore
 from tests.integrations.connections.test_record import ENDED, UNREACHED, healthy
 from tests.integrations.oracle_commerce.by_hand import Desk, connected, ours
-from tests.integrations.oracle_commerce.fakes import NOON, SHIPPING, SLOTS, VALIDATE, disconnected_one, slot
+from tests.integrations.oracle_commerce.fakes import NOON, SLOTS, VALIDATE, disconnected_one
 from tests.usual import PACE
 
 DAY = 86400.0
@@ -39,10 +39,8 @@ def test_an_attempt_that_failed_says_so_while_the_verdict_stands() -> None:
     desk, store = connected()
     store.fail("read_slot:order-update", 503)
     desk.revalidate()
-    for target in (VALIDATE, SHIPPING):
-        desk.message("m-1", 1, target)
-    told = desk.message("m-1", 1, slot("order-update"))
-    assert (told["outcome"], told["cause"]) == ("retrying", "store_error")
+    told = desk.message("m-1", 1, VALIDATE)
+    assert (told["outcome"], told["cause"], told["slot"]) == ("retrying", "store_error", "order-update")
     assert desk.slots["order-update"] == "registered"
 
 
@@ -65,77 +63,10 @@ def test_a_restart_moves_no_look() -> None:
     assert desk.connection.due_at == due
 
 
-# --- What the store says to the key ----------------------------------------------------------------------------------
-
-
-def test_three_minutes_of_refusals_are_told_to_nobody() -> None:
-    desk, store = connected()
-    store.fail("login", {"fault": "unauthorized", "seconds": 180})
-    desk.revalidate()
-    desk.wait(179)
-    assert (desk.status, desk.findings()) == ("active", [("key_doubted", None)])
-    desk.wait(DAY)
-    assert (desk.status, desk.findings(), desk.events()) == ("active", [], [])
-    assert desk.connection.credential.verdict is KeyVerdict.VALID
-
-
-def test_a_revoked_key_is_one_event_within_the_confirmation_time() -> None:
-    desk, store = connected()
-    store.change(revoke_keys=True, kill_tokens=True)
-    due = desk.connection.due_at
-    assert due is not None
-    desk.until(due + desk.pace.confirm_rejection - 1)
-    assert (desk.events(), desk.status) == ([], "active")
-    desk.wait(1)
-    assert desk.events() == ["needs_reauthorisation"]
-    assert desk.last_events[0]["data"]["findings"] == [{"code": "key_rejected", "slot": None, "actor": "merchant"}]
-    desk.wait(30 * DAY)
-    assert (desk.events(), desk.status) == ([], "needs_reauthorisation")
-    assert store.calls.endpoints["login"] <= 2 + 31, "once a period from then on"
-
-
-def test_a_key_that_works_again_is_noticed() -> None:
-    desk, store = connected()
-    store.change(revoke_keys=True, kill_tokens=True)
-    desk.revalidate()
-    desk.wait(desk.pace.confirm_rejection)
-    store.change(accept_keys=[store.application_key])
-    desk.wait(DAY)
-    assert desk.events() == ["needs_reauthorisation", "recovered"]
-
-
-def test_a_refusal_that_a_slot_meets_is_confirmed_like_any_other() -> None:
-    desk, store = connected()
-    desk.revalidate()
-    desk.message("m-1", 1, VALIDATE)
-    desk.one()
-    store.change(revoke_keys=True, kill_tokens=True)
-    desk.at_once()
-    assert (desk.events(), desk.status) == ([], "active")
-    desk.wait(desk.pace.confirm_rejection)
-    assert desk.events() == ["needs_reauthorisation"]
-
-
 # --- Outages ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("fault", [None, "hang", "unavailable", "not_http", "forbidden_page"])
-def test_thirty_days_of_outage_are_never_a_verdict_on_the_key(fault: str | None) -> None:
-    desk, store = connected()
-    if fault is None:
-        store.change(reachable=False)
-    else:
-        store.fail("*", {"fault": fault, "times": "always"})
-    desk.wait((30 if fault is None else 3) * DAY)
-    assert desk.status == "unreachable"
-    assert desk.events() == ["unreachable"]
-    assert desk.connection.credential.verdict is KeyVerdict.VALID
-    assert set(desk.slots.values()) == {"registered"}
-    store.change(reachable=True, faults=None)
-    desk.next_revalidation()
-    assert (desk.status, desk.events(), desk.findings()) == ("active", ["recovered"], [])
-
-
+@pytest.mark.long
 def test_looks_in_trouble_come_less_and_less_often_but_four_times_a_period_at_least() -> None:
     desk, store = connected()
     store.change(reachable=False)
@@ -160,57 +91,6 @@ def test_after_trouble_the_pace_of_looks_is_the_regular_one_again() -> None:
     store.reset_counts()
     desk.wait(5 * DAY)
     assert 4 <= store.calls.endpoints["login"] <= 6
-
-
-def test_a_store_that_comes_back_in_part_is_not_called_recovered() -> None:
-    """The key is exchanged again, but shipping methods cannot be read: nothing works yet."""
-    desk, store = connected()
-    store.change(reachable=False)
-    desk.wait(2 * DAY)
-    assert desk.events() == ["unreachable"]
-    store.change(reachable=True)
-    store.fail("shipping_methods", {"fault": "unavailable", "times": "always"})
-    desk.wait(DAY)
-    assert (desk.status, desk.events()) == ("unreachable", [])
-    store.heal()
-    desk.wait(DAY)
-    assert (desk.status, desk.events()) == ("active", ["recovered"])
-
-
-@pytest.mark.parametrize("fault", ["forbidden_role"])
-@pytest.mark.parametrize("call", ["shipping_methods", "read_slot"])
-def test_too_narrow_a_role_is_told_apart_from_a_dead_key_and_recovers(fault: str, call: str) -> None:
-    desk, store = connected()
-    store.fail(call, {"fault": fault, "times": "always"})
-    desk.wait(3 * DAY)
-    assert desk.status == "degraded"
-    assert {code for code, _ in desk.findings()} == {"permission_denied"}
-    assert desk.connection.credential.verdict is KeyVerdict.VALID
-    assert desk.events() == ["degraded"]
-    store.heal()
-    desk.wait(DAY / 4)
-    assert (desk.status, desk.findings(), desk.events()) == ("active", [], ["recovered"])
-
-
-def test_shipping_methods_that_are_gone_are_a_finding_and_it_goes_on_when_they_are_back() -> None:
-    desk, store = connected()
-    store.change(shipping_methods=[])
-    desk.wait(3 * DAY)
-    assert (desk.status, desk.findings()) == ("degraded", [("no_shipping_methods", None)])
-    assert desk.events() == ["degraded"]
-    assert set(desk.slots.values()) == {"registered"}
-    store.change(shipping_methods=2)
-    desk.wait(DAY / 4)
-    assert (desk.status, desk.findings(), desk.events()) == ("active", [], ["recovered"])
-
-
-def test_a_key_that_is_revoked_while_shipping_methods_are_missing_is_noticed() -> None:
-    desk, store = connected()
-    store.change(shipping_methods=[])
-    desk.wait(2 * DAY)
-    store.change(revoke_keys=True, kill_tokens=True)
-    desk.wait(DAY)
-    assert desk.events() == ["degraded", "needs_reauthorisation"]
 
 
 # --- On request ------------------------------------------------------------------------------------------------------
@@ -267,17 +147,6 @@ def test_there_is_nothing_to_look_at_where_nobody_is_connected() -> None:
         assert requests.revalidate_now(disconnected_one(healthy()), Moment(NOON, PACE), repair=repair) == Stop(
             "disconnected"
         )
-
-
-def test_a_rejected_key_is_tried_again_when_somebody_asks() -> None:
-    desk, store = connected()
-    store.change(revoke_keys=True, kill_tokens=True)
-    desk.revalidate()
-    desk.wait(desk.pace.confirm_rejection)
-    store.change(accept_keys=[store.application_key])
-    assert desk.revalidate().outcome == "accepted"
-    desk.at_once()
-    assert desk.status == "active"
 
 
 # --- Settings that want other slots ----------------------------------------------------------------------------------

@@ -8,8 +8,7 @@ from integrations.connections.lifecycle import requests
 from integrations.connections.lifecycle.requests import Desired
 from integrations.connections.record import Connection
 from integrations.connections.records import Records
-from integrations.connections.rotation import Progress, Rotation
-from integrations.connections.sealed_keys import Place, SealedKeys
+from integrations.connections.sealed_keys import Place, Progress, Rotation, SealedKeys
 from integrations.sealing.keyring import Keyring, SealingKey, key_id_of, seal
 from tests.integrations.oracle_commerce.fakes import SLOTS
 from tests.integrations.oracle_commerce.recorded import committed

@@ -7,16 +7,15 @@ import pytest
 
 from integrations.connections.findings import findings_of
 from integrations.connections.lifecycle import outcomes
-from integrations.connections.lifecycle.outcomes import Failed, ShippingMethodsChecked
+from integrations.connections.lifecycle.outcomes import Failed
 from integrations.connections.record import (
     Cause,
     ConnectionStatus,
-    KeyVerdict,
     SlotStatus,
     Target,
 )
 from integrations.errors import IntegrationError, PermanentError, TransientError
-from tests.integrations.connections.test_outcomes import active, at, done, drive, has_status, registering
+from tests.integrations.connections.test_outcomes import active, at, drive, registering
 from tests.integrations.oracle_commerce.fakes import (
     NOON,
     SHIPPING,
@@ -27,7 +26,6 @@ from tests.integrations.oracle_commerce.fakes import (
     claimed,
     says,
     slot,
-    started,
     success,
 )
 from tests.usual import PACE
@@ -46,43 +44,6 @@ def test_a_healthy_run_does_each_step_once_in_order_and_is_active() -> None:
     assert {time for time, _ in run.attempts} == {NOON}, "nothing waits"
     assert run.connection.status is ConnectionStatus.ACTIVE
     assert run.connection.due() == {None: NOON + PACE.second_look}
-
-
-def test_without_shipping_methods_the_run_ends_and_goes_on_by_itself_when_there_are_some() -> None:
-    connection = claimed(done(started(at()), VALIDATE, at()), SHIPPING, at())
-    missing = outcomes.record(connection, SHIPPING, ShippingMethodsChecked(0), at()).connection
-    assert missing.status is ConnectionStatus.DEGRADED
-    assert [finding.code for finding in findings_of(missing)] == ["no_shipping_methods"]
-    assert missing.due() == {None: NOON + PACE.recheck_degraded}
-    later = at(PACE.recheck_degraded)
-    found = done(missing, SHIPPING, later)
-    assert set(found.due()) == set(SLOTS)
-    assert findings_of(found) == ()
-
-
-@pytest.mark.parametrize("code", ["not_an_admin_host", "permission_denied", "shipping_methods_not_found"])
-def test_a_verdict_on_a_step_ends_the_run_until_the_next_look(code: str) -> None:
-    run = drive(says(PermanentError(code), only=SHIPPING))
-    run.at_once()
-    assert run.connection.status is ConnectionStatus.DEGRADED
-    assert [finding.code for finding in findings_of(run.connection)] == [code]
-    assert run.connection.due() == {None: NOON + PACE.recheck_degraded}
-    run.script = all_is_well
-    run.until(NOON + PACE.recheck_degraded)
-    assert has_status(run, "active")
-
-
-def test_an_outage_ends_as_unreachable_and_never_as_a_verdict() -> None:
-    run = drive(says(TransientError("store_unreachable")))
-    run.until(NOON + 30 * 86400)
-    assert run.connection.status is ConnectionStatus.UNREACHABLE
-    assert run.connection.credential.verdict is KeyVerdict.PENDING
-    per_round = len(run.attempts) / sum(note.what == "gave_up" for _, note in run.notes)
-    assert per_round == pytest.approx(PACE.retry_attempts, abs=0.1)
-    assert run.connection.due_at is not None
-    run.script = all_is_well
-    run.until(run.connection.due_at)  # the first look after the store is back
-    assert has_status(run, "active")
 
 
 # --- Four slots, four fates ------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from integrations.connections.records import DUE, EVENTS
 from integrations.deliveries.deliveries import (
     OPERATORS,
     RECEIVER,
+    REFUSED_REQUESTS,
     UNDELIVERED,
     WORK,
     Deliveries,
@@ -24,11 +25,11 @@ from integrations.deliveries.deliveries import (
 from integrations.deliveries.delivering import deliver_waiting
 from integrations.deliveries.outbox import DeliveryPace
 from integrations.deliveries.receiver import Answered, Receiver, Verdict
+from integrations.egress.addresses import DevStore
 from integrations.egress.deadline import Deadline
 from integrations.egress.session import GuardedSession
 from integrations.observer import CallOutcome
-from integrations.settings import DevStore
-from integrations.signing import SigningSecret
+from integrations.sealing.signing import SigningSecret
 from tests.receiving import SECRET, ReceiverServer
 
 pytestmark = pytest.mark.server
@@ -337,6 +338,18 @@ def test_operators_have_a_outbox_that_no_merchant_can_have(stage: Stage) -> None
         assert stage.client.zcard(DUE) == 2
         assert stage.work(OPERATORS)["outcome"] == "delivered"
         assert [delivery.event["id"] for delivery in receiver.taken] == ["operator:1.1"]
+
+
+def test_refusals_have_an_outbox_that_waits_for_no_merchant(stage: Stage) -> None:
+    with stage.server as receiver:
+        receiver.answer = lambda event: 400 if event["type"] == "occ.connection.active" else 204
+        stage.happens("request")  # a merchant may be called so
+        stage.happens("request", type="occ.request.refused", id="request:6f0a")
+        stage.deliveries.move()
+        assert stage.client.zcard(DUE) == 2
+        stage.work("request")
+        assert stage.work(REFUSED_REQUESTS)["outcome"] == "delivered"
+        assert [delivery.event["id"] for delivery in receiver.taken][-1] == "request:6f0a"
 
 
 def test_without_a_receiver_what_waits_is_kept_and_is_nobodys_trouble(stage: Stage) -> None:

@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 
 from integrations.deliveries.receiver import Receiver, Verdict, receiver_of, verdict_of
+from integrations.egress.addresses import DevStore
 from integrations.egress.deadline import Deadline
 from integrations.egress.session import GuardedSession
 from integrations.errors import SettingsError
 from integrations.observer import CallOutcome
 from integrations.sealing.keyring import SealingKey
-from integrations.settings import DevStore, load_settings
-from integrations.signing import SigningSecret
+from integrations.sealing.signing import SigningSecret
+from integrations.settings import load_settings
 from tests.integrations.wire_servers import resolve_to
 from tests.receiving import SECRET
 

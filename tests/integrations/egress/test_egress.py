@@ -8,13 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from integrations.egress.addresses import is_host_name, is_public
+from integrations.egress.addresses import DevStore, is_host_name, is_public
 from integrations.egress.deadline import Deadline, obeyed
 from integrations.egress.guard import Egress, Resolve, dialling_order
 from integrations.egress.session import GuardedSession
 from integrations.errors import IntegrationError, PermanentError, RequestRefused, TransientError
 from integrations.oracle_commerce.store_url import normalise_store_url
-from integrations.settings import DevStore
 from tests.examples import examples
 from tests.integrations.hostile import (
     FORBIDDEN_ADDRESSES,

@@ -15,14 +15,15 @@ import pytest
 import trustme
 
 from integrations.connections.causes import CAUSES, Actor
-from integrations.egress.addresses import is_host_name
+from integrations.egress.addresses import DevStore, is_host_name
 from integrations.egress.deadline import Deadline
 from integrations.egress.guard import Egress
 from integrations.egress.session import Answer, GuardedSession
+from integrations.egress.url import EgressProxy
 from integrations.errors import IntegrationError, PermanentError, RequestRefused, TransientError
 from integrations.oracle_commerce.store_url import normalise_store_url
 from integrations.sealing.keyring import SealingKey
-from integrations.settings import DevStore, EgressProxy, load_settings
+from integrations.settings import load_settings
 from tasks.wiring import Wiring
 from tests.integrations.hostile import HOSTILE_URLS, dialled
 from tests.integrations.wire_servers import (

@@ -19,7 +19,7 @@ from ipaddress import ip_network
 from integrations.egress.deadline import Deadline
 from integrations.egress.session import GuardedSession
 from integrations.errors import TransientError
-from integrations.settings import DevStore
+from integrations.egress.addresses import DevStore
 
 session = GuardedSession(dev_stores=[DevStore(ip_network("127.0.0.0/8"), None)])
 resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
@@ -43,7 +43,7 @@ print(session.request("GET", f"http://127.0.0.1:{sys.argv[1]}/", headers={}, dea
 def test_without_a_file_to_open_no_store_is_unreachable() -> None:
     with WireServer(answering(http())) as server:
         command = [sys.executable, "-c", OUT_OF_FILES, str(server.port)]
-        ended = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=60, check=True)
+        ended = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=180, check=True)
     assert ended.stdout.splitlines() == ["out_of_resources: files", "out_of_resources: files", "200"]
 
 

@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from integrations.egress.deadline import Deadline, DeadlineSocket, obeyed
-from integrations.egress.patience import Bulkhead, Patience, current, learned, moment_for, places_for
-from integrations.egress.places import Places
+from integrations.egress.patience import Bulkhead, Patience, Places, current, learned, moment_for, places_for
 from integrations.errors import TransientError
 from tests.waiting import PATIENCE
 
@@ -174,7 +173,7 @@ def test_with_a_place_it_has_until_the_deadline(silent: DeadlineSocket) -> None:
 
 _CHILD = """
 import os, sys
-from integrations.egress.places import Places
+from integrations.egress.patience import Places
 places = Places(2, int(sys.argv[1]))
 print(places.take(), places.take(), places.take(), flush=True)
 sys.stdin.read()

@@ -240,7 +240,7 @@ def test_whatever_the_libraries_raise_becomes_one_of_our_errors(
     def fail(*_: object, **__: object) -> None:
         raise raised
 
-    monkeypatch.setattr(requests.adapters.HTTPAdapter, "send", fail)
+    monkeypatch.setattr(urllib3.HTTPConnectionPool, "urlopen", fail)
     with pytest.raises(TransientError) as caught:
         session.request("GET", "http://127.0.0.1:9/", headers={}, deadline=Deadline.after(30))
     assert caught.value.code == code

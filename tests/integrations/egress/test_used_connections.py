@@ -10,7 +10,7 @@ import pytest
 import trustme
 
 from integrations.egress.deadline import Deadline
-from integrations.egress.idle import IdleConnections, most_idle
+from integrations.egress.pools import IdleConnections, most_idle
 from integrations.egress.session import GuardedSession
 from integrations.errors import TransientError
 from tests.integrations.wire_servers import (

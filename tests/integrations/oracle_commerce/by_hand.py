@@ -4,25 +4,29 @@
 simulated ones behind our real client. Every record is written out and read again with every change.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
 import redis
 
 from integrations.connections.change import Change, Moment, Note, Stop
-from integrations.connections.commit import commit_of, record_in, record_text
+from integrations.connections.commit import commit_of
 from integrations.connections.findings import findings_of
+from integrations.connections.known_request import KnownRequest
 from integrations.connections.lifecycle import claims
-from integrations.connections.record import Connection, Target
+from integrations.connections.record import Connection, Target, Work
 from integrations.connections.records import Committed, Records, Snapshot
 from integrations.connections.schedule import Pace
+from integrations.connections.shared_stores import SharedStores
+from integrations.connections.stored_record import record_in, record_text
 from integrations.egress.answer import Answer
 from integrations.egress.session import GuardedSession
-from integrations.errors import RequestRefused
 from integrations.oracle_commerce.accept import Acceptance, Accepted, Asked, Door
-from integrations.oracle_commerce.access_token import AccessToken, AccessTokens
+from integrations.oracle_commerce.access_token import AccessTokens
+from integrations.oracle_commerce.one_writer import Lease, OneWriter
 from integrations.outages.outages import Outages
 from integrations.sealing.keyring import Keyring, SealingKey, seal
 from integrations.settings import Settings
@@ -63,10 +67,23 @@ class RecordsInMemory(Records):
         self.kept: dict[str, Snapshot] = {}
         self.told: list[dict[str, Any]] = []  # events
         self.lines: list[tuple[float, str, Note]] = []
-        self._clock = clock
+        self.writes_out = True
+        self.stopped = clock
 
-    def load(self, merchant_id: str, *, with_token: bool = False) -> Snapshot:  # noqa: ARG002 - see `_Tokens`
-        return self.kept.get(merchant_id) or _Read(None, 0, None, None, 0.0, 0.0, clock=self._clock)
+    @property
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        return float(self.stopped.clocks.wall())
+
+    @property
+    def connection(self) -> Connection:
+        """The only record."""
+        (snapshot,) = self.kept.values()
+        assert snapshot.connection is not None
+        return snapshot.connection
+
+    def load(self, merchant_id: str) -> Snapshot:
+        return self.kept.get(merchant_id) or _Read(None, 0, None, None, 0.0, 0.0, clock=self.stopped)
 
     def count(self) -> int:
         return len(self.kept)
@@ -87,58 +104,37 @@ class RecordsInMemory(Records):
         decided = decide(snapshot.connection, now)
         if isinstance(decided, Stop):
             return decided
-        after = snapshot.after(decided)
         before, connection = snapshot.connection, decided.connection
         commit = commit_of(merchant_id, before, decided, version_read=snapshot.version, now=now)
-        assert record_in(record_text(connection)) == connection
+        after = snapshot.after(decided, commit.version)
+        assert not self.writes_out or record_in(record_text(connection)) == connection
         if decided.former is not None:
             key = snapshot.sealed_key
-            self.kept[decided.former.merchant_id] = _Read(decided.former, 1, key, None, 0.0, 0.0, clock=self._clock)
+            self.kept[decided.former.merchant_id] = _Read(decided.former, 1, key, None, 0.0, 0.0, clock=self.stopped)
         self.kept[merchant_id] = after
         self.told += commit.all_events
         self.lines += [(now, merchant_id, note) for note in commit.notes]
         return Committed(before, connection, after, decided.former)
 
-    def note_refusal(self, refusal: RequestRefused, *, merchant_id: str | None, door: str) -> None:
+    def note_refusal(self, refused: KnownRequest, *, reported: bool = False) -> None:
         pass
 
 
 class _Tokens(AccessTokens):
     """Access tokens without a server. `busy`: another worker is just buying one, for longer than anybody waits."""
 
-    def __init__(self, clock: StoppedClock) -> None:
+    def __init__(self) -> None:
         super().__init__(redis.Redis(), Keyring([OURS]), lock_lease=60.0, patience=0.0)  # never dialled
-        self.kept: dict[str, tuple[str, AccessToken]] = {}
         self.busy = False
-        self._clock = clock
 
     def drop(self, merchant_id: str) -> None:
-        self.kept.pop(merchant_id, None)
+        del merchant_id  # there are no others
+        self._kept.clear()
 
-    def _lock(self, merchant_id: str) -> Any:  # noqa: ARG002
-        return _Lock(self.busy)
-
-    def _share(self, merchant_id: str, fingerprint: str, token: AccessToken) -> None:
-        self.kept[merchant_id] = fingerprint, token
-
-    def _cached(self, merchant_id: str, fingerprint: str, newer_than: float) -> AccessToken | None:
-        whose, token = self.kept.get(merchant_id, ("", AccessToken("", 0.0, 0.0)))
-        if whose != fingerprint or token.issued_at <= newer_than:
-            return None
-        return token if token.is_fresh(self._now()) else None
-
-    def _now(self) -> float:
-        return float(self._clock.clocks.wall())
-
-
-@dataclass
-class _Lock:
-    busy: bool
-
-    def acquire(self, *, blocking: bool) -> bool:  # noqa: ARG002
+    def _take(self, *_: object) -> bool:
         return not self.busy
 
-    def release(self) -> None:
+    def _end(self, *_: object) -> None:
         pass
 
 
@@ -167,7 +163,34 @@ class _NeverOurselves(Outages):
     def __init__(self) -> None:
         pass
 
-    def note(self, connection: Connection, code: str | None) -> None:
+    def note(self, connection: Connection, code: str | None, *, key_accepted: bool = False) -> None:
+        pass
+
+    def verdict_waits(self, connection: Connection, pace: Pace) -> bool:  # noqa: ARG002
+        return False
+
+
+class _OnlyWriter(OneWriter):
+    """Everything is done in one thread."""
+
+    def __init__(self) -> None:
+        pass
+
+    @contextmanager
+    def of(self, store_url: str, slot_id: str) -> Iterator[Lease]:  # noqa: ARG002
+        yield Lease()
+
+
+class _NobodyElse(SharedStores):
+    """Who shares a store is not looked for."""
+
+    def __init__(self) -> None:
+        pass
+
+    def review(self, connection: Connection) -> tuple[str, ...]:  # noqa: ARG002
+        return ()
+
+    def left(self, connection: Connection) -> None:
         pass
 
 
@@ -192,7 +215,7 @@ class Desk:
         self.clock = StoppedClock(epoch)
         self.stores: dict[str, SimulatedStore] = {}
         self.records = RecordsInMemory(self.clock)
-        self.tokens = _Tokens(self.clock)
+        self.tokens = _Tokens()
         self.twice = False  # every message comes twice
         self.restart(**settings)
 
@@ -204,6 +227,7 @@ class Desk:
         self.services.records, self.services.tokens = self.records, self.tokens
         self.session = _Session(self.stores)
         self.services.session, self.services.outages = self.session, _NeverOurselves()
+        self.services.writers, self.services.shared_stores = _OnlyWriter(), _NobodyElse()
         self.services.counts = _Uncounted(chosen.redis_url)
         self.services.retry = _Steady(chosen.retry_first, chosen.retry_max)
         self.services.acceptance = Acceptance(self.records, Keyring([OURS]), chosen, self.services.pace)
@@ -277,6 +301,11 @@ class Desk:
             assert connection is not None
             return claims.claim(connection, run, target, "held", moment)
 
+        assert isinstance(self.records.change("m-1", decide), Committed)
+
+    def put(self, work: Work) -> None:
+        """What is to be done for m-1 is this."""
+        decide = lambda connection, _: Change(replace(connection, work=work))  # noqa: E731
         assert isinstance(self.records.change("m-1", decide), Committed)
 
     def until(self, end: float) -> None:

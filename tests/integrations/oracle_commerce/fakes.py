@@ -3,7 +3,7 @@
 `Drive` does what workers and tick do with a record, in one thread and with a clock of its own.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from integrations.connections.change import Change, Moment, Note, Stop
@@ -24,11 +24,6 @@ SLOTS = ("order-submit", "order-update", "shipment-create", "shipment-update")
 NOON = 1_700_000_000.0
 VALIDATE = Target(Step.VALIDATE_KEY)
 SHIPPING = Target(Step.CHECK_SHIPPING_METHODS)
-FOLLOWING: Mapping[Step, Step] = {
-    Step.VALIDATE_KEY: Step.CHECK_SHIPPING_METHODS,
-    Step.CHECK_SHIPPING_METHODS: Step.REGISTER_SLOT,
-    Step.REGISTER_SLOT: Step.REGISTER_SLOT,
-}
 
 
 def desired(

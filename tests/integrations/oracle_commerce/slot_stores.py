@@ -14,7 +14,8 @@ from typing import Literal, TypeVar
 from hypothesis import strategies as st
 
 from integrations.egress.deadline import Deadline
-from integrations.errors import PermanentError, SlotNotFound, TransientError
+from integrations.errors import IntegrationError, PermanentError, SlotNotFound
+from integrations.oracle_commerce.slot import Ours
 from occ.simulator.direct import DirectCommerceCloud
 from occ.simulator.store import SimulatedStore
 
@@ -26,7 +27,10 @@ SPELLINGS = (
     OURS,
     "https://HOOKS.example.com/occ/m-1/order-submit",
     "HTTPS://hooks.example.com:443/occ/m-1/order-submit",
+    "https://hooks.example.com/occ/m-1/order-submit/",
+    "http://hooks.example.com/occ/m%2D1/order-submit",
 )
+MINE = Ours(OURS)
 THEIRS = "https://oms.example.net/in"
 FOREIGN = (
     THEIRS,
@@ -35,7 +39,7 @@ FOREIGN = (
     "http://legacy.example.net:8080/hook",
     "https://user:word@oms.example.net/in",
     "https://hooks.example.com/occ/m-2/order-submit",
-    "https://hooks.example.com/occ/m-1/order-submit/",
+    "https://hooks.example.com/occ/m-1/order-submit/v2",
     "https://hooks.example.com/occ/m-1/Order-Submit",
 )
 
@@ -127,17 +131,39 @@ class SlotInMemory:
     def after(self, work: Callable[[], T], *, not_kept: str) -> T | None:
         """What the work came to once the rival who comes afterwards has come.
 
-        None if the store is found not to have kept it, which raises TransientError with the code `not_kept`.
+        None if the store is found not to have kept it: it ends with the code `not_kept`, or with one that says what the
+        rival seems to have done.
         """
-        before, done = len(self.bodies), None
+        before, done, codes = len(self.bodies), None, {not_kept, "url_pushed_out", "url_in_doubt"}
         try:
             done = work()
-        except TransientError as error:
-            if error.code != not_kept:
+        except IntegrationError as error:
+            if error.code not in codes:
                 raise
         self.meet(Meeting.AFTER)
-        assert len(self.bodies) <= before + 1, "it writes at most once"
+        assert len(self.bodies) <= before + 2, "it writes, and puts the former list back at most"
         return done
+
+
+class OnlyListed:
+    """Slots that no single read shows. `written`: what was sent."""
+
+    def __init__(self, listing: list[dict[str, object]], reason: PermanentError | None = None) -> None:
+        self.listing, self.reason = listing, reason or SlotNotFound("HTTP 404")
+        self.written: list[dict[str, object]] = []
+
+    def read_slot(self, slot_id: str) -> dict[str, object]:  # noqa: ARG002
+        """There is none."""
+        raise self.reason
+
+    def list_slots(self) -> list[dict[str, object]]:
+        """What all slots carry, whatever was written."""
+        return copy.deepcopy(self.listing)
+
+    def write_slot(self, slot_id: str, body: object) -> dict[str, object] | None:  # noqa: ARG002
+        """Nothing shows it."""
+        self.written.append(dict(body))  # type: ignore[call-overload]
+        return None
 
 
 class DirectSlots:
@@ -175,10 +201,12 @@ def store_like_occ() -> SimulatedStore:
 ANSWERS = st.sampled_from(("content", "nothing", "settings only"))
 """What a slot may answer a write with."""
 
-_urls = st.lists(st.sampled_from((*FOREIGN, *SPELLINGS)), max_size=6)
+_urls = st.lists(st.sampled_from((*FOREIGN, *SPELLINGS)), max_size=6).map(
+    lambda urls: [url for at, url in enumerate(urls) if url in SPELLINGS or url not in urls[:at]]
+)
 _shown: dict[str, Callable[[list[str]], dict[str, object]]] = {
     "list": lambda urls: {"urls": urls},
-    "list with blanks": lambda urls: {"urls": [None, *urls, ""]},
+    "list with blanks": lambda urls: {"urls": ["", *urls, ""]},
     "text": lambda urls: {"urls": ", ".join(urls)},
     "beside a null url": lambda urls: {"urls": urls, "url": None},
     "null": lambda urls: {"urls": urls or None},

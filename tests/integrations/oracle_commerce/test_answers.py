@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from requests.structures import CaseInsensitiveDict
 
-from integrations.egress.answer import Answer
-from integrations.egress.retry_after import retry_after
+from integrations.egress.answer import Answer, retry_after
 from integrations.errors import (
     AccessTokenRefused,
     CredentialRejected,
@@ -74,7 +73,7 @@ def error(status: int, **fields: object) -> Answer:
         *((read, answer(500), TransientError, "store_error") for read in READERS),
         *((read, page(503), TransientError, "store_error") for read in READERS),
         *((read, answer(599), TransientError, "store_error") for read in READERS),
-        *((read, answer(408), TransientError, "store_error") for read in READERS),
+        *((read, answer(status), TransientError, "store_error") for read in READERS for status in (408, 425)),
         *((read, answer(429), TransientError, "store_busy") for read in READERS),
         *((read, page(429), TransientError, "store_busy") for read in READERS),
         *((read, error(403, errorCode="60012"), TransientError, "store_overloaded") for read in READERS),

@@ -1,11 +1,15 @@
 """Our callback URLs move to another address: the new ones go in and the former ones come out, nobody else's does."""
 
+from collections.abc import Mapping
+
 import pytest
 
 from integrations.errors import TransientError
-from integrations.oracle_commerce.slot import check_removed
+from integrations.oracle_commerce.registration import unregister
+from integrations.oracle_commerce.slot import Ours
 from tests.integrations.oracle_commerce.by_hand import THEIRS, Desk, connected, ours
 from tests.integrations.oracle_commerce.fakes import SLOTS
+from tests.integrations.oracle_commerce.slot_stores import SlotInMemory
 
 DAY = 86400.0
 SLOT = "order-submit"
@@ -88,7 +92,13 @@ def test_who_keeps_putting_the_former_one_back_is_left_alone_in_the_end() -> Non
 
 
 def test_a_store_that_keeps_the_former_one_has_not_let_us_out() -> None:
-    before = ours(SLOT)
+    class Keeping(SlotInMemory):
+        def write_slot(self, slot_id: str, body: Mapping[str, object]) -> dict[str, object] | None:
+            super().write_slot(slot_id, body)
+            self.content["urls"] = [THEIRS, ours(SLOT)]
+            return super().read_slot(slot_id)
+
+    mine = Ours(new(SLOT), former=(ours(SLOT),))
     with pytest.raises(TransientError, match="removal_not_kept"):
-        check_removed({"urls": [THEIRS, before]}, new(SLOT), [before])
-    check_removed({"urls": [THEIRS]}, new(SLOT), [before])
+        unregister(Keeping({"urls": [THEIRS, ours(SLOT), new(SLOT)]}), SLOT, mine, "urls")
+    assert unregister(SlotInMemory({"urls": [THEIRS, ours(SLOT)]}), SLOT, mine, "urls").wrote

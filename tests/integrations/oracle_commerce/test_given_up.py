@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from integrations.connections.record import GivenUp, SlotStatus
 from integrations.oracle_commerce.given_up import OTHER, AskedFor, error_in, given_up
 from integrations.oracle_commerce.missed_events import replay
+from integrations.oracle_commerce.slot import Ours
 from occ.simulator.store import SimulatedStore
 from tasks.wiring import delivery_check_after
 from tests.integrations.oracle_commerce.by_hand import THEIRS, Desk, connected, ours
@@ -72,7 +73,7 @@ def test_it_is_asked_once_per_period_and_with_no_call_of_its_own_besides(
 
 def test_a_long_log_costs_four_calls() -> None:
     log = Listed([message(number, savedTime="2027-01-15T08:00:00Z") for number in range(5000)])
-    found = given_up(log, {SLOT: AskedFor(ours(SLOT), 0.0)}, 0.0)
+    found = given_up(log, {SLOT: AskedFor(Ours(ours(SLOT)), 0.0)}, 0.0)
     assert found is not None
     assert len(log.calls) == 4
     assert found[SLOT].count >= 750
@@ -130,7 +131,7 @@ def test_once_it_was_sent_again_the_finding_goes_with_the_next_look() -> None:
     desk, store = connected()
     failing(desk, store)
     desk.events()
-    replay(Log(store), ours(SLOT), 0.0)
+    replay(Log(store), Ours(ours(SLOT)), 0.0)
     desk.revalidate()
     desk.wait(30)
     assert desk.findings() == []
@@ -182,7 +183,7 @@ def test_each_slot_has_its_own() -> None:
     ]
     for item in items:
         item.setdefault("resend", False)
-    found = given_up(Listed(items), {slot: AskedFor(ours(slot), 0.0) for slot in SLOTS}, 0.0)
+    found = given_up(Listed(items), {slot: AskedFor(Ours(ours(slot)), 0.0) for slot in SLOTS}, 0.0)
     eight = 1_800_000_000.0
     assert found == {
         SLOT: GivenUp(2, eight, eight + HOUR, "timeout"),

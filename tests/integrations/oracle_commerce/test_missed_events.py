@@ -12,11 +12,13 @@ from integrations.egress.deadline import Deadline
 from integrations.errors import CredentialRejected, IntegrationError, PermanentError, TransientError
 from integrations.oracle_commerce.client import FailedMessages
 from integrations.oracle_commerce.missed_events import Missed, Replayed, missed, replay
+from integrations.oracle_commerce.slot import Ours
 from occ.simulator import SimulatedStore, StoppedClock
 from occ.simulator.direct import DirectCommerceCloud
 
 SLOT = "order-submit"
 OURS = "https://hooks.example.com/occ/m-1/order-submit"
+MINE = Ours(OURS)
 THEIRS = "https://oms.example.net/in"
 NOON = 1_800_000_000.0
 HOUR = 3600.0
@@ -79,7 +81,7 @@ def saved(value: object) -> list[dict[str, object]]:
 
 
 def count(items: list[dict[str, object]], *, url: str = OURS, since: float = 0.0) -> Missed:
-    found = missed(Listed(items), url, since)
+    found = missed(Listed(items), Ours(url), since)
     assert found is not None
     return found
 
@@ -115,28 +117,28 @@ def test_all_37_deliveries_of_an_outage_are_asked_for_once_and_foreign_ones_stay
     shared = give_up(store, 5, THEIRS, OURS)
     log = Log(store)
 
-    assert missed(log, OURS, broken_at) == Missed(42, tuple(outage), for_others_too=5)
-    assert replay(log, OURS, broken_at) == Replayed(asked=37, left_to_others=5)
+    assert missed(log, MINE, broken_at) == Missed(42, tuple(outage), for_others_too=5)
+    assert replay(log, MINE, broken_at) == Replayed(asked=37, left_to_others=5)
     assert log.queued() == set(outage)
     assert not log.queued() & {*earlier, *shared}
     assert store.calls.endpoints["resend"] == store.summary()["messages_resent"] == 37
 
-    assert replay(log, OURS, broken_at) == Replayed(asked=0, left_to_others=5)
+    assert replay(log, MINE, broken_at) == Replayed(asked=0, left_to_others=5)
     assert store.calls.endpoints["resend"] == 37, "what is queued is not asked for again"
-    assert missed(log, OURS, broken_at) == Missed(42, (), for_others_too=5, queued=37)
+    assert missed(log, MINE, broken_at) == Missed(42, (), for_others_too=5, queued=37)
 
 
 def test_nothing_was_missed(store: SimulatedStore) -> None:
     give_up(store, 2, THEIRS)
-    assert missed(Log(store), OURS, 0.0) == Missed(0, ())
-    assert replay(Log(store), OURS, 0.0) == Replayed(0, 0)
+    assert missed(Log(store), MINE, 0.0) == Missed(0, ())
+    assert replay(Log(store), MINE, 0.0) == Replayed(0, 0)
     assert "resend" not in store.calls.endpoints
 
 
 def test_a_break_within_the_second_a_message_was_saved_in_counts_it(store: SimulatedStore, clock: StoppedClock) -> None:
     clock.advance(0.7)
     give_up(store, 1, OURS)
-    assert missed(Log(store), OURS, NOON + 0.6) == Missed(1, ("200001",))
+    assert missed(Log(store), MINE, NOON + 0.6) == Missed(1, ("200001",))
 
 
 def test_the_answer_does_not_carry_the_orders(store: SimulatedStore) -> None:
@@ -154,9 +156,9 @@ def test_the_answer_does_not_carry_the_orders(store: SimulatedStore) -> None:
 def test_a_store_without_the_log_does_not_tell(store: SimulatedStore, fault: object) -> None:
     log = Log(store)
     store.fail("failed_messages", {"fault": fault, "times": "always"})
-    assert missed(log, OURS, 0.0) is None
+    assert missed(log, MINE, 0.0) is None
     if fault != "error_in_200":  # says nothing about the log: the store had an error of its own
-        assert replay(log, OURS, 0.0) is None
+        assert replay(log, MINE, 0.0) is None
 
 
 @pytest.mark.parametrize("fault", [503, 429, "reset", "hang", "guard_60012", "forbidden_page"])
@@ -166,23 +168,23 @@ def test_a_log_that_cannot_be_read_now_spoils_no_repair_but_is_told_to_who_asks_
     log = Log(store)
     give_up(store, 1, OURS)
     store.fail("failed_messages", {"fault": fault, "times": 2})
-    assert missed(log, OURS, 0.0) is None
+    assert missed(log, MINE, 0.0) is None
     with pytest.raises(TransientError):
-        replay(log, OURS, 0.0)
-    assert replay(log, OURS, 0.0) == Replayed(1, 0)
+        replay(log, MINE, 0.0)
+    assert replay(log, MINE, 0.0) == Replayed(1, 0)
 
 
 def test_a_key_rejected_meanwhile_spoils_no_repair_but_ends_a_replay() -> None:
     log = Listed([], unreadable=CredentialRejected("HTTP 401"))
-    assert missed(log, OURS, 0.0) is None
+    assert missed(log, MINE, 0.0) is None
     with pytest.raises(CredentialRejected):
-        replay(log, OURS, 0.0)
+        replay(log, MINE, 0.0)
 
 
 def test_messages_that_name_no_targets_at_all_tell_nothing() -> None:
     log = Listed([{"id": "1", "savedTime": "2026-01-01T00:00:00Z"}])
-    assert missed(log, OURS, 0.0) is None
-    assert replay(log, OURS, 0.0) is None
+    assert missed(log, MINE, 0.0) is None
+    assert replay(log, MINE, 0.0) is None
 
 
 # A resend that fails
@@ -192,9 +194,9 @@ def test_a_resend_that_fails_does_not_stop_the_others(store: SimulatedStore) -> 
     give_up(store, 4, OURS)
     store.fail("resend", "healthy", 500, 404)
     log = Log(store)
-    assert replay(log, OURS, 0.0) == Replayed(asked=2, left_to_others=0, left_over=2)
+    assert replay(log, MINE, 0.0) == Replayed(asked=2, left_to_others=0, left_over=2)
     assert log.queued() == {"200001", "200004"}
-    assert replay(log, OURS, 0.0) == Replayed(asked=2, left_to_others=0)
+    assert replay(log, MINE, 0.0) == Replayed(asked=2, left_to_others=0)
     assert log.queued() == {"200001", "200002", "200003", "200004"}
 
 
@@ -202,8 +204,8 @@ def test_a_resend_whose_answer_is_lost_is_not_asked_for_twice(store: SimulatedSt
     give_up(store, 2, OURS)
     store.fail("resend", {"fault": "reset", "processed": True})
     log = Log(store)
-    assert replay(log, OURS, 0.0) == Replayed(asked=1, left_to_others=0, left_over=1)
-    assert replay(log, OURS, 0.0) == Replayed(asked=0, left_to_others=0)
+    assert replay(log, MINE, 0.0) == Replayed(asked=1, left_to_others=0, left_over=1)
+    assert replay(log, MINE, 0.0) == Replayed(asked=0, left_to_others=0)
     assert store.calls.endpoints["resend"] == store.summary()["messages_resent"] == 2
 
 
@@ -218,7 +220,7 @@ def test_a_resend_whose_answer_is_lost_is_not_asked_for_twice(store: SimulatedSt
 )
 def test_a_store_that_says_no_to_all_or_asks_for_rest_is_not_pressed(error: IntegrationError) -> None:
     log = Listed([message(number) for number in range(5)], refuses={"2": error})
-    assert replay(log, OURS, 0.0) == Replayed(asked=2, left_to_others=0, left_over=3)
+    assert replay(log, MINE, 0.0) == Replayed(asked=2, left_to_others=0, left_over=3)
     assert log.asked == ["0", "1", "2"]
 
 
@@ -255,8 +257,8 @@ def test_a_message_that_is_queued_counts_and_is_not_asked_for(queued: object) ->
 @pytest.mark.parametrize("id_", [None, "", True, {}, [1], 1.5])
 def test_a_message_without_an_id_counts_and_is_left_over(id_: object) -> None:
     log = Listed([{**message(1), "id": id_}, message(2)])
-    assert missed(log, OURS, 0.0) == Missed(2, ("2",))
-    assert replay(log, OURS, 0.0) == Replayed(asked=1, left_to_others=0, left_over=1)
+    assert missed(log, MINE, 0.0) == Missed(2, ("2",))
+    assert replay(log, MINE, 0.0) == Replayed(asked=1, left_to_others=0, left_over=1)
     assert log.asked == ["2"]
 
 
@@ -330,7 +332,7 @@ def test_a_message_without_a_saved_time_counts() -> None:
 
 def test_the_log_is_read_page_by_page(store: SimulatedStore) -> None:
     ids = give_up(store, 501, OURS)
-    assert missed(Log(store), OURS, 0.0) == Missed(501, tuple(ids))
+    assert missed(Log(store), MINE, 0.0) == Missed(501, tuple(ids))
     assert store.calls.endpoints["failed_messages"] == 3
 
 
@@ -341,28 +343,28 @@ def test_of_a_log_that_is_too_long_the_newest_are_read_and_that_is_said(
     clock.advance(HOUR)
     ids = give_up(store, 37, OURS)
     log = Log(store)
-    assert missed(log, OURS, NOON + 1) == Missed(37, tuple(ids), truncated=True)
+    assert missed(log, MINE, NOON + 1) == Missed(37, tuple(ids), truncated=True)
     assert store.calls.endpoints["failed_messages"] == 20
-    assert replay(log, OURS, NOON + 1) == Replayed(37, 0, truncated=True)
+    assert replay(log, MINE, NOON + 1) == Replayed(37, 0, truncated=True)
 
 
 @pytest.mark.parametrize("has_total", [True, False])
 @pytest.mark.parametrize("number", [0, 1, 249, 250, 251, 500])
 def test_no_message_is_lost_between_pages(number: int, *, has_total: bool) -> None:
     log = Listed([message(n) for n in range(number)], has_total=has_total)
-    assert missed(log, OURS, 0.0) == Missed(number, tuple(str(n) for n in range(number)))
+    assert missed(log, MINE, 0.0) == Missed(number, tuple(str(n) for n in range(number)))
 
 
 def test_a_store_may_give_smaller_pages_than_asked_for() -> None:
     log = Listed([message(n) for n in range(130)], largest_page=50)
-    assert missed(log, OURS, 0.0) == Missed(130, tuple(str(n) for n in range(130)))
+    assert missed(log, MINE, 0.0) == Missed(130, tuple(str(n) for n in range(130)))
     assert [offset for _, offset in log.calls] == [0, 50, 100]
 
 
 def test_a_store_that_cannot_turn_the_page_ends_it_and_each_message_counts_once() -> None:
     for has_total in (True, False):
         log = Listed([message(n) for n in range(600)], pages=False, has_total=has_total)
-        found = missed(log, OURS, 0.0)
+        found = missed(log, MINE, 0.0)
         assert found is not None
         assert (found.total, found.truncated) == (250, True)
         assert len(log.calls) == 2
@@ -370,18 +372,18 @@ def test_a_store_that_cannot_turn_the_page_ends_it_and_each_message_counts_once(
 
 def test_a_long_log_without_a_total_is_read_up_to_the_bound() -> None:
     log = Listed([message(n) for n in range(5001)], has_total=False)
-    found = missed(log, OURS, 0.0)
+    found = missed(log, MINE, 0.0)
     assert found is not None
     assert (found.total, found.truncated, len(log.calls)) == (5000, True, 20)
 
 
 def test_pages_that_are_too_large_are_asked_for_in_smaller_ones() -> None:
     log = Listed([message(n) for n in range(60)], too_large_from=250)
-    assert missed(log, OURS, 0.0) == Missed(60, tuple(str(n) for n in range(60)))
+    assert missed(log, MINE, 0.0) == Missed(60, tuple(str(n) for n in range(60)))
     assert log.calls == [(250, 0), (25, 0), (25, 25), (25, 50)]
     hopeless = Listed([message(1)], too_large_from=1)
-    assert missed(hopeless, OURS, 0.0) is None
-    assert replay(hopeless, OURS, 0.0) is None
+    assert missed(hopeless, MINE, 0.0) is None
+    assert replay(hopeless, MINE, 0.0) is None
     assert len(hopeless.calls) == 4
 
 
@@ -411,8 +413,8 @@ def test_whatever_the_log_says_only_what_remains_for_us_alone_is_asked_for_and_o
     items: list[dict[str, object]], since: float, has_total: bool
 ) -> None:
     log = Listed(items, has_total=has_total)
-    found = missed(log, OURS, since)
-    result = replay(log, OURS, since)
+    found = missed(log, MINE, since)
+    result = replay(log, MINE, since)
     assert (found is None) == (result is None)
     if found is None or result is None:
         assert log.asked == []

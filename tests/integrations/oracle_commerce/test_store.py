@@ -1,6 +1,5 @@
 """Calls go through whatever happens to the access token, and a refusal that is not the token's is no loop."""
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +13,7 @@ from integrations.errors import CredentialRejected, IntegrationError, PermanentE
 from integrations.oracle_commerce.access_token import AccessTokens
 from integrations.oracle_commerce.client import Login, ShippingMethod
 from integrations.oracle_commerce.registration import register
+from integrations.oracle_commerce.slot import Ours
 from integrations.oracle_commerce.store import Store
 from integrations.sealing.keyring import Keyring, SealingKey
 from occ.simulator.direct import DirectCommerceCloud
@@ -42,43 +42,16 @@ def store_of(
     *,
     deadline: float = 10,
     now: Callable[[], float] = time.time,
-    stored_token: str | None = None,
-    fingerprint: str = "key-1",
 ) -> Store:
     return Store(
         DirectCommerceCloud(simulated),
         tokens,
         merchant_id="m-1",
-        fingerprint=fingerprint,
+        fingerprint="key-1",
         open_key=lambda: simulated.application_key,
         deadline=Deadline.after(deadline),
         now=now,
-        stored_token=stored_token,
     )
-
-
-def stored_token(tokens: AccessTokens) -> str:
-    """The token of m-1 as it is stored."""
-    text = tokens._redis.get("occ:token:m-1")
-    assert isinstance(text, str)
-    return text
-
-
-@pytest.mark.parametrize(
-    ("later", "fingerprint", "logins"), [(0, "key-1", 1), (235, "key-1", 1), (245, "key-1", 2), (0, "key-2", 2)]
-)
-def test_a_token_that_came_with_the_record_is_used_if_it_is_fresh_and_of_this_key(
-    simulated: SimulatedStore, tokens: AccessTokens, later: float, fingerprint: str, logins: int
-) -> None:
-    store_of(simulated, tokens).shipping_methods()
-    text = stored_token(tokens)
-    tokens.drop("m-1")  # whatever is used now, it is not what is stored
-    bought_at = json.loads(text)["issued_at"]
-    store = store_of(
-        simulated, tokens, now=lambda: bought_at + later, stored_token=text, fingerprint=fingerprint
-    )  # fmt: skip
-    store.shipping_methods()
-    assert counts(simulated)["login"] == logins
 
 
 def test_a_token_that_becomes_stale_during_the_work_is_renewed(simulated: SimulatedStore, tokens: AccessTokens) -> None:
@@ -88,7 +61,6 @@ def test_a_token_that_becomes_stale_during_the_work_is_renewed(simulated: Simula
     passed[0] = 235
     store.shipping_methods()
     assert counts(simulated)["login"] == 1
-    tokens.drop("m-1")
     passed[0] = 245
     store.shipping_methods()
     assert counts(simulated)["login"] == 2
@@ -112,7 +84,7 @@ def connect(store: Store) -> None:
     store.exchange_key(since=0.0)
     assert any(method.enabled for method in store.shipping_methods())
     for name in SLOTS:
-        register(store, name, ours(name), "urls")
+        register(store, name, Ours(ours(name)), "urls")
 
 
 def counts(simulated: SimulatedStore) -> dict[str, int]:
@@ -231,7 +203,7 @@ def test_four_slots_that_meet_an_ended_token_at_once_log_in_once(
     def slot(name: str) -> None:
         store = store_of(simulated, tokens)
         barrier.wait()
-        register(store, name, ours(name), "urls")
+        register(store, name, Ours(ours(name)), "urls")
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(slot, SLOTS))
@@ -245,7 +217,7 @@ def test_four_slots_at_once_complete_although_every_token_is_good_for_one_call(
     """A token just bought may be used up by another slot; one that nobody else has is not."""
     simulated.change(token_uses=1)
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda name: register(store_of(simulated, tokens), name, ours(name), "urls"), SLOTS))
+        list(pool.map(lambda name: register(store_of(simulated, tokens), name, Ours(ours(name)), "urls"), SLOTS))
     for name in SLOTS:
         assert simulated.urls(name) == [THEIRS, ours(name)]
     assert counts(simulated)["login"] <= 8 * 3

@@ -4,10 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from integrations.egress.addresses import is_host_name
+from integrations.egress.addresses import DevStore, is_host_name
 from integrations.errors import RequestRefused
 from integrations.oracle_commerce.store_url import DEFAULT_ALLOWED_HOSTS, normalise_store_url
-from integrations.settings import DevStore
 from tests.examples import examples
 
 DEV_STORES = (DevStore(ip_network("127.0.0.0/8"), 8800), DevStore(ip_network("::1/128"), None))

@@ -31,7 +31,8 @@ def main() -> None:
         def ask(_: int) -> str:
             while not client.exists("go"):
                 time.sleep(0.005)
-            return tokens.get("m-1", "key-1", login, Deadline.after(30)).text
+            with tokens.fresh("m-1", "key-1", login, Deadline.after(30), now=time.time) as (token, _):
+                return token.text
 
         client.incr("waiting", int(threads))
         with ThreadPoolExecutor(int(threads)) as pool:

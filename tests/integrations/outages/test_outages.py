@@ -13,19 +13,22 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from integrations.clock import Clock
 from integrations.connections.causes import OutageKind
-from integrations.connections.change import Change, Moment, Stop
-from integrations.connections.lifecycle import claims
+from integrations.connections.change import Change, Moment
+from integrations.connections.lifecycle.outcomes import Failed
+from integrations.connections.lifecycle.outcomes import record as record_outcome
 from integrations.connections.record import Cause, Connection, KeyVerdict, Target, Trouble, Work
 from integrations.connections.records import Records, Snapshot
 from integrations.errors import CredentialRejected, IntegrationError, PermanentError, TransientError
 from integrations.outages import held_events as held_events_module
+from integrations.outages import outages as outages_module
 from integrations.outages.held_events import HeldEvents, Released
 from integrations.outages.outage import Next, Outage
 from integrations.outages.outages import Outages
 from tests.integrations.connections.test_record import healthy, key
 from tests.integrations.oracle_commerce.fakes import SHIPPING, VALIDATE, outcome
-from tests.integrations.oracle_commerce.recorded import at_once, begin, committed
+from tests.integrations.oracle_commerce.recorded import at_once, begin, claim, committed, finish
 from tests.usual import OUTAGE_RULES, PACE
 from tests.waiting import wait_until
 
@@ -44,12 +47,15 @@ def client(redis_url: str) -> Iterator[redis.Redis]:
         yield client
 
 
+SOURCE = "occ-connect/staging"
+
+
 class World:
     """Workers and ticks in one thread: they do with records, outages and held news what tasks do."""
 
     def __init__(self, client: redis.Redis, *, window: float = 300.0) -> None:
         self.client = client
-        self.records = Records(client)
+        self.records = Records(client, event_source=SOURCE)
         self.outages = Outages(self.records, replace(OUTAGE_RULES, window=window))
         self.held = HeldEvents(self.records)
 
@@ -72,17 +78,16 @@ class World:
     def attempt(self, name: str, error: IntegrationError | None, target: Target = VALIDATE) -> None:
         """One attempt at a store: claimed, done, noted, recorded."""
 
-        def claim(connection: Connection | None, now: float) -> Change | Stop:
-            assert connection is not None
-            return claims.claim(connection, connection.run, target, "worker", Moment(now, TWICE))
+        def recorded(connection: Connection, target: Target, at: Moment) -> Change:
+            if waits:
+                return record_outcome(connection, target, Failed(Cause("key_rejected"), verdict_waits=True), at)
+            return outcome(error, connection, target, at, wait=0.0)
 
-        def record(connection: Connection | None, now: float) -> Change | Stop:
-            assert connection is not None
-            return outcome(error, connection, target, Moment(now, TWICE), wait=0.0)
-
-        claimed = committed(self.records.change(name, claim))
-        self.outages.note(claimed.after, error.code if error else None)
-        committed(self.records.change(name, record, known=claimed.snapshot))
+        claimed = committed(claim(self.records, target, pace=TWICE, merchant_id=name))
+        accepted = error is None and target == VALIDATE
+        self.outages.note(claimed.after, error.code if error else None, key_accepted=accepted)
+        waits = isinstance(error, CredentialRejected) and self.outages.verdict_waits(claimed.after, TWICE)
+        finish(self.records, target, recorded, TWICE, merchant_id=name)
 
     def succeed(self, name: str) -> None:
         """A look that finds the store well, up to its slots."""
@@ -98,8 +103,9 @@ class World:
             self.outages.review()
 
     def window_passes(self) -> None:
-        for name in self.client.scan_iter("occ:outcomes:*"):
-            self.client.delete(name)
+        for pattern in ("occ:outcomes:*", "occ:keys:*"):
+            for name in self.client.scan_iter(pattern):
+                self.client.delete(name)
 
     def end(self) -> None:
         """The window passes, and somebody is asked and answers."""
@@ -142,11 +148,11 @@ def types(events: Events) -> list[str]:
 
 
 def test_our_network_is_cut_and_mended_and_no_merchant_hears_of_it(world: World) -> None:
-    names = world.connect(300)
+    names = world.connect(60)
     world.fail(names)
-    assert {world.connection(name).status for name in names[::30]} == {"unreachable"}
+    assert {world.connection(name).status for name in names[::6]} == {"unreachable"}
     assert world.held_names() == set(names)
-    told, heard = world.events(skip=300)
+    told, heard = world.events(skip=60)
     assert heard == []
     assert types(told) == ["operator.outage_started"]
     assert told[0]["data"]["kind"] == "network"
@@ -155,33 +161,34 @@ def test_our_network_is_cut_and_mended_and_no_merchant_hears_of_it(world: World)
     assert world.release().reported == 0, "while it is on"
     world.end()
     released = world.release()
-    assert (released.reported, released.dropped, released.revalidated) == (0, 0, 299 if probed(world) else 300)
+    assert (released.reported, released.dropped, released.revalidated) == (0, 0, 59 if probed(world) else 60)
     for name in names:
         world.succeed(name)
     assert world.release() == Released()
-    told, heard = world.events(skip=300)
+    told, heard = world.events(skip=60)
     assert heard == []
     assert types(told) == ["operator.outage_started", "operator.outage_ended"]
-    assert told[1]["data"]["held"] == 300
+    assert told[1]["data"]["held"] == 60
+    assert {event["source"] for event in told} == {SOURCE}
     assert world.held_names() == set()
     assert not any(world.client.hexists(f"occ:connection:{name}", "heard") for name in names)
 
 
 def probed(world: World) -> bool:
     """Whether one was looked at while the outage was on."""
-    lines = [line for n in range(300) for line in world.records.timeline(f"m-{n}") if line["what"] == "look_asked"]
-    return len(lines) == 300
+    lines = [line for n in range(60) for line in world.records.timeline(f"m-{n}") if line["what"] == "look_asked"]
+    return len(lines) == 60
 
 
 def test_one_percent_failing_is_told_of_each(world: World) -> None:
-    names = world.connect(300)
-    for name in names[3:]:
+    names = world.connect(100)
+    for name in names[1:]:
         world.attempt(name, None)
-    world.fail(names[:3])
+    world.fail(names[:1])
     assert world.outages.review() is None
-    told, heard = world.events(skip=300)
+    told, heard = world.events(skip=100)
     assert told == []
-    assert {event["subject"] for event in heard} == set(names[:3])
+    assert {event["subject"] for event in heard} == set(names[:1])
     assert set(types(heard)) == {"connection.unreachable"}
     assert world.held_names() == set()
 
@@ -216,23 +223,83 @@ def test_stores_known_to_be_dead_are_no_outage_however_often_they_are_asked(worl
     assert world.outages.review() is None
 
 
-def test_a_key_service_that_refuses_everybody_makes_nobody_authorise_again(world: World) -> None:
-    names = world.connect(60)
+@pytest.mark.parametrize("number", [2, 12, 60])
+def test_a_key_service_that_refuses_everybody_makes_nobody_authorise_again(world: World, number: int) -> None:
+    names = world.connect(number)
     for name in names:
         world.attempt(name, CredentialRejected("HTTP 401"))
     world.outages.review()
-    doubted = [replace(world.connection(name).credential, doubted_since=1.0) for name in names]
-    for name, credential in zip(names, doubted, strict=True):  # some minutes later
-        world.put(name, credential=credential)
-        world.attempt(name, CredentialRejected("HTTP 401"))
-    assert {world.connection(name).status for name in names} == {"needs_reauthorisation"}
-    world.end()
-    assert world.release().reported == 0
+    minutes_later(world, names)
     for name in names:
+        world.attempt(name, CredentialRejected("HTTP 401"))
+    assert {world.connection(name).status for name in names} == {"active"}
+    assert {world.connection(name).credential.verdict for name in names} == {"doubted"}
+    for name in names:
+        committed(world.records.change(name, sooner))
         world.attempt(name, None)
-    told, heard = world.events(skip=60)
+    world.end()
+    told, heard = world.events(skip=number)
     assert heard == []
     assert [event["data"]["kind"] for event in told] == ["key", "key"]
+    assert types(told) == ["operator.outage_started", "operator.outage_ended"]
+
+
+def minutes_later(world: World, names: Iterable[str]) -> None:
+    """The keys were doubted some minutes ago, and are due."""
+    for name in names:
+        credential = world.connection(name).credential
+        assert credential.doubted_since is not None
+        world.put(name, credential=replace(credential, doubted_since=credential.doubted_since - 400))
+
+
+def test_one_key_that_is_refused_has_others_looked_at_and_is_a_verdict_once_theirs_work(world: World) -> None:
+    names = world.connect(12)
+    future = Work(time.time() + 9000, time.time() + 9000)
+    for name in names:
+        world.put(name, work=future if name != "m-0" else Work(0, 0))
+    world.attempt("m-0", CredentialRejected("HTTP 401"))
+    witnesses = looked_at(world)
+    assert len(witnesses) == 3
+    minutes_later(world, ["m-0"])
+    for name in witnesses:
+        world.attempt(name, None)
+    world.attempt("m-0", CredentialRejected("HTTP 401"))
+    assert world.connection("m-0").status == "needs_reauthorisation"
+    told, heard = world.events(skip=12)
+    assert (told, types(heard)) == ([], ["connection.needs_reauthorisation"])
+
+
+def test_a_second_refusal_waits_for_what_others_hear(world: World) -> None:
+    world.connect(12)
+    world.attempt("m-0", CredentialRejected("HTTP 401"))
+    minutes_later(world, ["m-0"])
+    world.attempt("m-0", CredentialRejected("HTTP 401"))
+    assert world.connection("m-0").credential.verdict is KeyVerdict.DOUBTED
+    assert world.connection("m-0").due_at is not None
+
+
+def test_who_is_alone_has_his_verdict_at_the_second_refusal(world: World) -> None:
+    world.connect(1)
+    world.put("m-other", credential=key(KeyVerdict.REJECTED))
+    world.attempt("m-0", CredentialRejected("HTTP 401"))
+    minutes_later(world, ["m-0"])
+    world.attempt("m-0", CredentialRejected("HTTP 401"))
+    assert world.connection("m-0").status == "needs_reauthorisation"
+
+
+def test_what_is_known_of_keys_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outages_module, "MOST", 20)
+    for index in range(50):
+        world.outages.note(healthy(merchant_id=f"m-{index}"), None, key_accepted=True)
+        world.outages.note(healthy(merchant_id=f"n-{index}"), "key_rejected")
+    for name in ("occ:keys:accepted", "occ:keys:refused"):
+        assert world.client.zcard(name) == 20
+        assert 0 < world.client.ttl(name) <= 86400
+
+
+def looked_at(world: World) -> set[str]:
+    """Who is due besides m-0."""
+    return {*map(str, world.client.zrangebyscore("occ:due", "-inf", time.time() + 5))} - {"m-0"}
 
 
 def test_any_number_of_ticks_tell_of_it_once(world: World) -> None:
@@ -266,12 +333,16 @@ def test_a_failing_attempt_notices_without_a_tick(world: World) -> None:
 
 
 def test_what_was_noted_leaves_the_window_and_the_server_by_itself(client: redis.Redis) -> None:
+    World(client).outages.note(healthy(), "store_timeout")
+    noted = list(client.scan_iter("occ:outcomes:*"))
+    assert noted
+    assert all(0 < client.pttl(key) <= 2 * 300_000 for key in noted)
     world = World(client, window=0.5)
+    world.window_passes()
     for name in world.connect(25):
         world.attempt(name, UNREACHABLE)
-    assert world.outages.review() is not None
-    wait_until(lambda: world.outages.review() is None)
     wait_until(lambda: not list(client.scan_iter("occ:outcomes:*")))
+    assert world.outages.review() is None
 
 
 def test_turned_off_nothing_is_noted_and_what_is_on_ends(world: World) -> None:
@@ -492,3 +563,39 @@ def test_an_outage_is_read_again_as_it_was_declared(world: World) -> None:
     begun = world.outages.review()
     assert isinstance(begun, Outage)
     assert Outages(world.records, OUTAGE_RULES).review() == begun
+
+
+class Behind:
+    """The clock of a process that was held up: in the part of the window before this one."""
+
+    def __init__(self, clock: Clock, part: float) -> None:
+        self.clock, self.part = clock, part
+
+    def now(self) -> float:
+        now = self.clock.now()
+        return now - now % self.part - 0.5
+
+
+def test_a_process_whose_time_is_behind_sees_what_the_others_have_noted(client: redis.Redis) -> None:
+    world = World(client)
+    names = world.connect(40)
+    for name in names:
+        world.attempt(name, UNREACHABLE)
+    assert world.outages.review() is not None
+    behind = Outages(world.records, OUTAGE_RULES)
+    behind._clock = Behind(world.records.clock, OUTAGE_RULES.window / 5)  # type: ignore[assignment]
+    assert behind.review() is not None, "it would end the outage"
+
+
+def test_a_process_whose_time_is_behind_does_not_begin_what_has_just_ended(client: redis.Redis) -> None:
+    world = World(client)
+    behind = Outages(world.records, OUTAGE_RULES)
+    behind._clock = Behind(world.records.clock, OUTAGE_RULES.window / 5)  # type: ignore[assignment]
+    old = int(world.records.clock.now() // 60) - 6  # has left the window, but not as the other sees it
+    for name in range(40):
+        client.pfadd(f"occ:outcomes:{old}:asked", name)
+        client.pfadd(f"occ:outcomes:{old}:{OutageKind.NETWORK.value}", name)
+    client.hset("occ:outage", "ended_at", str(world.records.clock.now()))
+    assert behind.review() is None
+    client.delete("occ:outage")
+    assert behind.review() is not None, "else this shows nothing"

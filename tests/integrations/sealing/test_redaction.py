@@ -140,6 +140,12 @@ def test_what_nests_without_end_is_cut() -> None:
     assert "[...]" in json.dumps(redact({"endless": endless}))
 
 
+def test_of_many_entries_the_first_hundred_are_shown() -> None:
+    shown = redact({"list": list(range(250)), "fields": {str(number): number for number in range(250)}})
+    assert shown == {"list": list(range(100)), "fields": {str(number): number for number in range(100)}}
+    assert len(redact({str(number): number for number in range(250)})) == 100
+
+
 def test_a_long_text_loses_its_middle_and_no_secret_survives_the_cut() -> None:
     for lead in range(7_900, 8_100, 7):
         shown = redact_text(f"{'a' * lead} {JWT} {'b' * 30_000} {JWT} {'c' * lead}")

@@ -80,12 +80,24 @@ def test_a_key_sealed_for_another_merchant_is_refused() -> None:
     assert refusal_of(sealed, "m-2 ").code == "sealed_for_another_merchant"
 
 
-@pytest.mark.parametrize("clear", [APPLICATION_KEY, f"Bearer {APPLICATION_KEY}", "", "x", "Sealed.v1.a.b", "v1.a.b"])
+@pytest.mark.parametrize("clear", [APPLICATION_KEY, f"Bearer {APPLICATION_KEY}", "", "x", "v1.a.b"])
 def test_a_key_in_the_clear_is_refused_with_the_way_to_seal_it(clear: str) -> None:
     refusal = refusal_of(clear)
     assert (refusal.field, refusal.code) == ("application_key", "not_sealed")
     assert "./run occ seal" in refusal.remedy
     assert "docs/" in refusal.remedy
+
+
+@pytest.mark.parametrize(
+    "around", ["\ufeff{}", '"{}"', "'{}'", "Bearer {}", "key: {}", "`{}`", "\u200b{}", " \ufeff {}\n"]
+)
+def test_a_sealed_key_with_something_around_it_is_not_called_one_in_the_clear(around: str) -> None:
+    sealed = boxed({"merchant_id": "m-1", "application_key": "abc"})
+    refusal = refusal_of(around.format(sealed), "m-1")
+    assert (refusal.field, refusal.code) == ("application_key", "malformed")
+    assert "around it" in refusal.remedy
+    assert sealed not in refusal.remedy
+    assert refusal_of("Sealed.v1.a.b").code == "malformed"
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def node_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("node")
     install = ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "libsodium-wrappers@0.8"]
     try:
-        subprocess.run(install, cwd=folder, capture_output=True, check=True, timeout=90)
+        subprocess.run(install, cwd=folder, capture_output=True, check=True, timeout=180)
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
         pytest.skip("npm cannot get libsodium-wrappers here")
     return folder

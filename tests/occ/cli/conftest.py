@@ -16,7 +16,7 @@ from integrations.connections.records import Records
 from integrations.sealing.keyring import SealingKey
 from occ.cli.command_line import run
 from occ.simulator.application_keys import make_application_key
-from tests.occ.cli.worker import Worker
+from tests.integrations.oracle_commerce.recorded import Worker
 
 PROJECT = Path(__file__).resolve().parents[3]
 
@@ -70,7 +70,7 @@ def occ_process() -> Occ:
             cwd=PROJECT,
             input=stdin,
             capture_output=True,
-            timeout=60,
+            timeout=180,
         )
         return Ended(ended.returncode, ended.stdout.decode(), ended.stderr.decode())
 

@@ -5,7 +5,9 @@ from dataclasses import replace
 from integrations.connections.change import Change
 from integrations.connections.record import Connection
 from integrations.connections.records import Records
-from tests.occ.cli.worker import Notebook, Worker
+from occ.simulator.clocks import StoppedClock
+from tests.integrations.oracle_commerce.by_hand import RecordsInMemory
+from tests.integrations.oracle_commerce.recorded import Worker
 
 
 def rest(records: Records, *merchant_ids: str) -> None:
@@ -16,9 +18,9 @@ def rest(records: Records, *merchant_ids: str) -> None:
 
 def at_rest(merchant_id: str, now: float) -> Connection:
     """A connection that works."""
-    notebook = Notebook(now)
-    Worker(notebook).connect()
-    return replace(notebook.connection, merchant_id=merchant_id)
+    records = RecordsInMemory(StoppedClock(now))
+    Worker(records).connect()
+    return replace(records.connection, merchant_id=merchant_id)
 
 
 def asked(records: Records, merchant_id: str, what: str = "look_asked") -> list[float]:

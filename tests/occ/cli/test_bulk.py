@@ -11,9 +11,9 @@ import redis
 from integrations.connections.record import Cause
 from integrations.connections.records import Records
 from occ.simulator.application_keys import make_application_key
+from tests.integrations.oracle_commerce.recorded import Worker
 from tests.occ.cli.conftest import Ended, Occ
 from tests.occ.cli.many import asked, rest
-from tests.occ.cli.worker import Worker
 
 pytestmark = [pytest.mark.server, pytest.mark.usefixtures("installation")]
 

@@ -18,14 +18,14 @@ import pytest
 from integrations.connections.records import Records
 from tests.occ.cli.conftest import PROJECT
 from tests.occ.cli.many import asked, rest
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE, wait_until
 
 CONNECTIONS = int(os.environ.get("TEST_CONNECTIONS", "300"))
 
 pytestmark = [
     pytest.mark.server,
     pytest.mark.usefixtures("installation"),
-    pytest.mark.timeout(120 + CONNECTIONS // 4),
+    pytest.mark.timeout(1500 + CONNECTIONS),
 ]
 
 MERCHANTS = [f"m-{number:05}" for number in range(CONNECTIONS)]
@@ -48,7 +48,7 @@ def lines(journal: Path, kind: str) -> int:
 
 
 def await_lines(journal: Path, count: int) -> None:
-    wait_until(lambda: lines(journal, "accepted") >= count, within=60 + count / 10, what="something to be done")
+    wait_until(lambda: lines(journal, "accepted") >= count, within=PATIENCE + count / 10, what="something to be done")
 
 
 @contextmanager
@@ -71,12 +71,12 @@ def test_killed_twice_and_resumed_each_is_asked_once_at_the_rate(records: Record
         with at_the_rate(journal), begin(journal) as process:
             await_lines(journal, done)
             process.kill()
-            process.communicate(timeout=60)
+            process.communicate(timeout=180)
         do_what_was_asked(records)
     between = sum(len(asked(records, merchant_id)) for merchant_id in MERCHANTS)
     assert CONNECTIONS // 2 <= between < CONNECTIONS
     with at_the_rate(journal), begin(journal) as process:
-        process.communicate(timeout=60 + CONNECTIONS)
+        process.communicate(timeout=PATIENCE + CONNECTIONS)
     assert process.returncode == 0
     assert {merchant_id: len(asked(records, merchant_id)) for merchant_id in MERCHANTS} == dict.fromkeys(MERCHANTS, 1)
 
@@ -88,7 +88,7 @@ def test_interrupted_it_finishes_and_notes_what_it_has_begun(sig: int, records: 
     with begin(journal) as process:
         await_lines(journal, 20)
         process.send_signal(sig)
-        _, stderr = process.communicate(timeout=60)
+        _, stderr = process.communicate(timeout=180)
     assert process.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143}[signal.Signals(sig)]
     assert stderr == b"Stopped early; run the same command again to continue.\n"
     noted = {line.split()[0] for line in journal.read_text().splitlines() if line.endswith(" accepted")}

@@ -37,8 +37,8 @@ def test_the_former_name_of_a_command_still_works_and_is_not_listed(occ: Occ) ->
     assert "recheck" not in occ("--help").stdout
 
 
-# What they print has a form of its own: Prometheus', a shell's.
-WITHOUT_JSON = {"metrics", "completion", "up"}
+# What they print has a form of its own: Prometheus', a shell's, Celery's.
+WITHOUT_JSON = {"metrics", "completion", "up", "celery"}
 
 
 @pytest.mark.parametrize("name", sorted({*COMMANDS} - WITHOUT_JSON - {"simulate"}))

@@ -38,7 +38,7 @@ def completed(*words: str, at: int) -> list[str]:
 
 def test_commands_options_and_values_are_completed() -> None:
     assert completed("occ", "", at=1) == list(COMMANDS)
-    assert completed("occ", "re", at=1) == ["revalidate", "repair", "replay", "refused"]
+    assert completed("occ", "re", at=1) == ["revalidate", "repair", "replay", "request", "refused"]
     assert "--resume" in completed("occ", "revalidate", "--re", at=2)
     assert completed("occ", "revalidate", "--status", "de", at=3) == ["degraded"]
     assert completed("occ", "status", "--finding", "slot_r", at=3) == ["slot_refused"]

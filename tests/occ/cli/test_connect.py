@@ -16,8 +16,9 @@ import redis
 from integrations.connections.record import Cause
 from integrations.connections.records import Records
 from integrations.sealing.keyring import SealingKey, seal
+from tests.integrations.oracle_commerce.fakes import VALIDATE
+from tests.integrations.oracle_commerce.recorded import Worker
 from tests.occ.cli.conftest import PROJECT, Occ
-from tests.occ.cli.worker import KEY, Worker
 
 pytestmark = [pytest.mark.server, pytest.mark.usefixtures("installation")]
 
@@ -129,7 +130,7 @@ def test_waiting_ends_well_when_the_connection_is_active(occ_process: Occ, key_f
 
 def test_every_change_is_a_line_where_no_terminal_is(occ_process: Occ, key_file: Path, worker: Worker) -> None:
     def work() -> None:
-        worker.wait(KEY, Cause("store_error", "HTTP 503"), 0.0)
+        worker.wait(VALIDATE, Cause("store_error", "HTTP 503"), 0.0)
         worker.finish(failing={"order-update": Cause("slot_refused", "HTTP 400")})
 
     with meanwhile(work, worker):
@@ -182,7 +183,7 @@ def test_ctrl_c_ends_the_following_and_not_the_run(key_file: Path, records: Reco
         assert following.stdout is not None
         assert following.stdout.readline() == b"m-1: run 1 accepted\n"
         following.send_signal(signal.SIGINT)
-        _, stderr = following.communicate(timeout=60)
+        _, stderr = following.communicate(timeout=180)
     assert following.returncode == 130
     assert stderr.decode().startswith("Stopped following. The run continues in the background")
     assert b"Traceback" not in stderr

@@ -12,8 +12,8 @@ import pytest
 from integrations.connections.record import Cause
 from occ.cli.events import EVENT_TYPES
 from tests.contract import shapes
+from tests.integrations.oracle_commerce.recorded import Worker
 from tests.occ.cli.conftest import PROJECT, Ended, Occ
-from tests.occ.cli.worker import Worker
 
 pytestmark = [pytest.mark.server, pytest.mark.usefixtures("installation")]
 

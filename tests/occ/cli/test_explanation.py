@@ -23,8 +23,10 @@ from integrations.connections.record import Cause, Connection, GivenUp, Silence,
 from integrations.connections.timeline import timeline_entry
 from occ.cli.explanation import explained, repairs_of
 from occ.cli.facts import KEY, attention, facts
-from tests.occ.cli.worker import KEY as VALIDATE
-from tests.occ.cli.worker import SLOTS, Notebook, Worker, slot
+from occ.simulator.clocks import StoppedClock
+from tests.integrations.oracle_commerce.by_hand import RecordsInMemory
+from tests.integrations.oracle_commerce.fakes import SLOTS, VALIDATE, slot
+from tests.integrations.oracle_commerce.recorded import Worker
 from tests.usual import PACE
 
 NOON = 1_795_435_200.0
@@ -76,9 +78,9 @@ class History:
 @pytest.fixture
 def history() -> History:
     """A connection that has worked since noon."""
-    notebook = Notebook(NOON)
-    Worker(notebook).connect()
-    history = History(notebook.connection, NOON + HOUR)
+    records = RecordsInMemory(StoppedClock(NOON))
+    Worker(records).connect()
+    history = History(records.connection, NOON + HOUR)
     history.look({})
     history.now += HOUR
     return history

@@ -5,13 +5,15 @@ import pytest
 
 from integrations.connections.record import Cause, Connection
 from occ.cli.options import Filters, FindingCode
-from tests.occ.cli.worker import Notebook, Worker
+from occ.simulator.clocks import StoppedClock
+from tests.integrations.oracle_commerce.by_hand import RecordsInMemory
+from tests.integrations.oracle_commerce.recorded import Worker
 
 
 def a_connection(*, failing: str | None = None) -> Connection:
-    notebook = Notebook(1_795_435_200.0)
-    Worker(notebook).connect(failing={"order-update": Cause(failing)} if failing else None)
-    return notebook.connection
+    records = RecordsInMemory(StoppedClock(1_795_435_200.0))
+    Worker(records).connect(failing={"order-update": Cause(failing)} if failing else None)
+    return records.connection
 
 
 FINE, AMISS = a_connection(), a_connection(failing="slot_refused")

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 import redis
 
-from integrations import quarantine
+from integrations.messages import quarantine
+from integrations.messages.progress import Oldest, note_oldest
+from tasks.queues import mark_of
 from tests.occ.cli.conftest import Occ
 
 pytestmark = [pytest.mark.server, pytest.mark.usefixtures("installation")]
@@ -56,12 +58,81 @@ def test_a_tick_that_does_not_end_well_is_not_healthy_and_again_is_once_one_did(
     assert occ("health", "--no-workers").exit_code == 0
 
 
-def test_a_request_that_nobody_takes_from_the_inbox_is_not_healthy(occ: Occ, redis_client: redis.Redis) -> None:
+def test_a_request_that_nobody_takes_from_the_inbox_is_not_healthy_and_a_long_inbox_is(
+    occ: Occ, redis_client: redis.Redis
+) -> None:
     entry: dict[str, str] = {"request": "{}"}
-    redis_client.xadd("occ:inbox", entry, id=f"{int((time.time() - 500) * 1000)}-0")  # type: ignore[arg-type]
+    oldest = f"{int((time.time() - 500) * 1000)}-0"
+    redis_client.xadd("occ:inbox", entry, id=oldest)  # type: ignore[arg-type]
+    with redis.Redis(connection_pool=redis_client.connection_pool) as client:
+        note_oldest(client, {"occ:inbox": Oldest(oldest, 2)}, time.time() - 200)
+    redis_client.xadd("occ:inbox", entry)  # type: ignore[arg-type]
     ended = occ("health", "--no-workers")
     assert ended.exit_code == 1
-    assert "A request has waited in the inbox for 500 s" in ended.stdout
+    assert "No tick has taken anything from the inbox for 20" in ended.stdout
+    redis_client.xdel("occ:inbox", oldest)
+    assert occ("health", "--no-workers").exit_code == 0
+
+
+def test_a_message_that_nobody_takes_from_its_queue_is_not_healthy_until_somebody_does(
+    occ: Occ, redis_client: redis.Redis
+) -> None:
+    redis_client.lpush("occ", "the oldest", "another")
+    with redis.Redis(connection_pool=redis_client.connection_pool) as client:
+        note_oldest(client, {"occ": Oldest(mark_of(b"the oldest"), 2)}, time.time() - 200)
+    ended = occ("health", "--no-workers")
+    assert ended.exit_code == 1
+    assert "No worker has taken anything from the queue occ for 20" in ended.stdout
+    redis_client.rpop("occ")
+    assert occ("health", "--no-workers").exit_code == 0
+
+
+@pytest.mark.parametrize("lies_in", ["occ\x06\x163", "occ:9", "occ.steps\x06\x169", "celery", "celery:1"])
+def test_a_message_for_us_where_no_worker_reads_is_not_healthy_while_no_tick_brings_it_in(
+    occ: Occ, redis_client: redis.Redis, lies_in: str
+) -> None:
+    redis_client.lpush(lies_in, json.dumps({"headers": {"task": "occ.connect"}}))
+    redis_client.set("occ:tick:ended", time.time() - 12)
+    ended = occ("health", "--no-workers")
+    assert ended.exit_code == 1
+    assert "1 messages for us were sent with a priority, or without the queue's name" in ended.stdout
+    redis_client.delete(lies_in)
+    redis_client.set("occ:tick:ended", time.time())
+    assert occ("health", "--no-workers").exit_code == 0
+
+
+def test_work_that_waits_where_no_tick_has_ever_succeeded_is_not_healthy(occ: Occ, redis_client: redis.Redis) -> None:
+    redis_client.zadd("occ:due", {"m-1": time.time() - 12})
+    ended = occ("health", "--no-workers")
+    assert ended.exit_code == 1
+    assert "No tick has ever succeeded, and work waits" in ended.stdout
+
+
+def test_a_server_that_takes_no_writes_is_not_healthy_and_the_sentence_says_why(
+    occ: Occ, redis_client: redis.Redis
+) -> None:
+    redis_client.replicaof("127.0.0.1", "1")
+    try:
+        ended = occ("health", "--no-workers")
+    finally:
+        redis_client.replicaof("NO", "ONE")
+    assert ended.exit_code == 3  # the address leads to a wrong server: as if there were none
+    assert "is a replica, which cannot be written to" in ended.stderr
+    redis_client.config_set("min-replicas-to-write", 1)
+    try:
+        ended = occ("health", "--no-workers")
+    finally:
+        redis_client.config_set("min-replicas-to-write", 0)
+    assert ended.exit_code == 1
+    assert "fewer replicas follow it than min-replicas-to-write asks for" in ended.stdout
+    redis_client.config_set("maxmemory", 1)
+    try:
+        ended = occ("health", "--no-workers")
+    finally:
+        redis_client.config_set("maxmemory", 0)
+    assert ended.exit_code == 1
+    assert "its memory is full" in ended.stdout
+    assert occ("health", "--no-workers").exit_code == 0
 
 
 def test_messages_of_other_programs_in_celerys_default_queue_are_shown(occ: Occ, redis_client: redis.Redis) -> None:

@@ -65,8 +65,9 @@ def test_a_data_folder_that_cannot_be_made_is_told_with_the_remedy(occ: Occ, mon
 
 @pytest.mark.usefixtures("sealing_key")
 def test_what_is_sealed_already_is_not_sealed_again(occ: Occ) -> None:
-    ended = occ("seal", "m-1", "--json", stdin=b"sealed.v1.k.xyz")
-    assert (ended.exit_code, ended.error["code"]) == (2, "already_sealed")
+    for given in (b"sealed.v1.k.xyz", b'"sealed.v1.k.xyz"', b"'sealed.v1.k.xyz'\n", b"Bearer sealed.v1.k.xyz"):
+        ended = occ("seal", "m-1", "--json", stdin=given)
+        assert (ended.exit_code, ended.error["code"]) == (2, "already_sealed")
 
 
 @pytest.mark.usefixtures("sealing_key")

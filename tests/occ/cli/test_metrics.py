@@ -29,9 +29,9 @@ def test_the_metrics_are_served_on_loopback_until_told_to_stop() -> None:
         line = process.stderr.readline()
         url = re.search(r"http://127\.0\.0\.1:\d+/metrics", line)
         assert url is not None, line + process.stderr.read()
-        assert "occ_up 1.0" in requests.get(url[0], timeout=60).text
+        assert "occ_up 1.0" in requests.get(url[0], timeout=180).text
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=60) == 0
+        assert process.wait(timeout=180) == 0
         assert process.stderr.read() == ""
 
 

@@ -7,14 +7,16 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import redis
 
 from integrations.connections.change import Change, Note
 from integrations.connections.record import Connection, GivenUp, Target
 from integrations.connections.records import Records
 from integrations.connections.status import iso
 from occ.simulator import SimulatedStore, Simulator
+from tests.integrations.oracle_commerce.fakes import slot
+from tests.integrations.oracle_commerce.recorded import Worker
 from tests.occ.cli.conftest import Ended, Occ
-from tests.occ.cli.worker import Worker, slot
 
 pytestmark = [pytest.mark.server, pytest.mark.usefixtures("installation")]
 
@@ -60,6 +62,19 @@ def test_what_is_missing_for_us_alone_is_asked_for_once(connected: SimulatedStor
     again = occ("replay", "m-1")
     assert again.stdout == "m-1: order-submit: 1 not requested: another receiver missed it too\n"
     assert connected.summary()["messages_resent"] == 3
+
+
+def test_the_calls_of_a_replay_are_in_the_metrics(
+    connected: SimulatedStore, occ: Occ, redis_client: redis.Redis
+) -> None:
+    connected.give_up_delivery("order-submit", [ours("order-submit")])
+    connected.reset_counts()
+    assert occ("replay", "m-1").exit_code == 0
+    stored: Any = redis_client.hgetall("occ:metrics")
+    counted = {name.decode(): int(number) for name, number in stored.items()}
+    calls = {name.split("|")[1]: number for name, number in counted.items() if name.startswith("occ_calls_total|")}
+    assert sum(calls.values()) == sum(connected.calls.endpoints.values()) > 1
+    assert calls["login"] == 1
 
 
 def test_nothing_missing_is_told_as_such(connected: SimulatedStore, occ: Occ) -> None:

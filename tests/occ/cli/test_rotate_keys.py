@@ -7,8 +7,10 @@ import pytest
 import redis
 from celery import Celery
 
-from integrations import quarantine
+from integrations.clock import Clock
 from integrations.connections.records import Records
+from integrations.messages import quarantine
+from integrations.messages.scheduled import schedule, server_time
 from integrations.sealing.keyring import SealingKey, seal
 from integrations.settings import load_keyless_settings
 from occ.simulator.application_keys import make_application_key
@@ -63,29 +65,52 @@ def request(key: SealingKey) -> dict[str, str]:
 def send(place: str, key: SealingKey, client: redis.Redis) -> None:
     if place == "inbox":
         client.xadd("occ:inbox", {"request": json.dumps(request(key))})
+    elif place == "inbox, escaped":
+        text = json.dumps(request(key)).replace("sealed.v1", "\\u0073ealed.v1")
+        client.xadd("occ:inbox", {"request": text})
     elif place == "quarantine":
         message = json.dumps(request(key)).encode()
         quarantine.quarantine(client, queue="occ:inbox", reason="stumbled", message=message, now=1.0)
+    elif place == "scheduled":
+        schedule(client, Clock(client), "connect", request(key), server_time(client) + 3600)
     else:
-        with Celery("producer", broker=load_keyless_settings(os.environ).broker_url, set_as_current=False) as producer:
-            producer.send_task("occ.connect", kwargs=request(key), queue="occ")
+        queue, priority = QUEUED.get(place, ("occ", 0))
+        broker = load_keyless_settings(os.environ).broker_url.celery_settings()["broker_url"]
+        with Celery("producer", broker=broker, set_as_current=False) as producer:
+            producer.send_task("occ.connect", kwargs=request(key), queue=queue, priority=priority)
     if place == "a worker's hands":
         taken = client.lpop("occ")
         assert isinstance(taken, bytes)
-        client.hset("unacked", "tag", json.dumps([json.loads(taken), "", "occ"]))
+        client.hset("unacked", key.key_id, json.dumps([json.loads(taken), "", "occ"]))
 
 
-@pytest.mark.parametrize("place", ["inbox", "queue", "a worker's hands", "quarantine"])
+QUEUED = {
+    "queue": ("occ", 0),
+    "the list of a priority": ("occ", 6),
+    "Celery's own queue": ("celery", 0),
+    "Celery's own queue with a priority": ("celery", 9),
+}
+PLACES = {
+    **dict.fromkeys([*QUEUED, "a worker's hands"], "queue"),
+    "inbox": "inbox",
+    "inbox, escaped": "inbox",
+    "quarantine": "quarantine",
+    "scheduled": "scheduled",
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
 def test_a_key_is_not_retired_while_a_waiting_request_needs_it(
     occ: Occ, both_keys: SealingKey, redis_client: redis.Redis, place: str
 ) -> None:
     send(place, both_keys, redis_client)
     assert occ("rotate-keys", "--retire", OLD.key_id).exit_code == 0  # that one needs the newest
     send(place, OLD, redis_client)
+    if place != "scheduled":  # there, the newer of a merchant takes the place of the former
+        send(place, both_keys, redis_client)
     refused = occ("rotate-keys", "--retire", OLD.key_id, "--json")
     assert (refused.exit_code, refused.error["code"]) == (2, "key_in_use")
-    where = "queue" if place == "a worker's hands" else place
-    assert refused.error["remedy"].startswith(f"1 waiting request needs this key ({where} 1)")
+    assert refused.error["remedy"].startswith(f"1 waiting request needs this key ({PLACES[place]} 1)")
 
 
 @pytest.mark.parametrize(("which", "code"), [("newest", "newest_key"), ("private", "unknown_key_id")])

@@ -108,7 +108,7 @@ def test_a_database_that_does_not_exist_is_told(occ: Occ, monkeypatch: pytest.Mo
     monkeypatch.setenv("OCC_REDIS_URL", redis_url.replace("db=0", "db=99"))
     ended = occ("status")
     assert ended.exit_code == 3
-    assert "refused a command" in ended.stderr
+    assert "has no database 99" in ended.stderr
 
 
 @pytest.mark.usefixtures("installation")

@@ -15,9 +15,10 @@ import pytest
 
 from integrations.connections.record import Cause
 from integrations.connections.records import Records
+from tests.integrations.oracle_commerce.fakes import slot
+from tests.integrations.oracle_commerce.recorded import Worker
 from tests.occ.cli.conftest import PROJECT
 from tests.occ.cli.many import asked, rest
-from tests.occ.cli.worker import Worker, slot
 from tests.waiting import wait_until
 
 SHOW_CURSOR = "\x1b[?25h"

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from integrations.connections.record import Cause
 from occ.cli.timeline_svg import TimeAxis, history_of, timeline_svg
+from tests.integrations.oracle_commerce.fakes import VALIDATE, slot
+from tests.integrations.oracle_commerce.recorded import Worker
 from tests.occ.cli.conftest import Occ
-from tests.occ.cli.worker import KEY, Worker, slot
 
 NOON = 1_795_435_200.0
 SVG = "{http://www.w3.org/2000/svg}"
@@ -172,7 +173,7 @@ def test_attempts_of_a_newer_release_are_shown_under_the_words_they_bring() -> N
 @pytest.mark.usefixtures("installation")
 def test_the_picture_goes_into_a_file_or_to_standard_output(occ: Occ, worker: Worker, tmp_path: Path) -> None:
     worker.begin()
-    worker.wait(KEY, Cause("store_busy"), seconds=0.0)
+    worker.wait(VALIDATE, Cause("store_busy"), seconds=0.0)
     worker.prove_key()
     worker.count_shipping_methods(1)
     worker.register("order-submit")

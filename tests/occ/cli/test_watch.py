@@ -7,9 +7,9 @@ import pytest
 from integrations.connections.record import Cause
 from integrations.connections.records import Records
 from occ.cli.watch import Overview, Watcher, caption
+from tests.integrations.oracle_commerce.recorded import Worker
 from tests.occ.cli.many import rest
 from tests.occ.cli.test_terminal import SHOW_CURSOR, terminal
-from tests.occ.cli.worker import Worker
 
 pytestmark = [pytest.mark.server, pytest.mark.usefixtures("installation")]
 

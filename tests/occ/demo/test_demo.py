@@ -448,9 +448,7 @@ def test_a_part_not_played_as_written_ends_with_1_says_what_differs_and_keeps_th
 
 @on_linux
 @pytest.mark.end_to_end
-@pytest.mark.parametrize(
-    ("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)]
-)
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
 def test_whoever_stops_it_finds_no_process_left(tmp_path: Path, number: signal.Signals, exit_code: int) -> None:
     with demo(tmp_path) as playing:
         playing.await_everything()
@@ -504,8 +502,8 @@ def test_on_a_terminal_there_is_a_table_and_a_server_of_ones_own_is_left_as_it_w
     )
     os.close(theirs)
     try:
-        shown = read_all(ours, within=60)
-        assert process.wait(60) == 0
+        shown = read_all(ours, within=180)
+        assert process.wait(180) == 0
     finally:
         process.kill()
         process.wait()

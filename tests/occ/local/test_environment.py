@@ -6,6 +6,7 @@ import pytest
 
 from integrations.errors import SettingsError
 from integrations.sealing.keyring import SealingKey
+from integrations.server.url import server_url
 from integrations.settings import load_settings
 from occ.local.environment import (
     EXAMPLE_CALLBACK_URL,
@@ -27,8 +28,7 @@ ADDRESS = ServerAddress(Path("/data/server/server.sock"), "pass")
 
 def test_the_embedded_setup_needs_no_settings_at_all(tmp_path: Path) -> None:
     settings = load_settings(embedded_settings({"OCC_DATA_DIR": str(tmp_path)}, ADDRESS))
-    assert settings.redis_url == ADDRESS.url
-    assert settings.broker_url == ADDRESS.broker_url
+    assert settings.redis_url == settings.broker_url == server_url(ADDRESS.url)
     assert settings.callback_url == EXAMPLE_CALLBACK_URL
     assert settings.data_dir == tmp_path
     assert len(settings.sealing_keys) == 1

@@ -85,7 +85,7 @@ def pips(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
     for name, wanted in {"oldest": "pip==22.3", "newest": "pip"}.items():
         command: list[str | Path]
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder / name, wanted]
-        subprocess.run(command, check=False, capture_output=True, timeout=60)
+        subprocess.run(command, check=False, capture_output=True, timeout=180)
         for wheel in (folder / name).glob("*.whl"):
             found[name] = wheel
     return found

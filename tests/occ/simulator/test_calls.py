@@ -62,6 +62,7 @@ def test_a_call_is_remembered_with_its_times_token_and_body(caller: Caller, cloc
         "body": {"urls": [OUR_URL]},
         "answered": 2.5,
         "outcome": "answered",
+        "sent": 0,
     }
 
 

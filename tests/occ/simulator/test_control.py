@@ -31,7 +31,7 @@ def client(simulator: Simulator) -> Iterator[SimulatorClient]:
 
 def call(tenant: dict[str, Any], method: str, path: str, body: str = "", token: str = "") -> tuple[int, Any]:
     parts = urlsplit(tenant["store_url"])
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=180)
     try:
         connection.request(method, path, body, {"Authorization": f"Bearer {token}"})
         answer = connection.getresponse()

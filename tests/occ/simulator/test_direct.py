@@ -6,16 +6,18 @@ from typing import Any
 
 import pytest
 
+from integrations.egress.addresses import DevStore
 from integrations.egress.deadline import Deadline
 from integrations.egress.session import GuardedSession
 from integrations.errors import IntegrationError
 from integrations.oracle_commerce.client import CommerceCloud
-from integrations.settings import DevStore
 from occ.simulator.clocks import StoppedClock
 from occ.simulator.direct import DirectCommerceCloud
+from occ.simulator.endless import ENDLESS
 from occ.simulator.faults import KINDS
 from occ.simulator.runner import Simulator
 from occ.simulator.store import SimulatedStore
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.server
 
@@ -24,10 +26,13 @@ QUICK: dict[str, dict[str, Any]] = {
     "huge": {"size": 3_000_000},
     "gzip_bomb": {"size": 3_000_000},
     "slow": {"delay": 0.01},
+    "early_hints": {"every": 0.001},
     "drip_head": {"every": 0.001, "chunk": 300},
     "drip_body": {"every": 0.001, "chunk": 300},
     "status": {"status": 418},
 }
+MOST_SENT = 3 * 1024 * 1024
+"""What we read at most, and what lies unread in the buffers of both systems."""
 Work = Callable[[CommerceCloud, str, Deadline], object]
 
 
@@ -100,6 +105,26 @@ def test_a_fault_means_the_same_with_and_without_sockets(
     assert far.urls("order-submit") == near.urls("order-submit")
     if kind != "reset":
         assert far.calls.statuses == near.calls.statuses
+    simulator.remove(far.name)
+
+
+@pytest.mark.parametrize("of", ENDLESS)
+def test_an_answer_without_an_end_costs_the_cap_and_is_named_alike_with_and_without_sockets(
+    simulator: Simulator, session: GuardedSession, of: str
+) -> None:
+    far, near = simulator.add(), SimulatedStore("near")
+    for store in (far, near):
+        store.fail("login", {"fault": "endless", "of": of})
+    clients = (CommerceCloud(session, far.url), far), (DirectCommerceCloud(near), near)
+    outcomes = [
+        outcome(lambda cloud=cloud, store=store: log_in(cloud, store.application_key, Deadline.after(20)))  # type: ignore[misc]
+        for cloud, store in clients
+    ]
+    assert outcomes[0] == outcomes[1]
+    assert isinstance(outcomes[0], tuple)
+    assert outcomes[0][1] == "answer_too_large"
+    wait_until(lambda: far.calls.entries[0].outcome == "abandoned", what="the connection to be closed")
+    assert far.calls.entries[0].sent < MOST_SENT
     simulator.remove(far.name)
 
 

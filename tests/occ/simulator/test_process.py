@@ -99,7 +99,7 @@ def test_a_taken_port_comes_with_advice() -> None:
     with SimulatorProcess() as process:
         taken = str(process.started["port"])
         command = [sys.executable, "-m", "occ.simulator", "--port", taken, "--control-port", "0"]
-        ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+        ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=180, check=False)
     assert ended.returncode == 1
     assert "--port 0" in ended.stderr
 
@@ -115,7 +115,7 @@ def test_a_taken_port_comes_with_advice() -> None:
 )
 def test_it_says_why_it_cannot_start(arguments: list[str], complaint: str) -> None:
     command = [sys.executable, "-m", "occ.simulator", *FREE_PORTS, *arguments]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=180, check=False)
     assert ended.returncode != 0
     assert complaint in ended.stderr
     assert "Traceback" not in ended.stderr

@@ -42,7 +42,7 @@ def client(store: SimulatedStore) -> Iterator[socket.socket]:
 
 def connected(store: SimulatedStore) -> socket.socket:
     parts = urlsplit(store.url)
-    return socket.create_connection((parts.hostname or "", parts.port or 0), timeout=30)
+    return socket.create_connection((parts.hostname or "", parts.port or 0), timeout=180)
 
 
 def answer_on(client: socket.socket) -> bytes:
@@ -102,7 +102,7 @@ def test_requests_sent_ahead_are_answered_one_after_the_other(store: SimulatedSt
 
 def test_a_body_of_any_length_arrives(store: SimulatedStore) -> None:
     parts = urlsplit(store.url)
-    with contextlib.closing(http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=30)) as connection:
+    with contextlib.closing(http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=180)) as connection:
         bearer = {"Authorization": f"Bearer {store.application_key}"}
         connection.request("POST", "/ccadmin/v1/login", "grant_type=client_credentials", bearer)
         token = json.load(connection.getresponse())["access_token"]
@@ -391,7 +391,7 @@ def secured(store: SimulatedStore, authority: trustme.CA) -> ssl.SSLSocket:
     context = ssl.create_default_context()
     authority.configure_trust(context)
     parts = urlsplit(store.https_url or "")
-    plain = socket.create_connection((parts.hostname or "", parts.port or 0), timeout=30)
+    plain = socket.create_connection((parts.hostname or "", parts.port or 0), timeout=180)
     try:
         return context.wrap_socket(plain, server_hostname=parts.hostname)
     except BaseException:

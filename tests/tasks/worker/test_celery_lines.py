@@ -85,21 +85,11 @@ def test_a_line_with_unexpected_values_is_still_told(values: tuple[object, ...])
     ("name", "text", "args", "about_a_tick"),
     [
         ("celery.beat", "Scheduler: Sending due task %s (%s)", ("tick", "occ.tick"), True),
-        ("celery.worker.strategy", trace.LOG_RECEIVED, ({"name": "occ.tick", "id": "1"},), True),
-        ("celery.worker.strategy", trace.LOG_RECEIVED, ({"name": "occ.connect", "id": "1"},), False),
         ("celery.beat", "beat: Starting...", (), False),
     ],
 )
 def test_ticks_that_come_and_go_are_told_apart(
     name: str, text: str, args: tuple[object, ...], about_a_tick: bool
 ) -> None:
-    """They are left out of the log; everything else stays."""
+    """They are left out of the log; everything else of beat's stays."""
     assert is_about_a_tick(logging.LogRecord(name, logging.INFO, "", 0, text, args, None)) is about_a_tick
-
-
-def test_a_tick_that_fails_is_never_left_out() -> None:
-    """Only what comes and goes is."""
-    record = logging.LogRecord(
-        "celery.app.trace", logging.ERROR, "", 0, trace.LOG_FAILURE, ({"name": "occ.tick"},), None
-    )
-    assert not is_about_a_tick(record)

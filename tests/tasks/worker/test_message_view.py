@@ -11,6 +11,7 @@ from kombu.message import Message
 from kombu.utils.json import dumps
 
 from tasks.worker.message_view import Request, ids_of, ids_of_task, named
+from tests.examples import examples
 
 CANARY = "c4nary-hunter2"
 JWT = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJjYW5hcnkifQ.c2lnbmF0dXJl"
@@ -86,9 +87,26 @@ REQUEST = {"merchant_id": "m-1", "store_url": "https://ccadmin-test.example.com"
 
 def test_only_ids_and_the_store_are_shown_of_a_message() -> None:
     request = received(kwargs=REQUEST)
-    assert request.argsrepr == "()"
+    assert request.argsrepr == "root_id:task-1"
     assert request.kwargsrepr == "{'merchant_id': 'm-1', 'store_url': 'https://ccadmin-test.example.com'}"
     assert CANARY not in everything_shown(request)
+
+
+def test_a_request_begins_a_chain_whatever_it_was_part_of_where_it_came_from() -> None:
+    flower = Flower()
+    request = received(kwargs=REQUEST, flower=flower, root_id="theirs", parent_id="theirs-too")
+    assert (request.root_id, request.parent_id) == ("task-1", None)
+
+
+def test_a_step_stays_in_its_chain() -> None:
+    step = received(kwargs={"merchant_id": "m-1", "run": 1}, root_id="1795446120000-0", parent_id="a-task")
+    assert (step.root_id, step.parent_id) == ("1795446120000-0", "a-task")
+    assert step.argsrepr == "root_id:1795446120000-0"
+
+
+@pytest.mark.parametrize("root_id", ["x" * 129, "a\nb", JWT, None])
+def test_a_root_that_is_no_id_is_not_shown_among_the_arguments(root_id: str | None) -> None:
+    assert received(kwargs={"run": 1}, root_id=root_id).argsrepr == "root_id:none"
 
 
 def test_the_task_still_gets_what_was_sent() -> None:
@@ -105,7 +123,7 @@ def test_arguments_without_names_are_shown_by_their_names() -> None:
 
 def test_what_goes_on_to_the_process_that_runs_the_task_describes_it_as_shown() -> None:
     headers = received(kwargs=REQUEST, shadow=CANARY).request_dict
-    assert headers["argsrepr"] == "()"
+    assert headers["argsrepr"] == "root_id:task-1"
     assert CANARY not in headers["kwargsrepr"]
     assert headers["shadow"] is None
 
@@ -125,6 +143,21 @@ def test_a_store_url_that_holds_more_than_a_host_is_not_shown(store_url: object)
     request = received(kwargs={**REQUEST, "store_url": store_url})
     assert request.kwargsrepr == "{'merchant_id': 'm-1'}"
     assert CANARY not in everything_shown(request)
+
+
+@pytest.mark.parametrize(
+    ("summary", "told"),
+    [
+        ({"outcome": "registered"}, {"name": "task-succeeded"}),
+        ({"outcome": "failed", "cause": "x"}, {"name": "task-failed", "exception": "failed: x"}),
+        ({"outcome": "waits", "cause": "x"}, {"name": "task-retried", "exception": "waits: x"}),
+    ],
+)
+def test_flower_hears_how_a_task_really_ended(summary: dict[str, object], told: dict[str, object]) -> None:
+    flower = Flower()
+    request = received(flower=flower)
+    request.send_event("task-succeeded", result=repr(summary), runtime=0.5)
+    assert flower.seen == [{"uuid": "task-1", "result": repr(summary), "runtime": 0.5, **told}]
 
 
 def test_what_flower_hears_is_redacted() -> None:
@@ -184,11 +217,11 @@ ANYTHING = st.recursive(st.none() | st.integers() | st.text(), lambda x: st.list
 NAMES = st.sampled_from(["merchant_id", "run", "slot", "attempt", "store_url", "x"])
 
 
-@settings(deadline=None)
+@settings(max_examples=examples(40))
 @given(ANYTHING, st.dictionaries(NAMES, ANYTHING))
 def test_no_message_is_too_malformed_to_be_described(args: object, kwargs: dict[str, object]) -> None:
     request = received(args=args, kwargs=kwargs)
-    assert request.argsrepr == "()"
+    assert request.argsrepr == f"root_id:{request.root_id or 'none'}"
     everything_shown(request)
     assert isinstance(named(request.task, args, kwargs), dict)
     pickle.dumps(request.request_dict)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from integrations.quarantine import QUARANTINE, list_quarantine, requeue
+from integrations.messages.quarantine import QUARANTINE, list_quarantine, requeue
 from occ.local.server import EmbeddedServer
 from tests.tasks.worker.broker.messages import (
     MORE_POISON,

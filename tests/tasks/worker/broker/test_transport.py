@@ -17,9 +17,9 @@ import redis
 from kombu import transport as kombu_transport
 from kombu.transport import redis as stock
 
-from integrations.quarantine import QUARANTINE, list_quarantine
+from integrations.messages.quarantine import QUARANTINE, list_quarantine
 from occ.local.server import EmbeddedServer
-from tasks.worker.broker import install
+from tasks.worker.broker import install, transport
 from tasks.worker.broker.transport import Channel, Transport
 from tests.tasks.worker.broker.messages import MORE_POISON, NO_MESSAGES, NO_TASKS, QUEUE, encoded, good, task_message
 from tests.waiting import eventually
@@ -117,6 +117,19 @@ def test_a_right_message_arrives_and_leaves_nothing_when_acknowledged(
     assert redis_client.hlen("unacked") == 1
     message.ack()
     assert redis_client.hlen("unacked") == redis_client.zcard("unacked_index") == redis_client.llen(QUARANTINE) == 0
+
+
+def test_what_a_worker_has_handed_on_to_itself_takes_the_place_of_messages(
+    connected: Connect, broker_url: str, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = connected(broker_url)
+    received = consume(connection)
+    connection.default_channel.basic_qos(0, 2, False)
+    redis_client.lpush(QUEUE, good("one"), good("two"), good("three"))
+    for handed_on, in_hand in ((2, 0), (1, 1), (1, 1), (0, 2), (0, 2)):
+        monkeypatch.setattr(transport, "handed_on", lambda number=handed_on: number)
+        deliver(connection, 1)
+        assert (len(received), redis_client.llen(QUEUE)) == (in_hand, 3 - in_hand)
 
 
 def test_what_kombu_publishes_arrives(connected: Connect, broker_url: str) -> None:
@@ -400,7 +413,8 @@ def test_late_acknowledgements_leave_one_connection_open_however_many_channels_w
         assert redis_client.hlen("unacked") == 1
         received[0].ack_log_error(Log(), connection.connection_errors)
         assert redis_client.hlen("unacked") == 0
-    assert len(redis_client.client_list()) <= before + 1
+    # The server notices a moment later that a connection was closed.
+    assert eventually(lambda: len(redis_client.client_list()) <= before + 1), redis_client.client_list()
 
 
 def test_a_cut_connection_returns_its_messages(connected: Connect, broker_url: str, redis_client: redis.Redis) -> None:
