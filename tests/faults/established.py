@@ -168,6 +168,12 @@ def is_at_rest(connection: Connection) -> bool:
     return resting and connection.candidate is None and not any(slot.work for slot in connection.slots.values())
 
 
+def _is_under_way(connection: Connection) -> bool:
+    if connection.disconnection is None:
+        return not is_at_rest(connection)
+    return any(slot.work for slot in connection.slots.values())
+
+
 # --- The stories ------------------------------------------------------------------------------------------------------
 
 
@@ -318,6 +324,11 @@ class Established:
     def unfinished(self) -> list[str]:
         """Those that are in the middle of their story."""
         return [life.name for life in self.lives.values() if life.waits_for is not None]
+
+    def are_still(self) -> bool:
+        """Whether nothing is under way, in the stores they left either: before that, nothing can be judged."""
+        found = [snapshot.connection for snapshot in self._rig.records.load_many(self.ids)]
+        return not any(one is not None and _is_under_way(one) for one in found)
 
     @property
     def ids(self) -> list[str]:

@@ -353,6 +353,8 @@ class Rig(Pipeline):
     def _await_all(self, within: float) -> None:
         self.until(lambda: not self._outbox, within)
         self.until(lambda: not self.unfinished() and not self._requests and not self.established.unfinished(), within)
+        # Their last requests may still be on the way: a story that was begun again can have ended before it is heard.
+        self.until(lambda: not self.redis.xlen(STREAM) and self.established.are_still(), within)
 
     def unfinished(self) -> list[str]:
         """Merchants whose run has not ended."""
