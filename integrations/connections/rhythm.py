@@ -95,11 +95,6 @@ def hear(rhythm: Rhythm | None, times: Iterable[float], now: float) -> Rhythm | 
     return rhythm
 
 
-def heard_often(rhythm: Rhythm, at: int, deliveries: int) -> Rhythm:
-    """After many deliveries up to `at` that followed each other closely: no pause among them is worth noting."""
-    return replace(rhythm, last=max(at, rhythm.last), count=rhythm.count + deliveries)
-
-
 def _heard_after(rhythm: Rhythm, pause: int) -> Rhythm:
     # A slot that was found silent and came back has not told that this is usual: its pause counts as twice the longest
     # known. Where it was its rhythm that changed, a few such pauses teach the new one.

@@ -9,10 +9,11 @@ import random
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import accumulate
 from statistics import median, quantiles
 
-from integrations.connections.rhythm import Rhythm, hear, heard_often
+from integrations.connections.rhythm import Rhythm, hear
 
 HOUR = 3600
 WEEK = 168
@@ -83,7 +84,7 @@ def _course(times: Iterator[int], end: int) -> tuple[int, float, Rhythm | None]:
         if at - before < _TOO_SHORT_TO_MATTER:
             before, pending = at, pending + 1
             continue
-        rhythm = heard_often(rhythm, before, pending)
+        rhythm = _heard_often(rhythm, before, pending)
         pending, before = 0, at
         moment = rhythm.silent_at
         alarms += moment is not None and at > moment
@@ -91,10 +92,15 @@ def _course(times: Iterator[int], end: int) -> tuple[int, float, Rhythm | None]:
         if rhythm is not None and learned_at == end and rhythm.is_learned:
             learned_at = at
     if rhythm is not None:
-        rhythm = heard_often(rhythm, before, pending)
+        rhythm = _heard_often(rhythm, before, pending)
         moment = rhythm.silent_at
         alarms += moment is not None and end > moment
     return alarms, (end - learned_at) / HOUR / WEEK, rhythm
+
+
+def _heard_often(rhythm: Rhythm, at: int, deliveries: int) -> Rhythm:
+    """After many deliveries up to `at` that followed each other closely: no pause among them is worth noting."""
+    return replace(rhythm, last=max(at, rhythm.last), count=rhythm.count + deliveries)
 
 
 def measure_silence(*, stores: int, weeks: int, seed: int, samples: int = 60) -> Mapping[str, object]:
