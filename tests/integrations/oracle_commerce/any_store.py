@@ -167,7 +167,10 @@ class AnyStore:
         return dict(self.habits.wrong).get(self._calls, "")
 
     def put(self, urls: list[str], merchant: str, ours: Mapping[str, str]) -> None:
-        """Replace the list: each URL is known for what it was when this merchant read it, or is now, or else is new."""
+        """Replace the list: each URL is known for what it was when this merchant read it, or is now, or else is new.
+
+        But what the list held before in the very same letters is what it was, whatever it was read for.
+        """
         was = list(self.entries)
         while self.before_write:
             self.before_write.pop()(self)
@@ -189,6 +192,7 @@ class AnyStore:
             elif origin == url:
                 origin = known.origin if known else self.known_as.get(url, url)
             kept.append(Entry(origin, spelt(self.habits.on_write, url)))
+        _known_by_letters([it for url, it in zip(urls, kept, strict=True) if url not in ours.values()], self.entries)
         if self.habits.twice == "write":
             kept = [Entry(it.origin, it.text) for it in kept for _ in range(2)]
         self.entries = self._limited(kept)
@@ -198,6 +202,31 @@ class AnyStore:
         if not self._most:
             return entries
         return entries[: self._most] if self.habits.drops_new else entries[-self._most :]
+
+
+def _known_by_letters(sent: list[Entry], held: list[Entry]) -> None:
+    """What the list held before in the very same letters stays what it was, whatever the sender read it for.
+
+    A store that cuts what it shows may show ours, after our write, as it showed another's before, and that one as
+    something else. The former list, put back at once, then names the other's in letters that the last answer showed for
+    ours. But the store delivers to what it holds, and that is the other's, as it was. If what it was read for is named
+    by other letters in the same list, the two change places; or else it is gone. Where two are held in the same
+    letters, letters tell nothing. Callback URLs of ours as we make them are not among what is `sent`.
+    """
+    left, others = list(held), list[Entry]()
+    for entry in sent:
+        if entry in left:
+            left.remove(entry)
+        else:
+            others.append(entry)
+    for entry in others:
+        alike = [it for it in left if it.text == entry.text]
+        if len({it.origin for it in alike}) == 1:
+            left.remove(alike[0])
+            misread = next((it for it in others if it is not entry and it.origin == alike[0].origin), None)
+            if misread is not None:
+                misread.origin = entry.origin
+            entry.origin = alike[0].origin
 
 
 def spelt(spellings: tuple[str, ...], url: str) -> str:

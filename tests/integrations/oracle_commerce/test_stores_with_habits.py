@@ -140,6 +140,26 @@ def test_what_a_store_makes_of_two_merchants_urls_alike_is_taken_out_by_whom_it_
     assert slot_of(keeper, "M-1").cause == Cause("url_in_doubt", OURS[:40]), "of which nobody can tell whose it is"
 
 
+def test_a_url_that_stays_letter_by_letter_stays_whose_it_was_although_it_was_read_for_ours() -> None:
+    """After our write, the store shows ours as it showed another's, and that one as something else.
+
+    The former list, put back, names the other's in the letters that the store holds. It is there, and ours is not.
+    """
+    anothers = "https://hooks.example.com/occ/m-2/order-submit"
+    keeper = connected(Habits(on_read=("cut at 32", "percent twice")), prior=(anothers,), merchants=("m-10",))
+    cut = "https://hooks.example.com/occ/m%252d"
+    assert [urls for _, _, urls in keeper.store.writes] == [[cut, keeper.ours["m-10"]], [cut]]
+    assert [(entry.origin, entry.text) for entry in keeper.store.entries] == [(anothers, cut)]
+
+
+def test_two_urls_that_are_written_in_each_others_letters_have_changed_places() -> None:
+    """What was shown for one is what the other is held as: both are there."""
+    store = Keeper(Habits(), ("m-1",), TEMPLATE, ["https://a.example/1", "https://b.example/2"]).store
+    store.read_as["m-1"] = [("https://b.example/2", "https://a.example/1"), ("x:3", "https://b.example/2")]
+    store.put(["https://b.example/2", "x:3", OURS], "m-1", {"m-1": OURS})
+    assert [entry.origin for entry in store.entries] == ["https://b.example/2", "https://a.example/1", "ours:m-1"]
+
+
 def _writes(keeper: Keeper) -> Counter[str]:
     return Counter(whose for _, whose, _ in keeper.store.writes)
 
