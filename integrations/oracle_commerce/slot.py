@@ -185,14 +185,16 @@ class Ours:
         """Those that may be left of our callback URL: cut off; or anything like it where it is known what was there.
 
         `alike`: marks of those that were there beside ours when all was in order. None if that is not remembered.
-        Another merchant's is not; but cut off, ours may look like that of one whose id begins like this one.
+        Another merchant's is not; but cut off, ours may look like that of one whose id begins like this one. Where that
+        is known, it is told from theirs by what the store has made of it besides.
         """
         template = Template(self.template) if self.template else None
         is_like = is_cut_of if alike is None and self.remembered == _NOTHING else resembles
 
         def is_anothers(url: str) -> bool:
-            may_be_cut = alike is None and is_cut_of(url, self.callback_url)
-            return template is not None and not may_be_cut and template.is_anothers(url, self.callback_url)
+            if template is None or (alike is None and is_cut_of(url, self.callback_url)):
+                return False
+            return template.is_anothers(url, self.callback_url) and not template.may_be_cut(url, self.callback_url)
 
         return tuple(
             url

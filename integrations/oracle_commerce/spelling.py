@@ -171,6 +171,19 @@ class Template:
         """
         return not self._merchants(url) <= self._merchants(callback_url)
 
+    def may_be_cut(self, url: str, callback_url: str) -> bool:
+        """Whether what names another merchant may be what is left of the given one, cut off within the merchant's id.
+
+        Where a store also puts a query in another order, the merchant's id may come last. To the letter as it is made,
+        it is the other merchant's.
+        """
+        place = place_of(url)
+        if place is None or self.is_as_made(url):
+            return False
+        ends = [it for it in self._merchants(url) if any(part.endswith(it) for part in (place.path, *place.query))]
+        names = self._merchants(callback_url)
+        return any(name.casefold().startswith(end.casefold()) for end in ends for name in names)
+
     def is_as_made(self, url: str) -> bool:
         """Whether a URL is made from the setting, to the letter: no store has made anything of it."""
         made = re.escape(self.text).replace(r"\{merchant_id\}", _NAME).replace(r"\{slot\}", _NAME)

@@ -548,6 +548,30 @@ def test_what_looks_like_a_shorter_merchants_may_be_ours_cut_off_unless_it_was_t
     assert slots.plan_removal({"urls": [THEIRS, others]}, ours, "urls") == Plan()
 
 
+@pytest.mark.parametrize(
+    ("template", "left", "is_doubted"),
+    [
+        ("occ?merchant={merchant_id}&slot={slot}", "occ?slot=order%2Dsubmit&merchant=m", True),
+        ("occ?merchant={merchant_id}&slot={slot}", "OCC/?SLOT=ORDER-SUBMIT&MERCHANT=M", True),
+        ("occ?merchant={merchant_id}&slot={slot}", "occ?slot=order%2Dsubmit&merchant=n", False),
+        ("occ?merchant={merchant_id}&slot={slot}", "occ?merchant=m&slot=order-submit", False),
+        ("{slot}/{merchant_id}", "order%2Dsubmit/m", True),
+        ("{slot}/{merchant_id}", "order-submit/m", False),
+        ("occ/{merchant_id}/{slot}", "occ/m/order-submit/", False),
+    ],
+)
+def test_what_looks_like_a_shorter_merchants_and_has_come_since_may_be_ours_if_a_store_has_made_it(
+    template: str, left: str, *, is_doubted: bool
+) -> None:
+    """Another merchant's write may have cut it off. To the letter as theirs is made, it is theirs."""
+    made, left = f"https://hooks.example.com/{template}", f"https://hooks.example.com/{left}"
+    ours = Ours(slots.callback_url_for(made, "m-10", "order-submit"), template=made)
+    refused = ("url_in_doubt", slots.named([left])) if is_doubted else None
+    assert slots.plan_removal({"urls": [THEIRS, left]}, ours, "urls", alike=[]).refused == refused
+    assert slots.plan({"urls": [left]}, ours, "urls", alike=[], once_registered=True).refused == refused
+    assert slots.plan_removal({"urls": [THEIRS, left]}, ours, "urls", alike=[mark_of(left)]) == Plan()
+
+
 @pytest.mark.parametrize("left", ["occ/m%", "occ/m%#x", "occ/m%2/", "occ/m&#x2/", "occ\\/m-1\\/", "occ/m-1#x"])
 def test_what_is_cut_within_an_escape_may_be_ours_whatever_a_store_adds_behind(left: str) -> None:
     left = f"HTTPS://hooks.example.com/{left}"
