@@ -171,11 +171,13 @@ def pushed_out(content: Content, ours: Ours) -> int:
     return max(0, len(before) - len(ours.foreign(urls_in(content)))) if before is not None else 0
 
 
-def recollect(content: Content, ours: Ours) -> Ours:
+def recollect(content: Content, ours: Ours, alike: Collection[str] | None = None) -> Ours:
     """Ours, with what has come into the list since a write of which nobody knew what it did. Raises as `urls_in`.
 
     What came instead of another may be ours, and have pushed that one out: written again, ours might push out one more.
-    What came long after the write may be anybody's.
+    Where ours comes out in the letters of one that is there, and has taken its place, nothing shows: what may be so is
+    in doubt, unless it is among the `alike` that were there beside ours. What came long after the write may be
+    anybody's.
     """
     before, urls = ours.remembered.before, urls_in(content)
     if before is None or any(map(ours.is_current, urls)):
@@ -183,8 +185,11 @@ def recollect(content: Content, ours: Ours) -> Ours:
     others = ours.foreign(urls)
     missing, came = _since(before, others)
     if not came:
-        is_over = not missing and ours.age > _SHOWS_WITHIN  # it came to nothing
-        return replace(ours, remembered=replace(ours.remembered, before=None)) if is_over else ours
+        if missing or ours.age <= _SHOWS_WITHIN:
+            return ours
+        likes = {mark_of(url) for url in others if ours.may_come_out_as(url)} - {*(alike or ())}
+        unsure = _with_marks(ours.remembered.unsure, likes)  # if there are none, it came to nothing
+        return replace(ours, remembered=replace(ours.remembered, before=None, unsure=unsure))
     more = len(others) - len(before)
     likely = _likely(came, (), ours) if more > 0 and ours.age < _MAY_BE_OURS_FOR else None
     marks = Counter((*before, *map(mark_of, came)))  # somebody else's may have been made the same of

@@ -108,7 +108,7 @@ def register(
             return _unread(content, seen, ours, never_read=once_registered and seen is None)
         return _register_unread(at, content, ours, blindly=blindly)
     is_thin = drift.is_thin(content, ours, seen, at_least)
-    ours = _recollected(content, ours)
+    ours = _recollected(content, ours, seen)
     found, lost = (
         drift.drift_and_lost(content, ours, seen) if once_registered or not repair or ours.is_altered else ((), ())
     )
@@ -180,7 +180,7 @@ def unregister(
     content = confirmed(
         at.store, at.slot_id, content, is_thin=is_unseen or drift.is_thin(content, ours, seen, at_least)
     )
-    ours = look_back.recollect(content, ours)
+    ours = look_back.recollect(content, ours, drift.alike_in(seen))
     urls = slots.urls_in(content)
     changed = drift.changed_urls(urls, ours, seen) if once_registered and not any(map(ours.is_current, urls)) else ()
     plan = slots.plan_removal(content, ours, style, changed=changed, alike=drift.alike_in(seen))
@@ -392,9 +392,10 @@ def _in_vain(ours: Ours, unanswered: str, *, several: bool) -> IntegrationError:
     )
 
 
-def _recollected(content: slots.Content, ours: Ours) -> Ours:
+def _recollected(content: slots.Content, ours: Ours, seen: Seen | None) -> Ours:
     """Ours, with what can be seen by now of a write that nobody saw the end of."""
-    before, ours = ours.remembered.before, look_back.recollect(content, look_back.forgetting_bent(content, ours))
+    before, ours = ours.remembered.before, look_back.forgetting_bent(content, ours)
+    ours = look_back.recollect(content, ours, drift.alike_in(seen))
     if altered := look_back.altered_since(content, ours, before):
         return replace(ours, remembered=_stopped(ours.remembered, ours, slots.ALTERED, slots.hosts(altered)))
     return ours

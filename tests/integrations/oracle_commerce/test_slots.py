@@ -402,6 +402,26 @@ def test_what_came_after_a_write_that_nobody_saw_the_end_of_is_known_too() -> No
     assert look_back.recollect({"urls": [THEIRS, OURS, OTHERS]}, sent).in_doubt([OTHERS]) == ()
 
 
+@pytest.mark.parametrize(
+    ("like", "is_doubted"),
+    [
+        ("HTTPS://HOOKS.EXAMPLE.COM/OCC/M-1/ORDER-SUBMIT", True),
+        ("https://hooks.example.com/occ/m-", True),
+        ("https://hooks.example.com/occ/M-1/order-submit", False),
+        ("https://hooks.example.com/occ/m-2/order-submit/", False),
+        (THEIRS, False),
+    ],
+)
+def test_after_a_write_that_came_to_nothing_ours_may_have_come_out_as_what_the_store_makes_of_another_alike(
+    like: str, *, is_doubted: bool
+) -> None:
+    """It may have pushed that one out, in the same letters. As another merchant's is made, it is theirs."""
+    ours = Ours(OURS, template="https://hooks.example.com/occ/{merchant_id}/{slot}", age=120.0)
+    sent = replace(ours, remembered=look_back.unconfirmed({"urls": [OTHERS, like]}, ours))
+    assert look_back.recollect({"urls": [OTHERS, like]}, sent).in_doubt([like]) == ((like,) if is_doubted else ())
+    assert look_back.recollect({"urls": [like, OTHERS]}, sent, [mark_of(like)]).remembered == Spelling()
+
+
 def test_what_comes_long_after_a_write_that_nobody_saw_the_end_of_is_not_taken_for_ours() -> None:
     like_ours = "https://hooks.example.com/occ/m-1/ord"
     sent = Ours(OURS, remembered=look_back.unconfirmed({"urls": [THEIRS]}, MINE))

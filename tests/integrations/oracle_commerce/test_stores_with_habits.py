@@ -140,6 +140,21 @@ def test_what_a_store_makes_of_two_merchants_urls_alike_is_taken_out_by_whom_it_
     assert slot_of(keeper, "M-1").cause == Cause("url_in_doubt", OURS[:40]), "of which nobody can tell whose it is"
 
 
+def test_a_full_store_that_makes_the_same_of_two_merchants_urls_is_not_written_every_day() -> None:
+    """Ours takes the place of the other's, in the same letters, and nothing shows. What a rival adds later stays."""
+    habits = Habits(on_write=("upper case",), order="reversed", room=1, normal=True)
+    keeper, rival = connected(habits, merchants=("m-1", "M-1")), "https://rival.example.net/a"
+    keeper.desk.wait(2 * DAY)
+    keeper.store.change(lambda entries: [*entries, keeper.store.entry(rival)])
+    keeper.desk.wait(5 * DAY)
+    assert sum(whose == "M-1" for _, whose, _ in keeper.store.writes) == 2
+    assert slot_of(keeper, "M-1").cause == Cause("url_in_doubt", OURS.upper())
+    assert [entry.origin for entry in keeper.store.entries] == ["ours:M-1", rival]
+    keeper.disconnect("M-1")
+    keeper.desk.wait(2 * DAY)
+    assert keeper.desk.findings("M-1") == [("left_behind", SLOT)]
+
+
 def test_a_url_that_stays_letter_by_letter_stays_whose_it_was_although_it_was_read_for_ours() -> None:
     """After our write, the store shows ours as it showed another's, and that one as something else.
 
