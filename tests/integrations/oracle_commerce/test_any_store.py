@@ -5,8 +5,11 @@ answers now and then.
 """
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from random import Random
+from typing import Any
 
 from hypothesis import currently_in_test_context, event, given, settings
 from hypothesis import strategies as st
@@ -59,30 +62,47 @@ IS_LONG = examples(1) > 1
 STORES = 10_000 if IS_LONG else examples(40)
 """Always the same ones, but in a long run: each takes a third of a second."""
 
+ONE_OF: Mapping[str, Sequence[Any]] = {
+    "twice": ["", "", "", "", "read", "write"],
+    "order": ["", "", "reversed", "sorted"],
+    "room": [0, 0, 0, 1],
+    "drops_new": [False, True],
+    "delay": [0.0, 0.0, 0.0, 3.0, 15.0],
+    "cache": [0.0, 0.0, 0.0, 5.0],
+    "answers": ["content", "content", "nothing"],
+    "names_slot": [True, True, False],
+    "normal": [False, True],
+}
+"""What a store with habits is drawn from, beside its spellings and wrong answers."""
+ONE_OF_UNREADABLE: Mapping[str, Sequence[Any]] = {
+    "order": ["", "reversed"],
+    "answers": ["content", "nothing"],
+    "normal": [False, True],
+}
+
+
+def has_sense(habits: Habits) -> bool:
+    """What is doubled in a full list pushes others out, always."""
+    return not (habits.twice == "write" and habits.room)
+
+
+def _of(choices: Mapping[str, Sequence[Any]]) -> dict[str, st.SearchStrategy[Any]]:
+    return {name: st.sampled_from(some) for name, some in choices.items()}
+
+
 spellings = st.lists(st.sampled_from(sorted(READABLE)), max_size=3).map(tuple)
 habits = st.builds(
     Habits,
     on_write=spellings,
     on_read=spellings,
-    twice=st.sampled_from(["", "", "", "", "read", "write"]),
-    order=st.sampled_from(["", "", "reversed", "sorted"]),
-    room=st.sampled_from([0, 0, 0, 1]),
-    drops_new=st.booleans(),
-    delay=st.sampled_from([0.0, 0.0, 0.0, 3.0, 15.0]),
-    cache=st.sampled_from([0.0, 0.0, 0.0, 5.0]),
-    answers=st.sampled_from(["content", "content", "nothing"]),
-    names_slot=st.sampled_from([True, True, False]),
-    normal=st.booleans(),
     wrong=st.lists(st.tuples(st.integers(1, 40), st.sampled_from(WRONG)), max_size=3).map(tuple),
-)
-habits = habits.filter(lambda it: not (it.twice == "write" and it.room))  # what is doubled pushes others out, always
+    **_of(ONE_OF),
+).filter(has_sense)
 unreadable = st.builds(
     Habits,
     on_write=st.lists(st.sampled_from(sorted(UNREADABLE)), max_size=2).map(tuple),
     on_read=st.lists(st.sampled_from(sorted(UNREADABLE)), max_size=2).map(tuple),
-    order=st.sampled_from(["", "reversed"]),
-    answers=st.sampled_from(["content", "nothing"]),
-    normal=st.booleans(),
+    **_of(ONE_OF_UNREADABLE),
 )
 
 
@@ -94,11 +114,9 @@ class Rival:
     day: float | None
 
 
-rivals = st.builds(
-    Rival,
-    st.sampled_from(["https://rival.example.net/a", "https://hooks.example.com/partner/b"]),
-    st.sampled_from([None, 1.37, 3.61]),
-)
+RIVALS = ("https://rival.example.net/a", "https://hooks.example.com/partner/b")
+DAYS = (None, 1.37, 3.61)
+rivals = st.builds(Rival, st.sampled_from(RIVALS), st.sampled_from(DAYS))
 
 
 DRAWN = {
@@ -108,6 +126,35 @@ DRAWN = {
     "prior": st.lists(st.sampled_from((*FOREIGN, "m-1")), max_size=4, unique=True),
     "others": st.lists(rivals, max_size=2, unique_by=lambda rival: rival.url),
 }
+
+
+def at_random(random: Random) -> dict[str, Any]:
+    """The same as `DRAWN`, each part independent of the others and of what was drawn before.
+
+    hypothesis begins with the simplest of everything, and goes on with what it has varied a little: of its stores, one
+    in ten is there twice, and few are full of others' URLs.
+    """
+
+    def several(some: Sequence[str], most: int, least: int = 0) -> list[str]:
+        return random.sample(some, random.randint(least, most))
+
+    def spelt(names: Sequence[str], most: int) -> tuple[str, ...]:
+        return tuple(random.choices(names, k=random.randint(0, most)))
+
+    is_readable = random.randrange(6) > 0
+    names, most = (sorted(READABLE), 3) if is_readable else (sorted(UNREADABLE), 2)
+    choices = {name: random.choice(some) for name, some in (ONE_OF if is_readable else ONE_OF_UNREADABLE).items()}
+    wrong = [(random.randint(1, 40), random.choice(WRONG)) for _ in range(random.randint(0, 3) if is_readable else 0)]
+    drawn = Habits(on_write=spelt(names, most), on_read=spelt(names, most), wrong=tuple(wrong), **choices)
+    if not has_sense(drawn):
+        return at_random(random)
+    return {
+        "habits": drawn,
+        "template": random.choice(TEMPLATES),
+        "merchants": several(MERCHANTS, 3, least=1),
+        "prior": several((*FOREIGN, "m-1"), 4),
+        "others": [Rival(url, random.choice(DAYS)) for url in several(RIVALS, 2)],
+    }
 
 
 @settings(max_examples=STORES, derandomize=not IS_LONG)
