@@ -17,7 +17,7 @@ from tests.faults.report import Report
 from tests.faults.request_points import request_points
 from tests.faults.server import client_kills, power_loss, server_kills
 from tests.faults.soak import soak
-from tests.faults.stores import hung_stores, store_outage
+from tests.faults.stores import hung_region, hung_stores, store_outage
 from tests.faults.trial import Trial
 
 THREADS = ("threads",)
@@ -52,6 +52,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     "event_order": Scenario(event_order),
     "store_outage": Scenario(store_outage),
     "hung_stores": Scenario(hung_stores, alone=True),
+    "hung_region": Scenario(hung_region),
     "files": Scenario(files),
     "failover_by_address": Scenario(failover_by_address, BOTH, named_only=True),
     "failover_by_sentinel": Scenario(failover_by_sentinel, BOTH, named_only=True),
