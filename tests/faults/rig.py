@@ -357,7 +357,9 @@ class Rig(Pipeline):
         self.until(lambda: not self.redis.xlen(STREAM) and self.established.are_still(), within)
 
     def unfinished(self) -> list[str]:
-        """Merchants whose run has not ended."""
+        """Merchants whose run has not ended. Whose has is not looked at again, unless the server forgets."""
+        if self.loses_writes:
+            self._done.clear()
         left = [name for name in self.expected if name not in self._done]
         for name, snapshot in zip(left, self.records.load_many(left), strict=True):
             if snapshot.connection is not None and ended(snapshot.connection, 1):

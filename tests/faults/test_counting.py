@@ -4,11 +4,14 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+import redis
 
 from integrations.connections.record import Connection, Credential, Disconnection, Step
+from integrations.connections.records import Records, Snapshot
 from tests.faults.report import Report, is_a_loss, table
-from tests.faults.rig import _in_order, says_twice
+from tests.faults.rig import Rig, _in_order, says_twice
 from tests.faults.server import _cut_back
+from tests.faults.trial import Trial
 
 ONBOARDING = Connection("m-1", "https://x", 1, 0.0, 0.0, Credential("f"), Step.VALIDATE_KEY, None)
 DISCONNECTED = dataclasses.replace(ONBOARDING, disconnection=Disconnection(0.0, 0.0))
@@ -111,3 +114,16 @@ def test_a_build_fails_for_what_is_lost_and_not_for_what_took_long(figures: dict
     row: dict[str, object] = {"accepted": 5, "wrong": 0, "lost": 0, "broken": []}
     assert is_a_loss(row | figures) is loss
     assert is_a_loss({"scenario": "soak", "broken": ["ended with -9"]})
+
+
+def test_a_run_whose_end_the_server_has_forgotten_is_waited_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = Rig(Trial("power_loss", "threads", 1, long=False, folder=tmp_path))
+    rig.expected, rig.loses_writes, rig.records = {"m-1": "active"}, True, Records(redis.Redis())
+    there = Snapshot(DISCONNECTED, 1, None, None, 0.0, 0.0)
+    monkeypatch.setattr(rig.records, "load_many", lambda names: [there for _ in names])
+    assert rig.unfinished() == []
+    forgotten = dataclasses.replace(there, connection=ONBOARDING)
+    monkeypatch.setattr(rig.records, "load_many", lambda names: [forgotten for _ in names])
+    assert rig.unfinished() == ["m-1"]
