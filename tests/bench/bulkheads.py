@@ -5,10 +5,14 @@ import statistics
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self, cast
 
 from integrations.connections.record import ConnectionStatus
 from occ.simulator.store import SimulatedStore
+from tasks.worker.counting import TOTALS
+from tests.bench.process_time import MachineTime, cpu_of, machine_time
 from tests.pipeline import Pipeline
 from tests.waiting import wait_until
 
@@ -74,7 +78,9 @@ def _measured(kind: str, hung: int, settings: dict[str, str]) -> dict[str, objec
             pipeline_busy = time.monotonic() - began
             time.sleep(max(0.0, 8.0 - pipeline_busy))
             after = pipeline.simulator.add_many(HEALTHY, "after-{n}")
+            before = _Spent.by_now(pipeline)
             later = times_to_last_slot(pipeline, after, after, 1 / _AFTERWARDS_RATE, revalidated=set())
+            spent = _Spent.by_now(pipeline)
     return {
         "kind": kind,
         "hung": hung,
@@ -83,7 +89,37 @@ def _measured(kind: str, hung: int, settings: dict[str, str]) -> dict[str, objec
         "first_p95": round(p95(times), 2),
         "afterwards_p50": round(statistics.median(later), 2),
         "afterwards_p95": round(p95(later), 2),
+        **spent.since(before),
     }
+
+
+@dataclass(frozen=True, slots=True)
+class _Spent:
+    """What workers and machine have done by a moment, to see what the time afterwards was lost on."""
+
+    at: float
+    workers: float  # CPU seconds of one
+    stood_back: int
+    machine: MachineTime | None
+
+    @classmethod
+    def by_now(cls, pipeline: Pipeline) -> Self:
+        names = pipeline.running_workers()
+        workers = cpu_of(pipeline.processes[name].pid for name in names) / len(names)
+        totals = cast("dict[str, str]", pipeline.redis.hgetall(TOTALS))
+        stood_back = sum(int(total) for name, total in totals.items() if name.endswith("|stood_back"))
+        return cls(time.monotonic(), workers, stood_back, machine_time())
+
+    def since(self, before: Self) -> dict[str, object]:
+        seconds = self.at - before.at
+        figures: dict[str, object] = {
+            "afterwards_stood_back_a_second": round((self.stood_back - before.stood_back) / seconds),
+            "afterwards_cores_of_a_worker": round((self.workers - before.workers) / seconds, 2),
+        }
+        if self.machine and before.machine:
+            busy, total = self.machine.busy - before.machine.busy, self.machine.total - before.machine.total
+            figures["afterwards_machine_busy"] = round(busy / total, 2)
+        return figures
 
 
 def connect_all(pipeline: Pipeline, stores: Sequence[SimulatedStore]) -> None:
