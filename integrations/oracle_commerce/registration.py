@@ -199,11 +199,11 @@ def unregister(
             look_back.others_changed(content, plan.write, written.content, ours),
             slots.urls_in(written.content),
         )
+        altered = look_back.altered(plan.write, written.content, ours)
+        known = _stopped(ours.remembered, ours, slots.ALTERED, slots.hosts(altered)) if altered else ours.remembered
         if written.is_answer and not any(map(ours.includes, shown)):
-            shown = slots.urls_in(_read_again(at, ours))
+            shown = slots.urls_in(_read_again(at, replace(ours, remembered=known)))
         if any(map(ours.includes, shown)):
-            altered = look_back.altered(plan.write, written.content, ours)
-            known = _stopped(ours.remembered, ours, slots.ALTERED, slots.hosts(altered)) if altered else ours.remembered
             raise _learnt(TransientError("removal_not_kept"), known, writes=1)
     doubt = ours.in_doubt(shown)
     left = ("url_in_doubt", slots.named(doubt)) if doubt else None
@@ -252,7 +252,8 @@ def _write(at: _At, content: dict[str, object], urls: tuple[str, ...], ours: Our
     written = _sent(at, content, urls, ours)
     back = look_back.look_back(content, urls, written.content, ours, is_answer=written.is_answer)
     if back.after is After.ALTERED and written.is_answer:  # or is it only how answers to writes spell them?
-        again = _Written(_read_again(at, ours), is_answer=False)
+        unconfirmed = replace(ours, remembered=look_back.unconfirmed(content, ours))  # a later read will tell
+        again = _Written(_read_again(at, unconfirmed), is_answer=False)
         second = look_back.look_back(content, urls, again.content, ours, is_answer=False)
         if second.after is After.IN_ORDER:
             written, back = again, second

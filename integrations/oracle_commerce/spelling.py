@@ -146,7 +146,11 @@ def short(text: str) -> str:
 
 
 def shown(url: str) -> str:
-    """A URL as a person may read it: short, printable, without what may be a secret in its user, query or fragment."""
+    """A URL as a person may read it: short, printable, without what may be a secret in its user, query or fragment.
+
+    What is escaped is shown plain: where its parts begin could not be told otherwise.
+    """
+    url = url if is_plain(url) else _decoded(url)
     text = "".join(character if character.isprintable() else "_" for character in url.strip())
     scheme, separator, rest = text.partition("://")
     authority, slash, path = rest.partition("/")

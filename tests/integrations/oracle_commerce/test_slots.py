@@ -687,6 +687,8 @@ def test_every_merchant_and_slot_has_a_callback_url_of_its_own(merchant: str, na
     [
         ("https://user:secret@a.example/x?token=secret#secret", "https://***@a.example/x?..."),
         ("https://a.example/x", "https://a.example/x"),
+        ("https:&#x2F;&#x2F;a.example&#x2F;x&#x3F;token=secret", "https://a.example/x?..."),
+        ("https%3A%2F%2Fuser%3Asecret%40a.example%2Fx%3Ftoken%3Dsecret", "https://***@a.example/x?..."),
         ("no url\n at all", "no url_ at all"),
         ("https://a.example/" + "x" * 500, "https://a.example/" + "x" * 182 + "..."),
     ],

@@ -53,6 +53,23 @@ def test_a_store_that_changes_urls_of_others_is_written_no_more(answers: str, de
     assert desk.findings() == []
 
 
+def test_what_the_answer_to_a_write_shows_of_others_is_not_forgotten_when_the_next_reads_fail() -> None:
+    keeper = connected(Habits(on_write=("slash",), wrong=((3, "error"), (4, "error"))))
+    assert keeper.desk.findings() == [("urls_altered", SLOT)]
+    assert len(keeper.store.writes) == 1
+
+
+def test_what_the_answer_to_a_removal_shows_of_others_is_not_forgotten_when_the_next_reads_fail() -> None:
+    keeper = connected(Habits())
+    calls = keeper.store._calls
+    keeper.store.habits = Habits(on_write=("slash",), wrong=((calls + 3, "error"), (calls + 4, "error")))
+    keeper.disconnect("m-1")
+    keeper.desk.wait(DAY)
+    assert held(keeper) == [f"{THEIRS}/"]
+    (removed,) = [note.details for _, _, note in keeper.desk.records.lines if note.what == "slot_removed"]
+    assert removed["changed_meanwhile"]
+
+
 def test_a_store_that_changes_urls_of_others_keeps_ours_after_a_disconnect_and_that_is_said() -> None:
     keeper = connected(Habits(on_write=("query added",)))
     writes = len(keeper.store.writes)
