@@ -24,6 +24,7 @@ from integrations.errors import PermanentError, TransientError
 from integrations.learnt import Spelling
 from integrations.oracle_commerce.spelling import (
     Template,
+    comes_out_alike,
     comparable,
     is_cut_of,
     is_plain,
@@ -182,13 +183,13 @@ class Ours:
         return not self.includes(url) and resembles(url, self.callback_url)
 
     def may_come_out_as(self, url: str) -> bool:
-        """Whether a store that changes the case, or cuts, may make of ours what it has made of this one.
+        """Whether a store may make of ours what it has made of this one.
 
         What is as another merchant's is made, to the letter, no store has made anything of.
         """
         if self.includes(url) or (self.template and Template(self.template).is_as_made(url)):
             return False
-        return same(url.casefold(), self.callback_url.casefold()) or is_cut_of(url, self.callback_url)
+        return comes_out_alike(url, self.callback_url)
 
     def left_of(self, urls: Iterable[str], alike: Collection[str] | None = None) -> tuple[str, ...]:
         """Those that may be left of our callback URL: cut off; or anything like it where it is known what was there.

@@ -108,6 +108,14 @@ def is_cut_of(url: str, other: str) -> bool:
     return 0 < len(begun) < len(whole) and whole.startswith(begun)
 
 
+def comes_out_alike(url: str, other: str) -> bool:
+    """Whether a store that changes the case, cuts or adds a query may make this of another URL. Far from certain."""
+    wanted = place_of(other)
+    left = url if wanted and wanted.query else _decoded(url).partition("?")[0]
+    folded, whole = url.casefold(), other.casefold()
+    return same(folded, whole) or leads_on_to(folded, whole) or is_cut_of(left, other)
+
+
 def _begun(url: str, host: str) -> str:
     """What is left of a URL but scheme, usual port, fragment and what is cut within an escape; "" if only the host."""
     whole = _FRAGMENT.sub("", url.strip()).rstrip("/ ")  # what a store adds behind its cut

@@ -407,6 +407,9 @@ def test_what_came_after_a_write_that_nobody_saw_the_end_of_is_known_too() -> No
     [
         ("HTTPS://HOOKS.EXAMPLE.COM/OCC/M-1/ORDER-SUBMIT", True),
         ("https://hooks.example.com/occ/m-", True),
+        ("https://hooks.example.com:443/occ%252fm?via=store", True),
+        ("https://hooks.example.com/occ/M-1/order-submit?via=store", True),
+        ("https://hooks.example.com/occ/m-2/order-submit?via=store", False),
         ("https://hooks.example.com/occ/M-1/order-submit", False),
         ("https://hooks.example.com/occ/m-2/order-submit/", False),
         (THEIRS, False),
