@@ -146,18 +146,17 @@ def _accepted(what: str, run: str) -> str:
 
 def _cut_back(folder: Path, confirmed: set[Acceptance]) -> int:
     """Forget everything after the last transaction that accepted what is confirmed; tells how many bytes."""
+    if not confirmed:
+        return 0
     file = max((folder / "appendonlydir").glob("*.incr.aof"), key=lambda path: path.stat().st_mtime)
     content = file.read_bytes()
     end = 0
-    for found in re.finditer(
-        rb'occ:timeline:([^\r]+)\r\n[^{]{0,200}\{"at": [\d.]+, "run": (\d+), "what": "(\w+)"', content
-    ):
-        merchant_id, run, what = (part.decode() for part in found.groups())
-        if (merchant_id, _accepted(what, run)) in confirmed:
+    for found in re.finditer(rb"XADD\r\n\$\d+\r\nocc:timeline:([^\r]+)\r\n[^{]{0,200}(\{[^\r]*\})\r\n", content):
+        entry = json.loads(found[2])
+        if (found[1].decode(), _accepted(str(entry["what"]), str(entry["run"]))) in confirmed:
             done = re.compile(rb"\*1\r\n\$4\r\n(?:EXEC|exec)\r\n").search(content, found.end())
             end = done.end() if done else found.end()
-    if end == 0:
-        return 0
+    assert end, "nothing of what was confirmed is in the file"
     with file.open("r+b") as opened:
         opened.truncate(end)
     time.sleep(0.01)
