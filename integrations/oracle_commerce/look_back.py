@@ -59,7 +59,7 @@ def look_back(read: Content, sent: Collection[str], came_back: Content, ours: Ou
     former = _with_ours_once(before, ours)
     current = [url for url in urls if ours.is_current(url)]
     bent = tuple(url for url in urls if ours.is_bent(url))
-    likely = None if current or bent else _likely(appeared, before, ours)
+    likely = None if current or bent else _likely(_not_of(gone, appeared), before, ours)
     is_shared = False  # with somebody else's that was made the same of
     if likely is not None:  # as often as there is more than before
         copies = max(1, len(others) - len(others_sent))
@@ -191,7 +191,9 @@ def recollect(content: Content, ours: Ours, alike: Collection[str] | None = None
         unsure = _with_marks(ours.remembered.unsure, likes)  # if there are none, it came to nothing
         return replace(ours, remembered=replace(ours.remembered, before=None, unsure=unsure))
     more = len(others) - len(before)
-    likely = _likely(came, (), ours) if more > 0 and ours.age < _MAY_BE_OURS_FOR else None
+    # What another has become may be among them; which other that was is not remembered.
+    may_be_ours = [url for url in came if not missing or leads_on_to(url, ours.callback_url)]
+    likely = _likely(may_be_ours, (), ours) if more > 0 and ours.age < _MAY_BE_OURS_FOR else None
     marks = Counter((*before, *map(mark_of, came)))  # somebody else's may have been made the same of
     if likely is not None and marks[mark_of(likely)] <= more:
         return replace(ours, remembered=_attributed(likely, ours)[1])
@@ -232,7 +234,7 @@ def _since(before: Iterable[str], urls: Iterable[str]) -> tuple[tuple[str, ...],
     return tuple((+left).elements()), tuple(came)
 
 
-def _likely(appeared: tuple[str, ...], before: Collection[str], ours: Ours) -> str | None:
+def _likely(appeared: Collection[str], before: Collection[str], ours: Ours) -> str | None:
     """What certainly became of ours, among what came with a write of it; None if that is not one thing alone.
 
     What was there before is not: two callback URLs of ours may look alike when they are cut off.
@@ -246,6 +248,13 @@ def _likely(appeared: tuple[str, ...], before: Collection[str], ours: Ours) -> s
     if len(likely) != 1 or {*likely} & {*map(mark_of, before)}:
         return None
     return next(iter(likely.values()))
+
+
+def _not_of(gone: Collection[str], appeared: Collection[str]) -> Collection[str]:
+    """What cannot have become of one that is gone; or all, if they are alike: one of them may be ours then."""
+    if len(appeared) > 1 and len({*map(mark_of, appeared)}) == 1:
+        return appeared
+    return [url for url in appeared if not any(resembles(url, it) for it in gone)]
 
 
 def _attributed(url: str | None, ours: Ours, *, is_shared: bool = False) -> tuple[After, Spelling]:

@@ -526,6 +526,24 @@ def test_a_url_for_which_another_came_is_put_back(
     assert (found.after is After.PUSHED_OUT, found.put_back) == (put_back is not None, put_back)
 
 
+def test_what_became_of_somebody_elses_url_is_not_taken_for_ours_because_it_resembles_it() -> None:
+    """At the same host and behind the same path, where the query tells merchants apart."""
+    template = "https://hooks.example.com/occ?merchant={merchant_id}&slot={slot}"
+    ours = Ours(slots.callback_url_for(template, "m-1", "order-submit"), template=template)
+    theirs = "http://hooks.example.com/occ/m-2/order-submit?via=store"
+    came = [f"{theirs}&via=store", f"{ours.callback_url.upper()}&VIA=STORE"]
+    back = came_to([theirs], came, ours)
+    assert (back.after, back.put_back) == (After.IN_DOUBT, None)
+    late = look_back.recollect(
+        {"urls": came}, replace(ours, remembered=look_back.unconfirmed({"urls": [theirs]}, ours))
+    )
+    for known in (replace(ours, remembered=back.spelling), late):
+        assert ([url for url in came if known.is_bent(url)], known.in_doubt(came)) == ([], tuple(came))
+    changed = replace(ours, remembered=look_back.unconfirmed({"urls": [theirs]}, ours))
+    longer = f"{ours.callback_url}&via=store"
+    assert look_back.recollect({"urls": [came[0], longer]}, changed).is_current(longer), "which leads where ours does"
+
+
 def test_a_url_of_somebody_elses_that_is_made_the_same_as_ours_is_not_taken_out() -> None:
     theirs = "https://hooks.example.com/occ/m-2/order-submit"
     back = came_to([theirs], [CUT, CUT])

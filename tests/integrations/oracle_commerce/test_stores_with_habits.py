@@ -53,6 +53,23 @@ def test_a_store_that_changes_urls_of_others_is_written_no_more(answers: str, de
     assert desk.findings() == []
 
 
+@pytest.mark.parametrize("answers", ["content", "nothing"])
+@pytest.mark.parametrize("delay", [0.0, 15.0])
+def test_a_url_at_our_host_that_a_store_changes_as_it_changes_ours_is_not_taken_out(answers: str, delay: float) -> None:
+    theirs, template = "https://hooks.example.com/occ/b?c=d", "https://hooks.example.com/occ?m={merchant_id}&s={slot}"
+    habits = Habits(on_write=("query added",), on_read=("upper case",), answers=answers, delay=delay)
+    keeper = Keeper(habits, ("m-1",), template, [theirs])
+    keeper.connect("m-1")
+    keeper.desk.wait(2 * DAY)
+    assert [entry.origin for entry in keeper.store.entries] == [theirs, "ours:m-1"]
+    assert len(keeper.store.writes) <= 2
+    assert slot_of(keeper).cause is not None
+    keeper.disconnect("m-1")
+    keeper.desk.wait(2 * DAY)
+    assert [entry.origin for entry in keeper.store.entries] == [theirs, "ours:m-1"]
+    assert keeper.desk.findings() == [("left_behind", SLOT)]
+
+
 def test_what_the_answer_to_a_write_shows_of_others_is_not_forgotten_when_the_next_reads_fail() -> None:
     keeper = connected(Habits(on_write=("slash",), wrong=((3, "error"), (4, "error"))))
     assert keeper.desk.findings() == [("urls_altered", SLOT)]
