@@ -12,7 +12,15 @@ from enum import Enum, auto
 
 from integrations.learnt import Spelling
 from integrations.oracle_commerce.slot import SETTINGS_OF_OTHERS, Content, Ours, key_of, unsendable, urls_in
-from integrations.oracle_commerce.spelling import Template, comparable, leads_on_to, mark_of, place_of, resembles
+from integrations.oracle_commerce.spelling import (
+    Template,
+    comparable,
+    leads_on_to,
+    mark_of,
+    may_have_become,
+    place_of,
+    resembles,
+)
 
 _MOST_MARKS = 8
 _MOST_BEFORE = 64
@@ -243,7 +251,7 @@ def _likely(appeared: Collection[str], before: Collection[str], ours: Ours) -> s
     likely = {
         mark_of(url): url
         for url in appeared
-        if resembles(url, ours.callback_url) and not (template and template.is_anothers(url, ours.callback_url))
+        if may_have_become(url, ours.callback_url) and not (template and template.is_anothers(url, ours.callback_url))
     }
     if len(likely) != 1 or {*likely} & {*map(mark_of, before)}:
         return None

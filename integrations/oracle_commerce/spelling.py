@@ -20,6 +20,7 @@ _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z][A-Za-z0-9]
 _JSON_ESCAPE = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|(/))")
 _FRAGMENT = re.compile(r"(?<!&)#[^#;]*\Z")  # and no character of HTML's
 _CUT_ESCAPE = re.compile(r"(?:%[0-9A-Fa-f]?|&[#A-Za-z0-9]*|\\u?[0-9A-Fa-f]{0,3}|\.{3}|\u2026)\Z")
+_CUT_PERCENT = re.compile(r"%[0-9a-f]?\Z")  # within an escape, before something escaped that a store adds behind
 # Masked, shortened, with spaces, or several in one: never as it was sent.
 _NOT_AS_SENT = re.compile(r"\*{3}|[\u2022\u2026\s]|,\Z|[,;|](?=https?://)", re.IGNORECASE)
 _USUAL_PORT = re.compile(r"(?<=[^/?#:]):(?:443|80)(?=[/?#])")
@@ -85,20 +86,30 @@ def leads_on_to(url: str, other: str) -> bool:
     return {*wanted.query} <= {*place.query}
 
 
-def resembles(url: str, other: str) -> bool:
+def resembles(url: str, other: str, *, also_by_query: bool = False) -> bool:
     """Whether a URL may be what became of another: in another case, cut off, with another query, within a longer one.
 
-    That is much less than certain.
+    That is much less than certain. `also_by_query`: not with another query, if that has one.
     """
     wanted = place_of(other)
     if wanted is None:
         return False
     text, whole = (_USUAL_PORT.sub("", _decoded(it).casefold(), count=1) for it in (url, other))
-    bare = whole.partition("?")[0].rstrip("/").partition("://")[2]
+    bare = (whole if also_by_query else whole.partition("?")[0]).rstrip("/").partition("://")[2]
     if len(bare) > len(wanted.host) and bare in text:
         return True
     left = url if wanted.query else url.partition("?")[0]  # a query that ours has not, the store has added
     return whole.partition("://")[2].startswith(_begun(left, wanted.host) or whole)
+
+
+def may_have_become(url: str, other: str) -> bool:
+    """Whether a URL that has come is what became of another that was sent.
+
+    Where the query tells callback URLs apart, any URL at that host may have the same beginning: it has to be there, in
+    whatever order, or cut off.
+    """
+    folded, whole = url.casefold(), other.casefold()
+    return resembles(url, other, also_by_query=True) or same(folded, whole) or leads_on_to(folded, whole)
 
 
 def is_cut_of(url: str, other: str) -> bool:
@@ -120,7 +131,7 @@ def _begun(url: str, host: str) -> str:
     """What is left of a URL but scheme, usual port, fragment and what is cut within an escape; "" if only the host."""
     whole = _FRAGMENT.sub("", url.strip()).rstrip("/ ")  # what a store adds behind its cut
     rest = _decoded(_CUT_ESCAPE.sub("", whole)).casefold().partition("://")[2]
-    rest = _USUAL_PORT.sub("", rest.partition("#")[0], count=1).rstrip("/ ")
+    rest = _CUT_PERCENT.sub("", _USUAL_PORT.sub("", rest.partition("#")[0], count=1).rstrip("/ "))
     return rest if len(rest) > len(f"{host}/") else ""
 
 

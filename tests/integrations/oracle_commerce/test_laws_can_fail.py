@@ -43,7 +43,7 @@ def believes_one_answer(patch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("broken", "law", "first"),
     [
-        (puts_nothing_back, "is lost", 180),
+        (puts_nothing_back, "is lost", 130),
         (takes_whatever_is_at_our_host_for_ours, "is lost", 0),
         (writes_without_end, "writes in a day", 10),
         (leaves_what_may_be_ours_unsaid, "is left, and removed is said", 0),

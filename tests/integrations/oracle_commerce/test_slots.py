@@ -544,6 +544,36 @@ def test_what_became_of_somebody_elses_url_is_not_taken_for_ours_because_it_rese
     assert look_back.recollect({"urls": [came[0], longer]}, changed).is_current(longer), "which leads where ours does"
 
 
+@pytest.mark.parametrize("came", ["occ/partner", "occ?x=y", "occupied", "occ/b?m=m-1&s=order-submit"])
+@pytest.mark.parametrize("is_answer", [True, False])
+def test_what_begins_like_ours_is_not_taken_out_because_it_came_when_we_wrote(came: str, *, is_answer: bool) -> None:
+    """Where the query tells callback URLs apart: somebody else may have added it, and ours not have been kept."""
+    template, came = "https://hooks.example.com/occ?m={merchant_id}&s={slot}", f"https://hooks.example.com/{came}"
+    ours = Ours(slots.callback_url_for(template, "m-1", "order-submit"), template=template)
+    back = look_back.look_back(
+        {"urls": [THEIRS]}, [THEIRS, ours.callback_url], {"urls": [THEIRS, came]}, ours, is_answer=is_answer
+    )
+    assert (back.after, back.put_back) == (After.IN_DOUBT, None)
+    sent = replace(ours, remembered=look_back.unconfirmed({"urls": [THEIRS]}, ours))
+    assert look_back.recollect({"urls": [THEIRS, came]}, sent).in_doubt([came]) == (came,)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        "HTTP://HOOKS.EXAMPLE.COM/OCC?S=ORDER-SUBMIT&M=1",
+        "https://hooks.example.com/occ",
+        "https://hooks.example.com:443/occ?m=1&s=ord#x",
+        "https://proxy.example/?u=https%3A%2F%2Fhooks.example.com%2Focc%3Fm%3D1%26s%3Dorder-submit",
+    ],
+)
+def test_what_became_of_ours_with_a_query_comes_out_again(made: str) -> None:
+    template = "https://hooks.example.com/occ?m={merchant_id}&s={slot}"
+    ours = Ours(slots.callback_url_for(template, "1", "order-submit"), template=template)
+    back = came_to([THEIRS], [THEIRS, made], ours)
+    assert (back.after, back.put_back) == (After.BENT, (THEIRS,))
+
+
 def test_a_url_of_somebody_elses_that_is_made_the_same_as_ours_is_not_taken_out() -> None:
     theirs = "https://hooks.example.com/occ/m-2/order-submit"
     back = came_to([theirs], [CUT, CUT])
@@ -613,7 +643,9 @@ def test_what_looks_like_a_shorter_merchants_and_has_come_since_may_be_ours_if_a
     assert slots.plan_removal({"urls": [THEIRS, left]}, ours, "urls", alike=[mark_of(left)]) == Plan()
 
 
-@pytest.mark.parametrize("left", ["occ/m%", "occ/m%#x", "occ/m%2/", "occ/m&#x2/", "occ\\/m-1\\/", "occ/m-1#x"])
+@pytest.mark.parametrize(
+    "left", ["occ/m%", "occ/m%#x", "occ/m%%23x", "occ/m%2/", "occ/m&#x2/", "occ\\/m-1\\/", "occ/m-1#x"]
+)
 def test_what_is_cut_within_an_escape_may_be_ours_whatever_a_store_adds_behind(left: str) -> None:
     left = f"HTTPS://hooks.example.com/{left}"
     assert slots.plan_removal({"urls": [THEIRS, left]}, MINE, "urls").refused == ("url_in_doubt", slots.named([left]))
