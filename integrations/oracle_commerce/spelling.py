@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z][A-Za-z0-9]{1,30});")
+_QUOTED_SEMICOLON = re.compile("%3b", re.IGNORECASE)
 _JSON_ESCAPE = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|(/))")
 _FRAGMENT = re.compile(r"(?<!&)#[^#;]*\Z")  # and no character of HTML's
 _CUT_ESCAPE = re.compile(r"(?:%[0-9A-Fa-f]?|&[#A-Za-z0-9]*|\\u?[0-9A-Fa-f]{0,3}|\.{3}|\u2026)\Z")
@@ -67,7 +68,10 @@ def is_plain(url: str) -> bool:
         is_url = parts.scheme.lower() in _DEFAULT_PORTS and bool(parts.hostname)
     except ValueError:
         return False
-    return is_url and "\\" not in url and not _ENTITY.search(url) and not _NOT_AS_SENT.search(url.strip())
+    is_escaped = "\\" in url or _ENTITY.search(
+        _QUOTED_SEMICOLON.sub(";", url)
+    )  # for HTML, and its end quoted after that
+    return is_url and not is_escaped and not _NOT_AS_SENT.search(url.strip())
 
 
 def same(url: str, other: str) -> bool:

@@ -280,6 +280,8 @@ def test_what_is_shown_twice_is_never_sent_back() -> None:
         "aHR0cHM6Ly9vbXMuZXhhbXBsZS5uZXQvaW4=",
         "https%3A%2F%2Foms.example.net%2Fin",
         "https://oms.example.net/in?a=1&amp;b=2",
+        "https://oms.example.net/in?a=1&amp%3Bb=2",
+        "https://oms.example.net/in?a=1&#38%3bb=2",
         "https:\\/\\/oms.example.net\\/in",
         "https://oms.example.net/in?token=******",
         "https://oms.example.net/a/long/pa\u2026",
