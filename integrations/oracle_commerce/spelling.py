@@ -68,9 +68,8 @@ def is_plain(url: str) -> bool:
         is_url = parts.scheme.lower() in _DEFAULT_PORTS and bool(parts.hostname)
     except ValueError:
         return False
-    is_escaped = "\\" in url or _ENTITY.search(
-        _QUOTED_SEMICOLON.sub(";", url)
-    )  # for HTML, and its end quoted after that
+    for_html = _QUOTED_SEMICOLON.sub(";", url)  # its end may be quoted after that
+    is_escaped = "\\" in url or _ENTITY.search(for_html)
     return is_url and not is_escaped and not _NOT_AS_SENT.search(url.strip())
 
 
