@@ -185,11 +185,13 @@ class Ours:
     def may_come_out_as(self, url: str) -> bool:
         """Whether a store may make of ours what it has made of this one.
 
-        What is as another merchant's is made, to the letter, no store has made anything of.
+        What is as another merchant's is made, to the letter, no store has made anything of; unless ours begins so, and
+        is cut off within the merchant's id.
         """
-        if self.includes(url) or (self.template and Template(self.template).is_as_made(url)):
+        if self.includes(url):
             return False
-        return comes_out_alike(url, self.callback_url)
+        is_as_made = bool(self.template) and Template(self.template).is_as_made(url)
+        return is_cut_of(url, self.callback_url) if is_as_made else comes_out_alike(url, self.callback_url)
 
     def left_of(self, urls: Iterable[str], alike: Collection[str] | None = None) -> tuple[str, ...]:
         """Those that may be left of our callback URL: cut off; or anything like it where it is known what was there.
@@ -206,12 +208,14 @@ class Ours:
                 return False
             return template.is_anothers(url, self.callback_url) and not template.may_be_cut(url, self.callback_url)
 
+        urls = tuple(urls)
+        counts = Counter(map(mark_of, urls))
         return tuple(
             url
             for url in urls
             if not self.includes(url)
             and is_like(url, self.callback_url)
-            and mark_of(url) not in (alike or ())
+            and (mark_of(url) not in (alike or ()) or counts[mark_of(url)] > 1)  # one of them may be ours by now
             and not is_anothers(url)
         )
 

@@ -195,6 +195,7 @@ def drawn_store_does_no_harm(
             store.before_write.append(partial(_comes_between, keeper, theirs, rival.url))
     began = desk.now
     for merchant in merchants:
+        _forget_what_is_ours_no_more(keeper, merchant)
         keeper.connect(merchant)
         desk.wait(40)
     for rival in sorted((rival for rival in others if rival.day is not None), key=lambda rival: rival.day or 0.0):
@@ -218,6 +219,19 @@ def drawn_store_does_no_harm(
     desk.wait(2 * DAY)
     _nobody_lost_anything(keeper, theirs, raced)
     _ours_is_there_once(keeper)
+
+
+def _forget_what_is_ours_no_more(keeper: Keeper, merchant: str) -> None:
+    """Ours that was there before anything of this merchant was recorded, and that another's write made another of.
+
+    Nothing is remembered of it, and it does not lead where ours does: nobody can know that it is ours. That a write
+    changed it is said where it was written: see `_nobody_is_another_unsaid`.
+    """
+    for entry in keeper.store.entries:
+        is_ours = entry.origin == f"ours:{merchant}"
+        if is_ours and not same(keeper.store.shows_as(entry), keeper.ours[merchant]):
+            assert any(whose != merchant for _, whose, _ in keeper.store.writes)
+            entry.origin = f"was ours:{merchant}"
 
 
 def _adds(url: str, store: AnyStore) -> None:

@@ -427,6 +427,13 @@ def test_after_a_write_that_came_to_nothing_ours_may_have_come_out_as_what_the_s
     assert look_back.recollect({"urls": [like, OTHERS]}, sent, [mark_of(like)]).remembered == Spelling()
 
 
+def test_what_is_as_a_shorter_merchants_is_made_may_be_how_ours_came_out_after_a_write_that_came_to_nothing() -> None:
+    template, like = "https://hooks.example.com/{slot}/{merchant_id}", "https://hooks.example.com/order-submit/m"
+    ours = Ours(slots.callback_url_for(template, "m-10", "order-submit"), template=template, age=120.0)
+    sent = replace(ours, remembered=look_back.unconfirmed({"urls": [THEIRS, like]}, ours))
+    assert look_back.recollect({"urls": [THEIRS, like]}, sent).in_doubt([like]) == (like,)
+
+
 def test_what_comes_long_after_a_write_that_nobody_saw_the_end_of_is_not_taken_for_ours() -> None:
     like_ours = "https://hooks.example.com/occ/m-1/ord"
     sent = Ours(OURS, remembered=look_back.unconfirmed({"urls": [THEIRS]}, MINE))
@@ -651,6 +658,15 @@ def test_what_looks_like_a_shorter_merchants_and_has_come_since_may_be_ours_if_a
 def test_what_is_cut_within_an_escape_may_be_ours_whatever_a_store_adds_behind(left: str) -> None:
     left = f"HTTPS://hooks.example.com/{left}"
     assert slots.plan_removal({"urls": [THEIRS, left]}, MINE, "urls").refused == ("url_in_doubt", slots.named([left]))
+
+
+def test_what_was_there_beside_ours_and_is_there_twice_by_now_may_be_ours() -> None:
+    """Another merchant's write may have made the same of it."""
+    left = f"{OURS}?via=store"
+    for urls in ([left], [THEIRS, left]):
+        assert slots.plan_removal({"urls": urls}, MINE, "urls", alike=[mark_of(left)]) == Plan()
+    twice = slots.plan_removal({"urls": [THEIRS, left, left]}, MINE, "urls", alike=[mark_of(left)])
+    assert twice.refused == ("url_in_doubt", slots.named([left]))
 
 
 def test_where_ours_was_it_is_not_added_beside_what_may_be_left_of_it() -> None:
