@@ -9,6 +9,7 @@ leaves it to the next one: it may be set aside twice, but it is never nowhere.
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import structlog
@@ -24,6 +25,8 @@ from tasks.worker.broker.transport import Channel
 
 log = structlog.get_logger(__name__)
 
+_DIAL_EVERY = 2.0  # seconds
+
 
 class TolerantConsumer(Consumer):
     """Hands tasks on as Celery does, and sets everything else aside."""
@@ -37,6 +40,12 @@ class TolerantConsumer(Consumer):
             """Celery takes the password out of its own field, and leaves it in the URL that names a socket."""
             facts: dict[str, Any] = super().info(parent)
             return {**facts, "broker": redact(facts["broker"])} if isinstance(facts.get("broker"), dict) else facts
+
+    def ensure_connected(self, conn: Any) -> Any:
+        """Celery waits two seconds longer each time, up to thirty: so long may a server that is back lack workers."""
+        steadily = {"interval_start": _DIAL_EVERY, "interval_step": 0, "interval_max": _DIAL_EVERY}
+        conn.ensure_connection = partial(conn.ensure_connection, **steadily)
+        return super().ensure_connected(conn)
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], None]:
         """Celery's handler, behind a check. Errors of the handler itself keep their meaning."""
