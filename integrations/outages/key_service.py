@@ -62,9 +62,10 @@ def goes_on(rules: Rules, tried: Tried, tallies: Sequence[Tally], outage: Outage
 
     Where no key was tried there is nothing to judge by: it goes on while merchants wait for its end, a day at most.
     """
-    if not tried.accepted + tried.refused:
-        return waiting > 0 and now - outage.since < DAY
-    return tried.most_are_refused or outage_module.beginning(_half(rules), tallies, now) is not None
+    if tried.most_are_refused or outage_module.beginning(_half(rules), tallies, now) is not None:
+        return True  # whatever would begin one: `tallies` reach back further than `tried`
+    nobody_was_tried = not tried.accepted + tried.refused
+    return nobody_was_tried and waiting > 0 and now - outage.since < DAY
 
 
 def _half(rules: Rules) -> Rules:

@@ -16,11 +16,12 @@ from integrations.connections.lifecycle import claims, outcomes
 from integrations.connections.lifecycle.outcomes import Failed
 from integrations.connections.record import Cause, Connection, KeyVerdict
 from integrations.connections.schedule import spread_phase
-from integrations.outages import key_service
+from integrations.outages import key_service, outage
 from integrations.outages.key_service import PROBE_EVERY, WITNESSES, Tried, Verdict, goes_on, verdict
-from integrations.outages.outage import DAY, Outage, Tally
+from integrations.outages.outage import DAY, Outage, Rules, Tally
 from tests.integrations.connections.test_record import healthy
-from tests.integrations.oracle_commerce.fakes import VALIDATE, changed
+from tests.integrations.oracle_commerce.fakes import NOON, VALIDATE, changed
+from tests.integrations.outages.test_outage import rules, spans
 from tests.usual import OUTAGE_RULES, PACE
 
 NO = Cause("key_rejected", "HTTP 401")
@@ -136,6 +137,9 @@ class Fleet:
             self.outage = None
 
 
+LAST = 2.0
+"""Seconds. The witnesses are asked a second after the first refusal."""
+
 SIZES = st.integers(1, 12) | st.integers(13, 200)
 
 
@@ -154,7 +158,8 @@ def test_no_merchant_loses_a_key_to_an_outage_of_the_login_and_operators_hear_of
     assert fleet.outage is None
     assert not fleet.connections, "every key is known to work again"
     # Whoever meets it in its last moments hears from the others when it is over.
-    if any(begins <= spread_phase(merchant) * DAY < begins + lasts - 60 for merchant in range(size)):
+    times = [spread_phase(merchant) * DAY for merchant in range(size)]
+    if lasts > 60 and any(begins <= at < begins + lasts - LAST for at in times):
         assert fleet.begun == 1
 
 
@@ -218,3 +223,16 @@ def test_a_verdict_needs_others_who_are_accepted_or_nobody_to_ask(
         assert accepted > refused or not (refused or witnesses)
     if accepted and not refused:
         assert (decided is Verdict.STANDS) is not on
+
+
+TRIED = st.builds(Tried, st.integers(0, 50), st.integers(0, 50))
+
+
+@given(rules, TRIED, spans, st.integers(0, 50), st.integers(0, 5))
+@example(OUTAGE_RULES, Tried(0, 0), [Tally(24, {OutageKind.KEY: 24})], 24, 0)
+def test_what_begins_an_outage_of_the_login_never_ends_one(
+    rule: Rules, tried: Tried, looks: list[Tally], fleet: int, waiting: int
+) -> None:
+    for begun in (outage.beginning(rule, looks, NOON), key_service.beginning(tried, fleet, NOON)):
+        if begun is not None and begun.kind == OutageKind.KEY:
+            assert goes_on(rule, tried, looks, begun, NOON, waiting=waiting)
