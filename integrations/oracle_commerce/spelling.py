@@ -111,8 +111,7 @@ def may_have_become(url: str, other: str) -> bool:
     Where the query tells callback URLs apart, any URL at that host may have the same beginning: it has to be there, in
     whatever order, or cut off.
     """
-    folded, whole = url.casefold(), other.casefold()
-    return resembles(url, other, also_by_query=True) or same(folded, whole) or leads_on_to(folded, whole)
+    return resembles(url, other, also_by_query=True) or _leads_there_in_any_case(url, other)
 
 
 def is_cut_of(url: str, other: str) -> bool:
@@ -126,8 +125,13 @@ def comes_out_alike(url: str, other: str) -> bool:
     """Whether a store that changes the case, cuts or adds a query may make this of another URL. Far from certain."""
     wanted = place_of(other)
     left = url if wanted and wanted.query else _decoded(url).partition("?")[0]
+    return _leads_there_in_any_case(url, other) or is_cut_of(left, other)
+
+
+def _leads_there_in_any_case(url: str, other: str) -> bool:
+    """Whether a URL leads to where another leads, if capitals do not matter."""
     folded, whole = url.casefold(), other.casefold()
-    return same(folded, whole) or leads_on_to(folded, whole) or is_cut_of(left, other)
+    return same(folded, whole) or leads_on_to(folded, whole)
 
 
 def _begun(url: str, host: str) -> str:
