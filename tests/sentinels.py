@@ -48,6 +48,12 @@ class Sentinels:
             return int(address[1])
 
     @property
+    def replaced(self) -> int:
+        """How often another server has become the master, also without being asked to."""
+        with self._sentinel() as client:
+            return int(_said(client.execute_command("SENTINEL", "MASTER", "ours"))["config-epoch"])
+
+    @property
     def sees_replicas(self) -> bool:
         """Whether all the others could take the master's place."""
         with self._sentinel() as client:
@@ -55,7 +61,8 @@ class Sentinels:
                 replicas: list[Any] = client.execute_command("SENTINEL", "REPLICAS", "ours")
             except redis.RedisError:
                 return False
-        well = [flags for flags in map(_flags, replicas) if "slave" in flags and "down" not in flags]
+        flags = [_said(replica)["flags"] for replica in replicas]
+        well = [its for its in flags if "slave" in its and "down" not in its]
         return len(well) == len(self.servers) - 1
 
     def kill_master(self) -> int:
@@ -119,10 +126,9 @@ class Sentinels:
                 return False
 
 
-def _flags(replica: Any) -> str:
-    """Of one replica, which comes as a list of names and values, or as a dictionary."""
-    said = replica if isinstance(replica, dict) else dict(zip(replica[::2], replica[1::2], strict=True))
-    return str(said["flags"])
+def _said(of_one: Any) -> dict[str, str]:
+    """Of one server, which comes as a list of names and values, or as a dictionary."""
+    return of_one if isinstance(of_one, dict) else dict(zip(of_one[::2], of_one[1::2], strict=True))
 
 
 @contextmanager

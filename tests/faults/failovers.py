@@ -30,6 +30,11 @@ class Servers(ABC):
 
     url: str
 
+    @property
+    @abstractmethod
+    def replaced(self) -> int:
+        """How often another has become the master."""
+
     @abstractmethod
     def lose_touch(self) -> None:
         """From now on nobody else gets what is written to the master."""
@@ -78,15 +83,25 @@ def _failovers(trial: Trial, servers: Servers) -> Report:
             rig.struck()
             seconds.append(resumed(rig))
             servers.mend()
+            replaced = servers.replaced
             _send_again(rig, stores)
             rig.established.ask_again()
             rig.struck()
         for _ in range(3):  # sentinels of a busy machine may find another failover necessary
             rig.until(lambda: not rig.unfinished() and not rig.established.unfinished(), HEALS_WITHIN)
+            since, replaced = replaced, servers.replaced
             _send_again(rig, stores)
+            if replaced != since:
+                rig.established.ask_again()
+                rig.struck()
         rig.finish(report, repeated_puts=8 * turns, heals_within=HEALS_WITHIN + RESUMES_WITHIN)
         rig.until(lambda: not rig.misled(), HEALS_WITHIN)
-        report.own |= {"failovers": turns, "resumed_within": longest(seconds), "heard": len(rig.heard)}
+        report.own |= {
+            "failovers": turns,
+            "replaced": servers.replaced,
+            "resumed_within": longest(seconds),
+            "heard": len(rig.heard),
+        }
         report.hold("resumed_within", longest(seconds), RESUMES_WITHIN)
         report.hold("two_events_of_one_id", len(rig.ambiguous), 0)
         report.hold("consumers_misled", len(rig.misled()), 0)
@@ -162,7 +177,12 @@ class _TwoAtAnAddress(Servers):
         self._link, self._folder, self._ports = folder / "address", folder, ports
         self.url = f"unix://{self._link}"
         self._master, self._other = ports
+        self._replaced = 0
         self._lead_to(self._master)
+
+    @property
+    def replaced(self) -> int:
+        return self._replaced
 
     def _lead_to(self, name: str) -> None:
         new = self._link.with_suffix(".new")
@@ -184,6 +204,7 @@ class _TwoAtAnAddress(Servers):
 
     def replace(self) -> None:
         self._master, self._other = self._other, self._master
+        self._replaced += 1
         self._lead_to(self._master)
         with self._client(self._other) as demoted:
             demoted.replicaof("127.0.0.1", str(self._ports[self._master]))
@@ -231,6 +252,10 @@ class _Watched(Servers):
         self._killed = 0
         for port in group.servers:
             _set(port, "min-replicas-to-write", "0")
+
+    @property
+    def replaced(self) -> int:
+        return self._group.replaced
 
     def lose_touch(self) -> None:
         master = self._group.master

@@ -24,7 +24,7 @@ from integrations.connections.record import Connection
 from integrations.connections.records import Records
 from occ.simulator.store import SimulatedStore
 from tasks.inbox import STREAM
-from tasks.queues import QUARANTINE
+from tasks.queues import QUARANTINE, REQUESTS
 from tests.faults.established import FOREIGN_URL, SLOTS, Established
 from tests.faults.report import Report
 from tests.faults.trial import Trial
@@ -354,7 +354,10 @@ class Rig(Pipeline):
         self.until(lambda: not self._outbox, within)
         self.until(lambda: not self.unfinished() and not self._requests and not self.established.unfinished(), within)
         # Their last requests may still be on the way: a story that was begun again can have ended before it is heard.
-        self.until(lambda: not self.redis.xlen(STREAM) and self.established.are_still(), within)
+        self.until(lambda: not self._has_requests_waiting() and self.established.are_still(), within)
+
+    def _has_requests_waiting(self) -> bool:
+        return bool(self.redis.xlen(STREAM) or self.redis.llen(REQUESTS))
 
     def unfinished(self) -> list[str]:
         """Merchants whose run has not ended. Whose has is not looked at again, unless the server forgets."""
