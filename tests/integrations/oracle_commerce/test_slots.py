@@ -583,6 +583,18 @@ def test_what_became_of_ours_with_a_query_comes_out_again(made: str) -> None:
     assert (back.after, back.put_back) == (After.BENT, (THEIRS,))
 
 
+@pytest.mark.parametrize("theirs", [f"{OURS}-by-hand", f"{OURS}?x=1"])
+def test_what_may_be_left_of_somebody_elses_longer_url_is_not_taken_for_what_is_left_of_ours(theirs: str) -> None:
+    """A store cuts it where it would cut ours, and does not show ours; a rival's came meanwhile."""
+    left, rivals = OURS[:-3], "https://erp.example.org/new"
+    back = came_to([theirs], [left, rivals])
+    assert (back.after, back.put_back) == (After.IN_DOUBT, None)
+    unseen = replace(MINE, remembered=look_back.unconfirmed({"urls": [theirs]}, MINE))
+    for known in (replace(MINE, remembered=back.spelling), look_back.recollect({"urls": [left, rivals]}, unseen)):
+        assert not known.is_bent(left)
+        assert known.in_doubt([left, rivals]) == (left, rivals)
+
+
 def test_a_url_of_somebody_elses_that_is_made_the_same_as_ours_is_not_taken_out() -> None:
     theirs = "https://hooks.example.com/occ/m-2/order-submit"
     back = came_to([theirs], [CUT, CUT])
