@@ -50,8 +50,17 @@ class Sentinels:
     @property
     def replaced(self) -> int:
         """How often another server has become the master, also without being asked to."""
+        return int(self._facts["config-epoch"])
+
+    @property
+    def is_replacing(self) -> bool:
+        """Whether a failover is under way. It never ends if the server that was chosen ends first."""
+        return "failover_in_progress" in self._facts["flags"]
+
+    @property
+    def _facts(self) -> dict[str, str]:
         with self._sentinel() as client:
-            return int(_said(client.execute_command("SENTINEL", "MASTER", "ours"))["config-epoch"])
+            return _said(client.execute_command("SENTINEL", "MASTER", "ours"))
 
     @property
     def sees_replicas(self) -> bool:

@@ -249,7 +249,7 @@ class _Watched(Servers):
 
     def __init__(self, group: Sentinels) -> None:
         self._group, self.url = group, group.url
-        self._killed = 0
+        self._master = self._killed = 0
         for port in group.servers:
             _set(port, "min-replicas-to-write", "0")
 
@@ -258,24 +258,32 @@ class _Watched(Servers):
         return self._group.replaced
 
     def lose_touch(self) -> None:
-        master = self._group.master
+        self._await_end_of_failover()
+        self._master = self._group.master
         for port in self._group.servers:
-            if port != master:
+            if port != self._master:
                 _set(port, "masterauth", "not this one")
-        with redis.Redis(port=master, password=PASSWORD) as client:
+        with redis.Redis(port=self._master, password=PASSWORD) as client:
             client.client_kill_filter(_type="replica")
 
     def replace(self) -> None:
-        self._killed = self._group.kill_master()
+        # Sentinels of a busy machine may be doing it by themselves, and get stuck without the one they have chosen.
+        is_still = self._group.master == self._master and not self._group.is_replacing
+        self._killed = self._group.kill_master() if is_still else 0
 
     def mend(self) -> None:
-        wait_until(lambda: self._group.master != self._killed, what="another master")
+        wait_until(lambda: self._group.master != self._master, what="another master")
         for port in self._group.servers:
             if port != self._killed:
                 _set(port, "masterauth", PASSWORD)
-        self._group.start(self._killed, replica_of=self._group.master)
-        _set(self._killed, "min-replicas-to-write", "0")
-        wait_until(lambda: self._group.sees_replicas, what="the killed server to follow")
+        if self._killed:
+            self._group.start(self._killed, replica_of=self._group.master)
+            _set(self._killed, "min-replicas-to-write", "0")
+        wait_until(lambda: self._group.sees_replicas, what="the former master to follow")
+        self._await_end_of_failover()
+
+    def _await_end_of_failover(self) -> None:
+        wait_until(lambda: not self._group.is_replacing, what="the end of a failover")
 
 
 def _set(port: int, name: str, value: str) -> None:
