@@ -427,6 +427,13 @@ def test_a_repair_takes_away_nothing_but_what_was_made_of_ours(
 # --- What is remembered ----------------------------------------------------------------------------------------------
 
 
+def test_what_is_cut_off_like_ours_and_came_after_ours_is_not_remembered_as_somebody_elses() -> None:
+    cut, shorter = OURS[:-3], OURS.rpartition("/")[0]
+    seen = remember({"urls": [shorter, OURS]}, MINE)
+    assert seen.alike == (mark_of(shorter),)
+    assert remember({"urls": [shorter, cut, OURS]}, MINE, seen).alike == seen.alike
+
+
 def test_no_value_is_remembered() -> None:
     values = ("Bearer s3cr3t-header", "s3cr3t-user", "s3cr3t-password", "czNjcjN0LWtleQ==", "czNjcjN0LWhhc2g=")
     content: dict[str, object] = {

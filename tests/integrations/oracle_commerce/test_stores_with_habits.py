@@ -174,6 +174,23 @@ def test_what_a_store_makes_of_two_merchants_urls_alike_is_taken_out_by_whom_it_
     assert slot_of(keeper, "M-1").cause == Cause("url_in_doubt", OURS[:40]), "of which nobody can tell whose it is"
 
 
+def test_what_is_left_of_ours_beside_what_is_taken_for_ours_is_not_forgotten() -> None:
+    """A store shows capitals as small letters, and cuts ours with a write of the other: that one's is shown as ours."""
+    template = "https://hooks.example.com/occ?merchant={merchant_id}&slot={slot}"
+    habits = Habits(on_write=("cut at 60",), on_read=("lower case", "spaces"), room=1, delay=3.0, answers="nothing")
+    keeper = Keeper(habits, ("m-1", "M-1"), template, [THEIRS])
+    for merchant in ("m-1", "M-1"):
+        keeper.connect(merchant)
+        keeper.desk.wait(40)
+    keeper.desk.wait(2 * DAY)
+    assert len(held(keeper)) == 2
+    for merchant in ("m-1", "M-1"):
+        keeper.disconnect(merchant)
+        keeper.desk.wait(90)
+    assert [entry.origin for entry in keeper.store.entries] == ["ours:m-1"]
+    assert keeper.desk.findings("m-1") == [("left_behind", SLOT)]
+
+
 def test_a_full_store_that_makes_the_same_of_two_merchants_urls_is_not_written_every_day() -> None:
     """Ours takes the place of the other's, in the same letters, and nothing shows. What a rival adds later stays."""
     habits = Habits(on_write=("upper case",), order="reversed", room=1, normal=True)
