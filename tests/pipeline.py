@@ -24,7 +24,7 @@ from occ.local.tether import tethered
 from occ.simulator.runner import Simulator, TlsFiles
 from occ.simulator.store import SimulatedStore
 from tasks.inbox import STREAM
-from tests.waiting import PATIENCE, wait_until
+from tests.waiting import PATIENCE, eventually, wait_until
 
 REPOSITORY = Path(__file__).parent.parent
 SLOTS = ("order-submit", "order-update", "shipment-create", "shipment-update")
@@ -212,7 +212,7 @@ class Pipeline:
                     left.discard(merchant_id)
             return not left
 
-        wait_until(all_ended, within=within, what=f"the runs of {sorted(left)[:5]} to end")
+        assert eventually(all_ended, within=within), f"the runs of {sorted(left)[:5]} did not end within {within:g} s"
 
 
 def ended(connection: Connection, run: int) -> bool:

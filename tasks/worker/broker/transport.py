@@ -115,8 +115,8 @@ class Channel(_StockChannel):
     QoS = QoS
     # By server: what time it is there, for as long as this process lives.
     _clocks: ClassVar[dict[str, Clock]] = {}
-    # By server: one client for what all closed channels still have to acknowledge. Each with its own would leave a
-    # connection open after every reconnection.
+    # By server: one client for what all closed channels still have to acknowledge, and for its clock. Each with its own
+    # would leave a connection open after every reconnection.
     _late_clients: ClassVar[dict[str, Any]] = {}
 
     def set_aside(self, message: bytes, queue: str, reason: str) -> None:
@@ -232,8 +232,8 @@ class Channel(_StockChannel):
         """The time of the server with the queues."""
         server = self._server
         if server not in self._clocks:
-            plain = redis.Redis(connection_pool=self._create_client().connection_pool)  # keys take no prefix
-            self._clocks[server] = Clock(plain)
+            pool = self._late_client().connection_pool  # one connection for whatever outlives the channels
+            self._clocks[server] = Clock(redis.Redis(connection_pool=pool))  # a plain client: keys take no prefix
         return self._clocks[server]
 
     def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:  # noqa: FBT001, FBT002 - as in kombu
