@@ -296,6 +296,7 @@ def test_what_a_url_of_sentinels_shows_holds_no_password() -> None:
     assert server.is_database_of(server_url("redis+sentinel://one,two/0?master=ours"))
 
 
+@pytest.mark.long
 def test_sentinels_that_are_away_or_name_a_replica_are_waited_for() -> None:
     server = server_url(f"redis+sentinel://:{SECRET}@127.0.0.1:1/0?master=ours")
     trouble = look_at(server, "OCC_REDIS_URL").trouble

@@ -188,6 +188,7 @@ class Stuck(SpanExporter):
         pass
 
 
+@pytest.mark.long
 def test_a_collector_that_does_not_answer_keeps_no_work_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "10")
     monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "20")
