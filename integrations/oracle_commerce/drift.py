@@ -27,13 +27,13 @@ def remember(content: Content, ours: Ours, before: Seen | None = None) -> Seen:
     Settings known from `before` stay remembered while they are lost, so every re-validation reports them until they are
     back; a new secret replaces the one known, so that a reset is reported once. Raises what `slots.urls_in` raises.
     """
-    is_first, before = before is None, before or Seen()
+    others = ours.foreign(slots.urls_in(content))
+    alike = {mark_of(url) for url in others if ours.may_be(url)}
+    if before is not None:  # what is cut off like ours and has come since may be ours: another's is taken for it
+        alike -= {mark_of(url) for url in others if is_cut_of(url, ours.callback_url)} - {*before.alike}
+    before = before or Seen()
     headers = _headers(content) or ()
     lost = tuple(name for name in before.headers if name.casefold() not in _folded(headers))
-    others = ours.foreign(slots.urls_in(content))
-    # What is cut off like ours and has come since may be ours, in the place of which another's is taken for it.
-    came = {mark_of(url) for url in others if not is_first and is_cut_of(url, ours.callback_url)} - {*before.alike}
-    alike = {mark_of(url) for url in others if ours.may_be(url)} - came
     return Seen(
         headers=tuple(sorted((*headers, *lost)))[:_MOST_HEADERS],
         basic_authentication=before.basic_authentication or bool(_basic_authentication(content)),

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 FOREIGN_URL = "https://erp.example.org/orders"
 SLOTS = ("order-submit", "order-update", "shipment-create", "shipment-update")
 SLOT = "order-update"
-OFTEN = 2
-"""Less often than a slot is repaired in a day: a story that begins again and again shows no rival who never ends."""
 """The one of which it is, where it is one."""
+RIVAL_WRITES = 2
+"""Fewer than a slot is repaired in a day: a story that begins again and again shows no rival who never ends."""
 
 Story = Iterator[Callable[[Connection], bool]]
 
@@ -188,7 +188,7 @@ def _revalidated(life: Life) -> Story:
 
 def _repaired(life: Life) -> Story:
     yield is_at_rest
-    if life.writes[SLOT] < OFTEN:
+    if life.writes[SLOT] < RIVAL_WRITES:
         life.store.rival_writes(SLOT, FOREIGN_URL, how="replace")
         life.writes[SLOT] += 1
     life.ask("revalidate")
