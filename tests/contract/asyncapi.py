@@ -117,13 +117,12 @@ ASYNCAPI: dict[str, Any] = {
     "channels": {
         "queue": _channel(
             REQUESTS,
-            "A Redis list, written with LPUSH: the door for Celery producers. A message that was delivered to a worker "
-            "which loses its connection at that moment can be lost; the inbox loses none.",
+            "A Redis list, written with LPUSH: the door for Celery producers.",
             {name: _in_queue(name, task) for name, task in TASKS.items()},
         ),
         "inbox": _channel(
             INBOX,
-            "A Redis stream, written with XADD: the door for every language, and for requests that must not be lost.",
+            "A Redis stream, written with XADD: the door for every language.",
             {name: _in_inbox(name, field) for name, field in _FIELDS.items()},
         ),
         "events": _channel(

@@ -50,13 +50,10 @@ def pipeline(of_all: Pipeline) -> Pipeline:
 
 
 def begin(pipeline: Pipeline) -> list[str]:
-    """Connect some merchants, and come back in the middle of it.
-
-    Through the inbox: a message that is just on its way to a Celery worker is lost with it, whatever the settings say.
-    """
+    """Connect some merchants, and come back in the middle of it."""
     stores = pipeline.simulator.add_many(MERCHANTS, f"{uuid.uuid4()}-{{n}}")
     for store in stores:
-        pipeline.post(pipeline.request(store))
+        pipeline.send(pipeline.request(store))
     some = stores[MERCHANTS // 3]
     wait_until(lambda: some.calls.endpoints["login"] > 0, what="the runs to be under way")
     return [store.name for store in stores]

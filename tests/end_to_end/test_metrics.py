@@ -124,8 +124,8 @@ def test_no_total_goes_down_and_only_the_last_second_of_a_killed_worker_is_missi
     def counted() -> int:
         return (scraper.calls() - before).total()
 
-    for store in stores:  # through the inbox: a message on its way to a Celery worker is lost with it
-        pipeline.post(pipeline.request(store))
+    for store in stores:
+        pipeline.send(pipeline.request(store))
     wait_until(lambda: counted() > 0, what="the first calls to be counted")
     written = counted()
     pipeline.kill(pipeline.running_workers()[1], signal.SIGKILL)

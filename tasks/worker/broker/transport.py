@@ -10,21 +10,15 @@ Three overrides of kombu 5.7, each with the upstream report it answers:
 
 And these habits:
 
-* Where a message was found is where it goes back to. Kombu restores a message to the exchange it names, and drops it if
-  a foreign producer named one that nobody declared; it files it under the tag it brings, and forgets one of two that
-  brought the same. So both are set on arrival.
-* What was taken and could not be filed, because the server is full or gone, is returned before anything else is taken.
+* A message is taken and filed in one step, under a tag of its own, and goes back to where it was found (`unacked.py`).
+  Kombu files it under the tag it brings, and forgets one of two that brought the same.
+* While there is nothing to take, queues are watched (`watches.py`).
 * The lock on looking for orphans is short (see below).
 * What a worker has handed on to itself (`handing_on.py`) counts as one of the messages it may have in hand.
-* What is taken is filed under the server's time. Kombu takes the worker's: one whose clock is an hour ahead would keep
-  what it had in hand for an hour after its death, one that is behind would have it sent twice.
-
-Known hole, Kombu's design and not closed here: between BRPOP and its entry in `unacked` or in the quarantine, a message
-exists only in this process, or on its way to it; if that dies, it is gone. That is why the record is the work.
 """
 
 import time
-from collections import deque
+from functools import cached_property
 from queue import Empty
 from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import uuid4
@@ -32,20 +26,23 @@ from uuid import uuid4
 import redis
 import structlog
 from kombu.transport import redis as stock
-from kombu.transport import virtual
-from kombu.utils.json import dumps, loads
+from kombu.utils.json import loads
 from redis.exceptions import ConnectionError as BrokerConnectionError
 from redis.exceptions import OutOfMemoryError, ResponseError
 
-from integrations.clock import SET_BY, Clock
+from integrations.clock import Clock
+from integrations.lua import lua_beside
 from integrations.messages.quarantine import quarantine
 from tasks.queues import STEPS
 from tasks.worker.broker.envelope import message_problem
 from tasks.worker.broker.turns import Turns
+from tasks.worker.broker.unacked import QoS, filed_end
+from tasks.worker.broker.watches import Poller, Watches
 from tasks.worker.handing_on import handed_on
 
 log = structlog.get_logger(__name__)
 
+_MOST_LISTS = 1000
 
 if TYPE_CHECKING:
 
@@ -56,6 +53,7 @@ if TYPE_CHECKING:
         connection_errors: tuple[type[Exception], ...]
         _in_poll: Any
         _queue_cycle: Any
+        qos: Any
 
         from_transport_options: tuple[str, ...]
 
@@ -65,39 +63,11 @@ if TYPE_CHECKING:
         def _deliver_fanout_message(self, message: Any, exchange: str) -> bool: ...
         def _flush_brpop_reauth(self) -> None: ...
         def _get_pool(self, asynchronous: bool = False) -> Any: ...  # noqa: FBT001, FBT002
+        def _poll_error(self, type: str, **options: Any) -> Any: ...  # noqa: A002
+        def _q_for_pri(self, queue: str, pri: int) -> str: ...
 
 else:
     _StockChannel = stock.Channel
-
-
-class QoS(stock.QoS):
-    """Files messages in `unacked` by the time of the server, as nobody can set it (`integrations/clock.py`)."""
-
-    channel: "Channel"
-
-    def append(self, message: Any, delivery_tag: str) -> None:
-        """File a message that was taken. As in kombu but for the time."""
-        info = message.delivery_info
-        filed = dumps([message._raw, info["exchange"], info["routing_key"]])  # noqa: SLF001 - as kombu does
-        with self.pipe_or_acquire() as pipe:
-            pipe.zadd(self.unacked_index_key, {delivery_tag: self.channel.clock.now()})
-            pipe.hset(self.unacked_key, delivery_tag, filed).execute()
-            virtual.QoS.append(self, message, delivery_tag)
-
-    def restore_visible(self, start: int = 0, num: int = 10, interval: int = 10) -> None:
-        """Return what was taken too long ago."""
-        with self.channel.conn_or_acquire() as client:
-            now = self.channel.clock.now()
-            # By the clock of a worker of an earlier release that is ahead: taken just now, at the latest.
-            ahead = client.zrangebyscore(self.unacked_index_key, now + SET_BY, "+inf", start=0, num=100)
-            if ahead:
-                client.zadd(self.unacked_index_key, dict.fromkeys(ahead, now), xx=True)
-        super().restore_visible(start, num, interval)
-
-    @property
-    def visibility_timeout(self) -> float:  # type: ignore[override]
-        """Kombu takes it off the worker's time; here that comes out as taken off the server's."""
-        return self.channel.visibility_timeout + (time.time() - self.channel.clock.now())
 
 
 class Channel(_StockChannel):
@@ -109,9 +79,10 @@ class Channel(_StockChannel):
     from_transport_options = (*_StockChannel.from_transport_options, "protocol")
     protocol: int | None = None
     """Of Redis, 2 or 3; None for redis-py's choice."""
-    _unfiled: ClassVar[deque[tuple[bytes, bytes]]] = deque()  # key and message; outlives the channel
+    taken_as: str = ""
+    """The tag under which the latest message was taken and filed."""
+    _looked_in: list[str] = []  # for it, in this order  # noqa: RUF012 - replaced, never changed
     _shared_client: Any = None
-    _count_steps_at = 0.0
     QoS = QoS
     # By server: what time it is there, for as long as this process lives.
     _clocks: ClassVar[dict[str, Clock]] = {}
@@ -141,49 +112,68 @@ class Channel(_StockChannel):
         else:
             log.warning("message_quarantined", queue=queue, reason=reason, size=len(message))
 
-    def _brpop_start(self, timeout: float | None = None) -> None:
+    @cached_property
+    def watches(self) -> Watches:
+        """The queues where a message is waited for."""
+        return Watches(self)
+
+    def prefixed(self, key: str) -> str:
+        """The name of a key on the server, for commands in which Kombu leaves names as they are."""
+        return self.global_keyprefix + key
+
+    def _brpop_start(self, timeout: float | None = None) -> None:  # noqa: ARG002 - as in kombu
+        # Not with BRPOP: what that takes is nowhere until it is filed.
         room = self.qos.can_consume_max_estimate()
         if room is not None and room <= handed_on():
             return  # a thread for each message in hand, and for what the worker has handed on to itself
-        while self._unfiled:
-            self._create_client().rpush(*self._unfiled[0])  # the end that is taken from
-            self._unfiled.popleft()
-        if time.monotonic() >= self._count_steps_at and isinstance(self._queue_cycle, Turns):
-            self._queue_cycle.steps_waiting = self._create_client().llen(STEPS)
-            self._count_steps_at = time.monotonic() + 1
-        super()._brpop_start(timeout)
+        queues = self._queue_cycle.consume(len(self.active_queues))
+        keys = [self._q_for_pri(queue, priority) for priority in self.priority_steps for queue in queues]
+        if self.watches.something and keys:
+            self._take(keys)
+        else:
+            self.watches.wait(keys)
+
+    def _take(self, keys: list[str]) -> None:
+        """Ask for the next message; `_brpop_read` reads it. Where there is none, the server says so at once."""
+        self.taken_as, self._looked_in = str(uuid4()), keys
+        names = [self.prefixed(key) for key in (self.unacked_key, self.unacked_index_key, STEPS, *keys)]
+        arguments = [self.taken_as, self.clock.now(), *map(filed_end, keys)]
+        self._in_poll, self._brpop_sent_at = self.client.connection, time.monotonic()
+        self.client.connection.send_command("EVAL", lua_beside(__file__, "take"), len(names), *names, *arguments)
 
     def _brpop_read(self, **options: Any) -> bool:
-        # As in kombu but for the middle: loads() and deliver become _file().
+        # As in kombu but for the middle.
         try:
             try:
-                reply = self.client.parse_response(self.client.connection, "BRPOP", **options)
+                reply = self.client.parse_response(self.client.connection, "EVAL", **options)
             except self.connection_errors:
                 self.client.connection.disconnect()
                 raise
             if not reply:
+                self.watches.something = False
                 raise Empty
-            self._file(*reply)
+            number, message, more, steps_waiting = reply
+            self.watches.something = bool(more)
+            if isinstance(self._queue_cycle, Turns):
+                self._queue_cycle.steps_waiting = steps_waiting
+            self._deliver_taken(self._looked_in[number].rsplit(self.sep, 1)[0], message)
             return True
         finally:
             self._in_poll = None
             self._flush_brpop_reauth()
 
-    def _file(self, key: bytes, message: bytes) -> None:
-        """Deliver a message, which files it in `unacked`, or file it in the quarantine."""
-        queue = key.decode().rsplit(self.sep, 1)[0]
+    def _deliver_taken(self, queue: str, message: bytes) -> None:
+        """Deliver a message that was taken, or put it into the quarantine."""
         self._queue_cycle.rotate(queue)
-        tag = str(uuid4())
-        not_now: tuple[type[Exception], ...] = (ResponseError, *self.connection_errors)
-        try:
-            envelope = self._open(message, queue)
-            if envelope is not None:
-                envelope["properties"]["delivery_tag"] = tag
-                self.connection._deliver(envelope, queue)  # noqa: SLF001 - as kombu does
-        except not_now:
-            if tag not in (self.qos._delivered or ()):  # noqa: SLF001 - else it was filed, and the receiver raised this
-                self._unfiled.append((key, message))
-            raise
+        envelope = self._open(message, queue)
+        if envelope is None:
+            self.qos.forget(self.taken_as)
+        else:
+            envelope["properties"]["delivery_tag"] = self.taken_as
+            self.connection._deliver(envelope, queue)  # noqa: SLF001 - as kombu does
+
+    def _poll_error(self, type: str, **options: Any) -> Any:  # noqa: A002 - as in kombu
+        return self.watches.answered(type) if type in self.watches else super()._poll_error(type, **options)
 
     def _open(self, message: bytes, queue: str) -> Any:
         try:
@@ -243,7 +233,10 @@ class Channel(_StockChannel):
     def _get_pool(self, asynchronous: bool = False) -> Any:  # noqa: FBT001, FBT002 - as in kombu
         if self.connection is None or self.connection.client is None:
             raise BrokerConnectionError("the broker connection of this channel is closed")
-        return super()._get_pool(asynchronous=asynchronous)
+        pool = super()._get_pool(asynchronous=asynchronous)
+        if asynchronous:  # one for each list that is waited for, not ten in all
+            pool.max_connections = max(pool.max_connections, _MOST_LISTS)
+        return pool
 
     def close(self) -> None:
         """Close the channel and its connections; late acknowledgements of all channels share one client."""
@@ -259,6 +252,11 @@ class Transport(stock.Transport):
 
     Channel = Channel
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """As in Kombu, but for the poller."""
+        super().__init__(*args, **kwargs)
+        self.cycle = Poller()
+
 
 class SentinelChannel(Channel, stock.SentinelChannel):
     """The same for a server that sentinels are asked for."""
@@ -270,3 +268,8 @@ class SentinelTransport(stock.SentinelTransport):
     """The transport through sentinels with hardened channels."""
 
     Channel = SentinelChannel
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """As in Kombu, but for the poller."""
+        super().__init__(*args, **kwargs)
+        self.cycle = Poller()

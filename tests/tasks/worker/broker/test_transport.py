@@ -2,10 +2,13 @@
 
 import hashlib
 import inspect
+import json
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from queue import Empty
 from signal import SIGKILL
@@ -68,7 +71,6 @@ def connected(aliases: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Itera
     for client in Channel._late_clients.values():
         client.connection_pool.disconnect()
     Channel._late_clients.clear()
-    Channel._unfiled.clear()
 
 
 @pytest.fixture
@@ -84,15 +86,19 @@ def consume(connection: Any, queue: str = QUEUE) -> list[Any]:
     return received
 
 
-def deliver(connection: Any, messages: int) -> None:
-    """Let the connection handle what is in the queues, at most this many messages."""
+def deliver(connection: Any, messages: int, within: float = 2.0) -> None:
+    """Let the connection handle what is in the queues, at most this many messages; each comes within some seconds."""
     for _ in range(messages):
-        with suppress(Empty):
-            connection.transport.cycle.get(connection.transport._deliver, timeout=2)
+        with suppress(TimeoutError):
+            connection.drain_events(timeout=within)
 
 
 def payload(message: Any) -> Any:
     return message.decode()
+
+
+BARE = {**task_message(mark="good"), "properties": {**task_message()["properties"], "delivery_info": None}}
+"""Without what Kombu writes its marks of a second delivery into."""
 
 
 def test_install_covers_all_redis_urls_and_may_be_repeated(aliases: dict[str, str]) -> None:
@@ -128,7 +134,7 @@ def test_what_a_worker_has_handed_on_to_itself_takes_the_place_of_messages(
     redis_client.lpush(QUEUE, good("one"), good("two"), good("three"))
     for handed_on, in_hand in ((2, 0), (1, 1), (1, 1), (0, 2), (0, 2)):
         monkeypatch.setattr(transport, "handed_on", lambda number=handed_on: number)
-        deliver(connection, 1)
+        deliver(connection, 1, within=0.3)
         assert (len(received), redis_client.llen(QUEUE)) == (in_hand, 3 - in_hand)
 
 
@@ -246,7 +252,8 @@ def test_a_full_server_loses_nothing(
         with pytest.raises(redis.exceptions.OutOfMemoryError):
             deliver(connection, 1)
         assert received == []
-        assert redis_client.llen(QUEUE) == 2  # the third is kept here; nothing more is taken
+        assert redis_client.llen(QUEUE) == 3 - redis_client.hlen("unacked")
+        assert redis_client.llen(QUEUE) == 3  # nothing is taken that cannot be filed
     redis_client.config_set("maxmemory", 0)
     deliver(connection, 3)
     assert [payload(message)[1]["mark"] for message in received] == [1, 2]
@@ -270,22 +277,138 @@ def test_a_message_that_was_filed_is_not_returned_as_well(
     assert redis_client.llen(QUEUE) == 0
 
 
-def test_a_message_whose_filing_is_cut_off_comes_back(
+@pytest.mark.parametrize("message", [good(), encoded(BARE), b"not JSON", b"\xff\x00"])
+def test_what_was_just_taken_when_its_worker_died_comes_back(
+    connected: Connect, broker_url: str, redis_client: redis.Redis, message: bytes
+) -> None:
+    """It was filed by the server: nobody here has read the answer yet."""
+    dying = connected(broker_url)
+    consume(dying)
+    redis_client.lpush(QUEUE, message)
+    dying.transport.cycle.on_poll_start()
+    assert eventually(lambda: redis_client.hlen("unacked") == redis_client.zcard("unacked_index") == 1)
+    assert redis_client.llen(QUEUE) == 0
+    dying.default_channel.client.connection.disconnect()
+    restore(connected(broker_url))
+    assert redis_client.hlen("unacked") == redis_client.zcard("unacked_index") == 0
+    living = connected(broker_url)
+    received = consume(living)
+    deliver(living, 1)
+    given = [payload(message)[1] for message in received] + [entry.content() for entry in list_quarantine(redis_client)]
+    assert given == ([{"mark": "good"}] if message.startswith(b"{") else [message])
+    assert all(message.delivery_info["redelivered"] for message in received)
+
+
+def restore(connection: Any) -> None:
+    """What workers do now and then, and here for all that is filed."""
+    channel = connection.default_channel
+    channel.visibility_timeout = -1
+    channel.qos.restore_visible()
+
+
+def test_what_two_workers_give_back_is_there_once(
     connected: Connect, broker_url: str, redis_client: redis.Redis
 ) -> None:
     connection = connected(broker_url)
     received = consume(connection)
     redis_client.lpush(QUEUE, good())
-    connection.transport.cycle.on_poll_start()
-    assert eventually(lambda: not redis_client.llen(QUEUE))
-    redis_client.config_set("maxclients", 2)  # the channel has one connection and gets no other
-    try:
-        with pytest.raises(connection.connection_errors):
-            deliver(connection, 1)
-    finally:
-        redis_client.config_set("maxclients", 10_000)
     deliver(connection, 1)
-    assert len(received) == redis_client.hlen("unacked") == 1
+    [tag] = redis_client.zrange("unacked_index", 0, -1)
+    for _ in range(2):
+        connection.default_channel.qos.restore_by_tag(tag)
+    received[0].requeue()
+    assert redis_client.llen(QUEUE) == 1
+    assert redis_client.hlen("unacked") == redis_client.zcard("unacked_index") == 0
+
+
+def test_what_an_earlier_release_filed_is_given_back(
+    connected: Connect, broker_url: str, redis_client: redis.Redis
+) -> None:
+    message = task_message(mark="earlier")
+    message["properties"]["delivery_info"] = {"exchange": "", "routing_key": QUEUE}
+    redis_client.hset("unacked", "tag", json.dumps([json.loads(encoded(message)), "", QUEUE]))
+    redis_client.zadd("unacked_index", {"tag": 0})
+    restore(connected(broker_url))
+    connection = connected(broker_url)
+    received = consume(connection)
+    deliver(connection, 1)
+    assert [payload(message)[1] for message in received] == [{"mark": "earlier"}]
+
+
+def test_nothing_is_taken_by_those_who_wait(connected: Connect, broker_url: str, redis_client: redis.Redis) -> None:
+    """Every worker that waits learns of a message; one has it."""
+    connections = [connected(broker_url) for _ in range(3)]
+    received = [consume(connection) for connection in connections]
+    for connection in connections:
+        connection.transport.cycle.on_poll_start()  # looks
+        with suppress(Empty):
+            connection.transport.cycle.get(None, timeout=1)  # nothing is there
+        connection.transport.cycle.on_poll_start()  # waits
+    redis_client.lpush(QUEUE, good())
+    time.sleep(0.1)
+    assert redis_client.llen(QUEUE) == 1
+    for connection in connections:
+        with suppress(TimeoutError):
+            connection.drain_events(timeout=0.5)
+    assert sorted(map(len, received)) == [0, 0, 1]
+
+
+def test_only_what_is_consumed_is_waited_for(connected: Connect, broker_url: str, redis_client: redis.Redis) -> None:
+    connection = connected(broker_url)
+    channel = connection.default_channel
+    for number in range(40):
+        queue = f"reply-{number}"
+        received = consume(connection, queue)
+        with suppress(TimeoutError):
+            connection.drain_events(timeout=0.02)
+        assert len(channel.watches._clients) == len(channel.priority_steps)
+        redis_client.lpush(queue, good())
+        deliver(connection, 1)
+        assert len(received) == 1
+        channel.basic_cancel(queue)
+    assert len(redis_client.client_list()) < 20
+
+
+@pytest.mark.parametrize("refusal", ["full", "not allowed"])
+def test_where_the_server_does_not_wait_queues_are_looked_at_every_second(
+    connected: Connect, broker_url: str, redis_client: redis.Redis, fill: Callable[[], object], refusal: str
+) -> None:
+    connection = connected(broker_url)
+    received = consume(connection)
+    allowed: Callable[[str], object] = partial(redis_client.execute_command, "ACL", "SETUSER", "default")
+    if refusal == "full":
+        fill()
+    else:
+        allowed("-blmove")
+    try:
+        with suppress(TimeoutError, redis.exceptions.OutOfMemoryError):  # that of Kombu's search for orphans
+            connection.drain_events(timeout=1.5)
+        redis_client.config_set("maxmemory", 0)
+        before = redis_client.info("commandstats")["cmdstat_eval"]["calls"]
+        redis_client.lpush(QUEUE, good())
+        deliver(connection, 1)
+    finally:
+        allowed("+blmove")
+    assert len(received) == 1
+    assert redis_client.info("commandstats")["cmdstat_eval"]["calls"] - before <= 3
+
+
+def test_a_silent_watch_is_dropped_and_begun_again(
+    connected: Connect, broker_url: str, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a half-open connection: the answer never comes."""
+    connection = connected(broker_url)
+    received = consume(connection)
+    with suppress(TimeoutError):
+        connection.drain_events(timeout=0.2)
+    watches = connection.default_channel.watches
+    assert watches._asked_at
+    monkeypatch.setattr(watches, "_asked_at", dict.fromkeys(watches._asked_at, time.monotonic() - 60))
+    connection.transport.cycle.maybe_check_brpop_health()
+    assert not watches._asked_at
+    redis_client.lpush(QUEUE, good())
+    deliver(connection, 1)
+    assert len(received) == 1
 
 
 def test_a_quarantine_that_is_something_else_is_survived(
@@ -363,7 +486,8 @@ def broken_with_a_message_in_hand(connection: Any, server: EmbeddedServer) -> An
     mailbox = kombu.Queue("mine", kombu.Exchange("all", type="fanout"), auto_delete=True)
     kombu.Consumer(connection.channel(), [mailbox], no_ack=True).consume()
     connection.transport.cycle.on_poll_start()
-    assert connection.default_channel._in_poll
+    channel = connection.default_channel
+    assert channel.watches._asked_at if isinstance(channel, Channel) else channel._in_poll
     pid = server.pid
     assert pid is not None
     os.kill(pid, SIGKILL)
