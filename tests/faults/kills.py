@@ -26,7 +26,7 @@ def worker_kills(trial: Trial) -> Report:
             if turn == kills - 1:
                 rig.catch_up()
             rig.established.ask(turn, kills)
-            rig.feed(rig.add_merchants(merchants // kills, f"m-{turn}-{{n}}"), within=1)
+            rig.feed(rig.add_merchants(merchants // kills, f"m-{turn}-{{n}}"), within=1, door=rig.by_turns)
             rig.go_on(trial.dice.uniform(0.5, 1.5) * 2)  # else the backlog decides when all are done
             rig.kill_worker()
         report.own["kills"] = kills
@@ -45,7 +45,7 @@ def rolling_sigterm(trial: Trial) -> Report:
         rig.established.connect(trial.size(1, 8))
         for turn in range(rounds):
             rig.established.ask(turn, rounds)
-            rig.feed(rig.add_merchants(10, f"m-{turn}-{{n}}"), within=2)
+            rig.feed(rig.add_merchants(10, f"m-{turn}-{{n}}"), within=2, door=rig.by_turns)
             rig.go_on(trial.dice.uniform(0.3, 1.0))
             name = rig.workers[0]
             process = rig.processes.pop(name)

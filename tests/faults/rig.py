@@ -245,6 +245,10 @@ class Rig(Pipeline):
         for number, store in enumerate(stores):
             self._outbox.append((now + within * number / len(stores), store, door or self.post))
 
+    def by_turns(self, request: object) -> None:
+        """A door: the inbox, then the queue, and so on."""
+        (self.send if len(self.sent_at) % 2 else self.post)(request)
+
     def send_later(self, what: str, asked: Mapping[str, object], *, door: str = "inbox", later: float = 0.0) -> None:
         """Send a request, named by its field in the inbox, as soon as the server takes it."""
         task = {"request": "occ.connect"}.get(what, f"occ.{what}")
@@ -295,7 +299,7 @@ class Rig(Pipeline):
             _, store, door = self._outbox[0]
             try:
                 door(self.request(store))
-            except redis.RedisError:  # the producer still has it
+            except (redis.RedisError, OperationalError):  # the producer still has it
                 return
             self._outbox.popleft()
             self.sent_at[store.name] = time.monotonic()

@@ -27,7 +27,7 @@ def server_kills(trial: Trial) -> Report:
             if turn == kills - 1:
                 rig.catch_up()
             rig.established.ask(turn, kills)
-            rig.feed(rig.add_merchants(15, f"m-{turn}-{{n}}"), within=4)
+            rig.feed(rig.add_merchants(15, f"m-{turn}-{{n}}"), within=4, door=rig.by_turns)
             rig.go_on(trial.dice.uniform(1, 2))
             rig.kill_server()
             rig.go_on(trial.dice.uniform(0.2, 1.5))
@@ -86,12 +86,12 @@ def client_kills(trial: Trial) -> Report:
         rig.established.connect(trial.size(1, 8))
         for turn in range(kills):
             rig.established.ask(turn, kills + freezes)
-            rig.feed(rig.add_merchants(10, f"cut-{turn}-{{n}}"), within=1)
+            rig.feed(rig.add_merchants(10, f"cut-{turn}-{{n}}"), within=1, door=rig.by_turns)
             rig.go_on(trial.dice.uniform(0.5, 1.5))
             rig.cut_connections()
         for turn in range(freezes):
             rig.established.ask(kills + turn, kills + freezes)
-            rig.feed(rig.add_merchants(20, f"frozen-{turn}-{{n}}"), within=2)
+            rig.feed(rig.add_merchants(20, f"frozen-{turn}-{{n}}"), within=2, door=rig.by_turns)
             rig.go_on(1)
             rig.freeze_server(frozen)
             seconds.append(resumed(rig, 40))
