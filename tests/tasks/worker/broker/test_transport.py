@@ -602,6 +602,17 @@ def test_stock_kombu_still_makes_a_client_per_command(connected: Connect, broker
         pytest.fail("kombu shares its client: Channel._create_client can go")
 
 
+def test_stock_kombu_still_files_what_it_has_taken_in_a_second_step(
+    connected: Connect, broker_url: str, redis_client: redis.Redis
+) -> None:
+    connection = connected(broker_url, hardened=False)
+    consume(connection)
+    redis_client.lpush(QUEUE, good())
+    connection.transport.cycle.on_poll_start()
+    assert eventually(lambda: not redis_client.llen(QUEUE))
+    assert not redis_client.exists("unacked"), "kombu files what it takes at once: unacked.py and watches.py may go"
+
+
 def test_stock_kombu_still_dies_of_a_lost_server(connected: Connect, tmp_path: Path) -> None:
     with EmbeddedServer(tmp_path / "own") as own:
         connection = connected(own.broker_url, hardened=False)
